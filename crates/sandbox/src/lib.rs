@@ -1,1 +1,22 @@
-//! stockade-sandbox
+//! Where an agent's commands run: the [`Driver`] trait and its drivers.
+//!
+//! This crate owns making, finding again, restarting and removing environments, the limits that hold
+//! there, and saying truthfully what a machine allows. The default driver is [`NamespaceDriver`]: no image,
+//! no daemon, no root.
+//!
+//! It refuses: policy (whoever calls has already been permitted), calling home, and credentials: nothing
+//! secret is ever handed to it. *Invariant:* a limit or a fence that the machine cannot give is a refusal
+//! ([`SandboxError::Unavailable`]) unless the operator's configuration names it; it is never left out silently.
+
+mod capability;
+mod driver;
+mod error;
+mod namespace;
+
+pub use capability::Capability;
+pub use driver::{Class, Driver, EnvironmentSpec};
+pub use error::SandboxError;
+pub use namespace::{NamespaceConfig, NamespaceDriver};
+
+#[doc(hidden)]
+pub mod launcher;

@@ -1,0 +1,76 @@
+//! What every driver does, in terms of one environment.
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use stockade_domain::ids::EnvironmentId;
+use tokio::net::UnixStream;
+
+use crate::{Capability, SandboxError};
+
+/// What one environment may use. Every figure is a ceiling that holds, not a hint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Class {
+    /// Memory of all its processes together, page cache and `/tmp` included.
+    pub memory_bytes: u64,
+    /// Processes and threads at any one time.
+    pub processes: u64,
+    /// Processor time: thousandths of one core.
+    pub cpu_millis: u64,
+    /// Workspace, home and transfer folder together.
+    pub disk_bytes: u64,
+    /// Open files of one process.
+    pub open_files: u64,
+}
+
+impl Default for Class {
+    fn default() -> Self {
+        Self { memory_bytes: 4 << 30, processes: 512, cpu_millis: 2_000, disk_bytes: 8 << 30, open_files: 4_096 }
+    }
+}
+
+/// An environment as it shall be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnvironmentSpec {
+    /// Its name everywhere.
+    pub id: EnvironmentId,
+    /// What it may use.
+    #[serde(default)]
+    pub class: Class,
+}
+
+/// A way to make environments.
+#[async_trait]
+pub trait Driver: Send + Sync + std::fmt::Debug {
+    /// A stable word for configuration and records, for example `namespace`.
+    fn name(&self) -> &'static str;
+
+    /// How strong the wall is: 1 shared kernel, 2 a kernel in user space, 3 a virtual machine.
+    fn assurance(&self) -> u8;
+
+    /// Tries everything that an environment needs on this machine, for real, and says what came of it.
+    async fn probe(&self) -> Vec<Capability>;
+
+    /// Makes the environment and starts its guest. Returns when the guest's socket takes connections. An
+    /// environment that runs already is left as it is; one that is there and stopped is started again over
+    /// its files.
+    async fn create(&self, spec: &EnvironmentSpec) -> Result<(), SandboxError>;
+
+    /// Connects to the environment's guest. [`SandboxError::Gone`] if no guest runs there.
+    async fn connect(&self, id: EnvironmentId) -> Result<UnixStream, SandboxError>;
+
+    /// Whether its guest runs.
+    async fn is_running(&self, id: EnvironmentId) -> bool;
+
+    /// Starts a new guest over the same files in new namespaces; what still runs of the old one is killed first.
+    async fn restart(&self, id: EnvironmentId) -> Result<(), SandboxError>;
+
+    /// Kills everything in it and keeps its files. Stopping what does not run is no error.
+    async fn stop(&self, id: EnvironmentId) -> Result<(), SandboxError>;
+
+    /// Kills everything in it and removes every trace. Deleting what is not there is no error.
+    async fn delete(&self, id: EnvironmentId) -> Result<(), SandboxError>;
+
+    /// Every environment of which anything is left on this machine, running or not, also of a runner that died.
+    async fn list(&self) -> Vec<EnvironmentId>;
+}

@@ -1,0 +1,1 @@
+//! The launcher: see its head when it is filled.
