@@ -1,0 +1,69 @@
+//! Measuring. Every bench prints one JSON object: `name`, `conditions`, `figures` (name → number, the unit in the
+//! name), `targets` (name → goal, measured, holds). It exits 0 when it could measure, whatever it found.
+
+use std::process::Stdio;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::{build, sh};
+
+/// Name, crate, example.
+const BENCHES: &[(&str, &str)] = &[
+    ("policy", "stockade-policy"),
+    ("ledger", "stockade-ledger"),
+    ("environment", "stockade-sandbox"),
+    ("recovery", "stockade-testkit"),
+];
+
+/// Runs one and shows it.
+pub fn run(name: &str, json: bool) -> Result<()> {
+    let Some((_, package)) = BENCHES.iter().find(|(known, _)| *known == name) else {
+        let names: Vec<_> = BENCHES.iter().map(|(name, _)| *name).collect();
+        bail!("no bench is called `{name}`: there are {}", names.join(", "));
+    };
+    let built = build::all(true)?;
+    let output = sh::cargo()
+        .args(["run", "--quiet", "--release", "--package", package, "--example", &format!("bench_{name}")])
+        .env("STOCKADE_HELPERS", &built.helpers)
+        .env("STOCKADE_BIN", &built.stockade)
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("running bench `{name}`"))?;
+    if !output.status.success() {
+        bail!("bench `{name}` could not measure: it ended with {}", output.status);
+    }
+    let value: Value = serde_json::from_slice(&output.stdout)
+        .with_context(|| format!("bench `{name}` printed something else than one JSON object"))?;
+    for key in ["name", "conditions", "figures", "targets"] {
+        if value.get(key).is_none() {
+            bail!("bench `{name}` left out `{key}`");
+        }
+    }
+    sh::say(&if json { value.to_string() } else { table(&value) });
+    Ok(())
+}
+
+fn table(value: &Value) -> String {
+    let mut lines = vec![format!("{} ({})", text(value.get("name")), text(value.get("conditions")))];
+    for (name, figure) in value.get("figures").and_then(Value::as_object).into_iter().flatten() {
+        lines.push(format!("  {name:<40} {}", text(Some(figure))));
+    }
+    for (name, target) in value.get("targets").and_then(Value::as_object).into_iter().flatten() {
+        let verdict = if target.get("holds") == Some(&Value::Bool(true)) { "holds" } else { "MISSED" };
+        lines.push(format!(
+            "  target {name:<33} goal {} measured {}: {verdict}",
+            text(target.get("goal")),
+            text(target.get("measured"))
+        ));
+    }
+    lines.join("\n")
+}
+
+fn text(value: Option<&Value>) -> String {
+    match value {
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+        None => String::new(),
+    }
+}

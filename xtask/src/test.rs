@@ -1,0 +1,20 @@
+//! Every test.
+
+use anyhow::Result;
+
+use crate::{build, install, sh};
+
+/// Installs, builds the helpers, runs the tests.
+pub fn run(packages: &[String], rest: &[String]) -> Result<()> {
+    install::ensure()?;
+    let built = build::all(false)?;
+    let mut cargo = sh::cargo();
+    cargo.arg("test").env("STOCKADE_HELPERS", &built.helpers).env("STOCKADE_BIN", &built.stockade);
+    if packages.is_empty() {
+        cargo.arg("--workspace");
+    }
+    for package in packages {
+        cargo.args(["--package", package]);
+    }
+    sh::run(cargo.arg("--").args(rest))
+}
