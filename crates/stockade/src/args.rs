@@ -1,0 +1,485 @@
+//! The command line's words. It owns names, flags and their help; what they do is in [`crate::commands`].
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Coding agents that work inside your walls.
+#[derive(Debug, Parser)]
+#[command(name = "stockade", version, propagate_version = true, max_term_width = 110, after_help = AFTER)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const AFTER: &str = "Begin with `stockade up`, then `stockade run --project PATH_OR_URL \"fix the failing test\"`.\n\
+Exit status: 0 done, 1 the thing asked about failed, 2 the request is wrong, 3 the installation is set up wrongly,\n\
+4 refused by policy or not signed in, 5 something outside did not answer, 70 a defect of ours.";
+
+/// What every command understands.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// Machine-readable output: one JSON value on standard output.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Where `up`, `server` and `runner` keep everything, and where other commands find the address and the token of
+    /// an installation on this machine.
+    #[arg(long, global = true, env = "STOCKADE_DATA", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// The server to talk to; normally found in the data directory.
+    #[arg(long, global = true, env = "STOCKADE_URL", value_name = "URL")]
+    pub url: Option<String>,
+    /// A file with an access token; normally found in the data directory.
+    #[arg(long, global = true, env = "STOCKADE_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+}
+
+/// What can be done.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run everything in one process: server, runner, gateway, on embedded defaults.
+    Up(Up),
+    /// Run the control plane alone.
+    Server(Server),
+    /// Run a site's runner alone: it enrols with a one-time token and dials out.
+    Runner(RunnerArgs),
+    /// Projects: repositories with their rules.
+    #[command(subcommand, visible_alias = "projects")]
+    Project(Project),
+    /// Ask for something: starts a task and its first run, and watches it.
+    Run(Run),
+    /// Runs: attempts at a task.
+    #[command(subcommand)]
+    Runs(Runs),
+    /// Approvals: deeds that wait for a person's yes or no.
+    #[command(subcommand)]
+    Approvals(Approvals),
+    /// Environments: isolated, disposable places to work.
+    #[command(subcommand)]
+    Environments(Environments),
+    /// The policy: what is allowed, asked and denied.
+    #[command(subcommand)]
+    Policy(Policy),
+    /// Budgets: hard limits on spending.
+    #[command(subcommand)]
+    Budget(Budget),
+    /// The record: what was decided and done.
+    #[command(subcommand)]
+    Audit(Audit),
+    /// Runners: the processes that work inside your sites.
+    #[command(subcommand)]
+    Runners(Runners),
+    /// Cassettes: rehearsed answers instead of a model's.
+    #[command(subcommand)]
+    Rehearsal(Rehearsal),
+    /// What this machine allows and what is missing, in words.
+    Doctor(Doctor),
+    /// Shell completions, to standard output.
+    Completions {
+        /// For which shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// What a runner needs, alone or within `up`.
+#[derive(Debug, Clone, Args)]
+pub struct Site {
+    /// Configuration in TOML: models, providers, limits of environments. Default: stockade.toml in the data directory.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Folder with cassettes that the rehearsal provider plays, as model `rehearsal/NAME`.
+    #[arg(long, value_name = "DIR")]
+    pub cassettes: Vec<PathBuf>,
+    /// Go on although this machine lacks the named protection (see `stockade doctor`). Repeat for more.
+    #[arg(long, value_name = "CAPABILITY")]
+    pub allow_degraded: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Up {
+    /// Where the API listens.
+    #[arg(long, default_value = "127.0.0.1:7080", value_name = "ADDRESS")]
+    pub listen: String,
+    /// Where the site's gateway and content listener listens.
+    #[arg(long, default_value = "127.0.0.1:7081", value_name = "ADDRESS")]
+    pub site_listen: String,
+    /// Another database than the embedded one: sqlite:PATH or postgres://….
+    #[arg(long, value_name = "URL", env = "STOCKADE_DATABASE")]
+    pub database: Option<String>,
+    #[command(flatten)]
+    pub site: Site,
+}
+
+#[derive(Debug, Args)]
+pub struct Server {
+    /// Where the API listens.
+    #[arg(long, default_value = "127.0.0.1:7080", value_name = "ADDRESS")]
+    pub listen: String,
+    /// Another database than the embedded one: sqlite:PATH or postgres://….
+    #[arg(long, value_name = "URL", env = "STOCKADE_DATABASE")]
+    pub database: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct RunnerArgs {
+    /// The server to dial.
+    #[arg(long, value_name = "URL")]
+    pub server: String,
+    /// A file with the one-time token of `stockade runners token`; needed the first time only.
+    #[arg(long, value_name = "FILE")]
+    pub enroll_token_file: Option<PathBuf>,
+    /// What people call this runner.
+    #[arg(long, default_value = "runner", value_name = "NAME")]
+    pub name: String,
+    /// Where the site's gateway and content listener listens.
+    #[arg(long, default_value = "127.0.0.1:7081", value_name = "ADDRESS")]
+    pub listen: String,
+    #[command(flatten)]
+    pub site: Site,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Project {
+    /// Add a project.
+    Add(ProjectAdd),
+    /// All projects.
+    List,
+    /// One project.
+    Show {
+        /// Its name or id.
+        project: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct ProjectAdd {
+    /// What people call it.
+    pub name: String,
+    /// Where its repository is: a path on the runner's machine, or a URL that git understands.
+    #[arg(long, value_name = "PATH_OR_URL")]
+    pub repository: String,
+    /// The branch to stand on; the repository's own default otherwise.
+    #[arg(long, value_name = "BRANCH")]
+    pub base_branch: Option<String>,
+    /// A command that must succeed before a change is opened. Repeat for more.
+    #[arg(long = "gate", value_name = "COMMAND")]
+    pub gates: Vec<String>,
+    /// How often the agent may try to make the gates pass.
+    #[arg(long, default_value_t = 3, value_name = "N")]
+    pub gate_attempts: u32,
+    /// How far agents may go here without a person: 1 to 4.
+    #[arg(long, default_value_t = 2, value_name = "LEVEL")]
+    pub level: u8,
+}
+
+#[derive(Debug, Args)]
+pub struct Run {
+    /// What you want done. `-` reads it from standard input.
+    pub task: String,
+    /// A project's name or id; or a path or URL of a git repository, which becomes a project.
+    #[arg(long, short, value_name = "PROJECT_OR_PATH_OR_URL")]
+    pub project: String,
+    /// The model's name; the site's default otherwise.
+    #[arg(long, value_name = "NAME")]
+    pub model: Option<String>,
+    /// At most this autonomy level: 1 in the loop, 2 on the loop, 3 orchestrator, 4 outside the loop. It can lower the project's, not raise it.
+    #[arg(long, value_name = "LEVEL")]
+    pub level: Option<u8>,
+    /// The run may spend so many dollars.
+    #[arg(long, value_name = "DOLLARS")]
+    pub budget: Option<String>,
+    /// At most so many turns of the agent.
+    #[arg(long, value_name = "N")]
+    pub max_turns: Option<u32>,
+    /// At most so many minutes of work, waiting for people not counted.
+    #[arg(long, value_name = "MINUTES")]
+    pub max_minutes: Option<u64>,
+    /// How many minutes an approval waits before silence becomes a no.
+    #[arg(long, value_name = "MINUTES")]
+    pub approval_minutes: Option<u64>,
+    /// Watch it until it ends (the default on a terminal).
+    #[arg(long, conflicts_with = "detach")]
+    pub watch: bool,
+    /// Print the run's id and return at once.
+    #[arg(long)]
+    pub detach: bool,
+}
+
+/// How much of a list.
+#[derive(Debug, Clone, Args)]
+pub struct Page {
+    /// At most so many.
+    #[arg(long, default_value_t = 50, value_name = "N")]
+    pub limit: u32,
+    /// Go on where the last answer ended.
+    #[arg(long, value_name = "CURSOR")]
+    pub cursor: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Runs {
+    /// Runs, newest first.
+    List {
+        /// Only this project's.
+        #[arg(long, value_name = "PROJECT")]
+        project: Option<String>,
+        /// Only those in this state.
+        #[arg(long, value_name = "STATE")]
+        state: Option<String>,
+        #[command(flatten)]
+        page: Page,
+    },
+    /// One run: state, cost, change, and what it said where you may read that.
+    Show {
+        /// Its id.
+        run: String,
+        /// Also the whole transcript, in plain text from the site.
+        #[arg(long)]
+        transcript: bool,
+        /// Also the change as a diff, in plain text from the site.
+        #[arg(long)]
+        diff: bool,
+    },
+    /// Follow a run until it ends.
+    Watch {
+        /// Its id.
+        run: String,
+    },
+    /// End a run early.
+    Cancel {
+        /// Its id.
+        run: String,
+    },
+    /// Try a failed or expired run again from where it stopped.
+    Resume {
+        /// Its id.
+        run: String,
+    },
+    /// Answer the question that a run is waiting with.
+    Reply {
+        /// Its id.
+        run: String,
+        /// The answer. `-` reads it from standard input.
+        text: String,
+    },
+    /// Destroy the key of a run's content: it can never be read again, and the record still verifies.
+    Erase {
+        /// Its id.
+        run: String,
+        /// Do not ask back.
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Approvals {
+    /// What waits for a yes or no.
+    List {
+        /// The answered ones as well.
+        #[arg(long)]
+        all: bool,
+        #[command(flatten)]
+        page: Page,
+    },
+    /// One approval, with exactly what is asked where you may read that.
+    Show {
+        /// Its id.
+        approval: String,
+    },
+    /// Say yes.
+    Grant {
+        /// Its id.
+        approval: String,
+    },
+    /// Say no.
+    Deny {
+        /// Its id.
+        approval: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Environments {
+    /// All environments.
+    List {
+        /// The deleted ones as well.
+        #[arg(long)]
+        all: bool,
+        #[command(flatten)]
+        page: Page,
+    },
+    /// One environment.
+    Show {
+        /// Its id.
+        environment: String,
+    },
+    /// Delete an environment with everything in it.
+    Delete {
+        /// Its id.
+        environment: String,
+        /// Do not ask back.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Run a command in an environment.
+    Exec {
+        /// Its id.
+        environment: String,
+        /// End it after so many seconds.
+        #[arg(long, default_value_t = 600, value_name = "SECONDS")]
+        timeout: u64,
+        /// The command.
+        #[arg(last = true, required = true, value_name = "COMMAND")]
+        command: Vec<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Policy {
+    /// Does a bundle load? Every problem at once; needs no server.
+    Check {
+        /// The bundle.
+        file: PathBuf,
+    },
+    /// Do a bundle's examples hold? Needs no server with a file; without, the bundle in force.
+    Test {
+        /// The bundle.
+        file: Option<PathBuf>,
+    },
+    /// The bundle in force, or an older one.
+    Show {
+        /// Its number.
+        #[arg(long, value_name = "N")]
+        number: Option<u64>,
+    },
+    /// Which policies decide about a deed, and why.
+    Explain(Explain),
+    /// Put a new bundle into force.
+    Apply {
+        /// The bundle.
+        file: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// For example `tool.call`.
+    pub action: String,
+    /// For example `tool:run`, `model:claude-sonnet`, `project:NAME`.
+    pub resource: String,
+    /// `agent`, `me`, or a role: admin, developer, approver, auditor.
+    #[arg(long, default_value = "agent", value_name = "WHO")]
+    pub principal: String,
+    /// A circumstance, for example level=2 or command="git push". Repeat for more.
+    #[arg(long = "with", value_name = "NAME=VALUE")]
+    pub with: Vec<String>,
+    /// Ask this bundle instead of the one in force; needs no server.
+    #[arg(long, value_name = "FILE")]
+    pub bundle: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Budget {
+    /// Set a limit.
+    Set {
+        /// `organization`, `project:NAME` or `user:ID`.
+        scope: String,
+        /// In dollars.
+        limit: String,
+        /// total, day, week or month (UTC).
+        #[arg(long, default_value = "month", value_name = "PERIOD")]
+        period: String,
+    },
+    /// Limits and what is spent of them.
+    Show,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Audit {
+    /// The newest records, and with --follow those to come.
+    Tail {
+        /// Go on until interrupted.
+        #[arg(long, short)]
+        follow: bool,
+        /// Begin with so many.
+        #[arg(long, short = 'n', default_value_t = 20, value_name = "N")]
+        lines: u32,
+    },
+    /// Records that match.
+    Search {
+        /// Only of this run.
+        #[arg(long, value_name = "RUN")]
+        run: Option<String>,
+        /// Only this action.
+        #[arg(long, value_name = "ACTION")]
+        action: Option<String>,
+        /// Only by this principal (an id).
+        #[arg(long, value_name = "ID")]
+        principal: Option<String>,
+        /// Only with this answer: allow, ask or deny.
+        #[arg(long, value_name = "ANSWER")]
+        answer: Option<String>,
+        #[command(flatten)]
+        page: Page,
+    },
+    /// One record, with its inclusion proof on demand.
+    Show {
+        /// Its id.
+        record: String,
+        /// Also prove that the ledger contains it.
+        #[arg(long)]
+        proof: bool,
+    },
+    /// Verify an export, offline: nothing changed, removed, inserted, reordered or cut off.
+    Verify {
+        /// The export. `-` reads standard input.
+        file: PathBuf,
+    },
+    /// The whole record as JSON lines that `verify` understands.
+    Export {
+        /// Where to; standard output otherwise.
+        #[arg(long, short, value_name = "FILE")]
+        output: Option<PathBuf>,
+        /// Also the sealed content (ciphertext).
+        #[arg(long)]
+        with_content: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Runners {
+    /// All runners.
+    List,
+    /// A one-time token with which a runner may enrol, into a file.
+    Token {
+        /// Where to; it must not exist.
+        #[arg(long, short, value_name = "FILE")]
+        output: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Rehearsal {
+    /// Make a cassette from a run with a real model.
+    Record {
+        /// The run.
+        run: String,
+        /// Where to; it must not exist.
+        #[arg(long, short, value_name = "FILE")]
+        output: PathBuf,
+    },
+    /// Does a cassette load?
+    Check {
+        /// The cassette.
+        file: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct Doctor {
+    #[command(flatten)]
+    pub site: Site,
+}
