@@ -1,1 +1,31 @@
-//! stockade-agent
+//! The agent loop as a machine without input and output.
+//!
+//! This crate owns what an agent does next: the conversation with the model, the tools it may call and how
+//! their untrusted input is read, the order in which calls are carried out, limits, retries, compaction, gates and
+//! endings. It is a fold: [`Agent::apply`] takes the journalled [`Line`]s of a run, [`Agent::wants`] says what shall be
+//! done now and is a function of those lines alone, so a runner that died goes on by folding its journal again.
+//!
+//! It refuses: input and output, clocks, credentials, deciding. A tool call that is wanted here is not yet allowed;
+//! the runner decides and records it. *Invariant:* every body it produces is a valid Messages conversation, whatever the
+//! model, a tool or a repository said.
+
+mod agent;
+mod body;
+mod compact;
+mod config;
+mod input;
+mod message;
+mod prompt;
+mod repeat;
+mod text;
+pub mod tool;
+mod want;
+
+pub use agent::{Agent, ApplyError};
+pub use config::Config;
+pub use input::{Facts, Input, Line, ModelFailure};
+pub use message::tool_calls;
+pub use prompt::{PROMPT_VERSION, prompt_digest};
+pub use text::Ran;
+pub use tool::{Tool, definitions};
+pub use want::{Notice, ToolUse, Want};
