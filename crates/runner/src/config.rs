@@ -1,0 +1,115 @@
+//! What a runner is told when it starts. This file owns the shape and the defaults; it reads no file and no
+//! environment variable: whoever starts a runner has done so.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+
+/// Everything that a runner needs to know before it starts.
+#[derive(Debug, Clone)]
+pub struct RunnerConfig {
+    /// Where it keeps its identity, keys, spool and journals. Made with mode 0700 if it is not there.
+    pub data_dir: PathBuf,
+    /// Where the server is, for example `https://stockade.example:7080`.
+    pub server_url: String,
+    /// What people call this runner. Used when it enrols.
+    pub name: String,
+    /// The one-time token. Needed at the first start only; ignored once an identity exists.
+    pub enroll_token: Option<SecretString>,
+    /// Where the gateway and the content listener listen. Loopback with port 0 by default.
+    pub listen: SocketAddr,
+    /// The URL by which people inside the site reach the listener; made from `listen` where it is absent.
+    pub advertise: Option<String>,
+    /// The folder with `stockade-guest` and `stockade-launch`.
+    pub helpers: PathBuf,
+    /// Where environments are kept; `data_dir/environments` where it is absent.
+    pub environments: Option<PathBuf>,
+    /// Models and providers, TOML as in the manual's page about models. Empty: the shipped table.
+    pub models: String,
+    /// A folder with cassettes: where it is given, the runner serves the rehearsal provider on loopback for itself.
+    pub cassettes: Option<PathBuf>,
+    /// The size of an environment.
+    pub class: EnvironmentClass,
+    /// Who commits.
+    pub git: GitIdentity,
+    /// Protections that may be missing on this machine; each is warned about at start.
+    pub allow_degraded: Vec<String>,
+    /// At most so many bytes may wait in the spool for the server; then new deeds are refused.
+    pub spool_max_bytes: u64,
+}
+
+impl RunnerConfig {
+    /// A runner with everything at its default.
+    pub fn new(data_dir: impl Into<PathBuf>, server_url: impl Into<String>, helpers: impl Into<PathBuf>) -> Self {
+        Self {
+            data_dir: data_dir.into(),
+            server_url: server_url.into(),
+            name: "runner".to_owned(),
+            enroll_token: None,
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            advertise: None,
+            helpers: helpers.into(),
+            environments: None,
+            models: String::new(),
+            cassettes: None,
+            class: EnvironmentClass::default(),
+            git: GitIdentity::default(),
+            allow_degraded: Vec::new(),
+            spool_max_bytes: SPOOL_MAX_BYTES,
+        }
+    }
+}
+
+/// How much may wait in the spool by default: 4 GiB.
+pub const SPOOL_MAX_BYTES: u64 = 4 * 1024 * 1024 * 1024;
+
+/// The size of an environment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EnvironmentClass {
+    /// Memory, in bytes.
+    pub memory_bytes: u64,
+    /// Processes and threads.
+    pub processes: u64,
+    /// Processor time, in thousandths of one processor.
+    pub cpu_millis: u64,
+    /// Disk, in bytes.
+    pub disk_bytes: u64,
+    /// Open files per process.
+    pub open_files: u64,
+}
+
+impl Default for EnvironmentClass {
+    fn default() -> Self {
+        Self {
+            memory_bytes: 4 * 1024 * 1024 * 1024,
+            processes: 512,
+            cpu_millis: 2_000,
+            disk_bytes: 8 * 1024 * 1024 * 1024,
+            open_files: 4_096,
+        }
+    }
+}
+
+/// Who commits the agents' work.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GitIdentity {
+    /// The agent's name, author and committer of its commits.
+    pub name: String,
+    /// Its address.
+    pub email: String,
+    /// The domain of the people's addresses in `Co-authored-by`.
+    pub people_domain: String,
+}
+
+impl Default for GitIdentity {
+    fn default() -> Self {
+        Self {
+            name: "Stockade Agent".to_owned(),
+            email: "agent@stockade.invalid".to_owned(),
+            people_domain: "users.stockade.invalid".to_owned(),
+        }
+    }
+}
