@@ -10,3 +10,4 @@
 pub mod error;
 pub mod guest;
 pub mod runner;
+pub mod ticket;
