@@ -1,1 +1,24 @@
-//! stockade-egress
+//! An environment's way out.
+//!
+//! This crate will own every connection that leaves an environment: the stack, names, TLS, HTTP, git and the
+//! injection of credentials, each decided and recorded. It refuses SQL and the control plane.
+//!
+//! In the present form there is no way out at all: an environment has a loopback interface and nothing else, so
+//! there is nothing here to decide. *Invariant:* no connection leaves an environment before this crate can decide about it.
+
+/// What network an environment has. There is one posture until connections can be decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Posture {
+    /// Loopback and nothing else.
+    #[default]
+    Closed,
+}
+
+impl Posture {
+    /// The word, as in records and in `stockade doctor`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+        }
+    }
+}
