@@ -1,0 +1,114 @@
+//! The organization's policy.
+
+use serde::{Deserialize, Serialize};
+use stockade_domain::{Answer, Deed, Timestamp, ids::UserId};
+use utoipa::ToSchema;
+
+/// The bundle in force.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Policy {
+    /// Its number.
+    pub number: u64,
+    /// Its source.
+    pub text: String,
+    /// Since when.
+    #[schema(value_type = i64)]
+    pub created_at: Timestamp,
+    /// Who put it into force; nobody for the one that was shipped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub created_by: Option<UserId>,
+}
+
+/// Puts a new bundle into force. It gets the next number.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PutPolicy {
+    /// Its source.
+    pub text: String,
+    /// The number of the bundle that it replaces; refused if another is in force by now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<u64>,
+}
+
+/// Would this bundle load?
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CheckPolicy {
+    /// Its source; the bundle in force if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+}
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PolicyReport {
+    /// Whether it loads.
+    pub ok: bool,
+    /// Why not, one sentence each.
+    pub errors: Vec<String>,
+    /// How many policies it has, if it could be read.
+    pub policies: u64,
+    /// Its examples, if it could be read.
+    pub examples: Vec<ExampleResult>,
+}
+
+/// An example and what came of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ExampleResult {
+    /// Its name.
+    pub name: String,
+    /// What the bundle says should be.
+    #[schema(value_type = String)]
+    pub expected: Answer,
+    /// What is.
+    #[schema(value_type = String)]
+    pub actual: Answer,
+    /// Whether they agree.
+    pub ok: bool,
+}
+
+/// What would be decided about this deed, and why?
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExplainDeed {
+    /// The deed: `{principal, action, resource, context}`.
+    #[schema(value_type = Object)]
+    pub deed: Deed,
+}
+
+/// What would be decided, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Explanation {
+    /// The number of the bundle.
+    pub bundle: u64,
+    /// The answer.
+    #[schema(value_type = String)]
+    pub answer: Answer,
+    /// May it be done at all?
+    pub allowed: Question,
+    /// May it be done without a person being asked?
+    pub unattended: Question,
+}
+
+/// One of the two questions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Question {
+    /// The answer.
+    pub yes: bool,
+    /// The policies that made it so.
+    pub policies: Vec<ExplainedPolicy>,
+    /// What went wrong while deciding. Anything here makes the answer a no.
+    pub errors: Vec<String>,
+}
+
+/// A policy that decided.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ExplainedPolicy {
+    /// Its id in the bundle.
+    pub id: String,
+    /// Its title.
+    pub title: String,
+    /// Its Cedar source.
+    pub text: String,
+}
