@@ -181,8 +181,9 @@ pub struct ApprovalAnswer {
     pub approval: ApprovalId,
     /// Yes or no.
     pub granted: bool,
-    /// Whose.
-    pub by: UserId,
+    /// Whose; nobody's if time ran out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<UserId>,
     /// When.
     pub at: Timestamp,
 }

@@ -14,7 +14,7 @@ use utoipa::{IntoParams, ToSchema};
 #[serde(rename_all = "snake_case")]
 pub enum ApprovalState {
     /// Nobody has spoken.
-    Waiting,
+    Pending,
     /// Yes.
     Granted,
     /// No.
@@ -27,7 +27,7 @@ impl ApprovalState {
     /// The word.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Waiting => "waiting",
+            Self::Pending => "pending",
             Self::Granted => "granted",
             Self::Denied => "denied",
             Self::Expired => "expired",
@@ -38,7 +38,7 @@ impl ApprovalState {
 impl FromStr for ApprovalState {
     type Err = UnknownWord;
     fn from_str(text: &str) -> Result<Self, UnknownWord> {
-        [Self::Waiting, Self::Granted, Self::Denied, Self::Expired]
+        [Self::Pending, Self::Granted, Self::Denied, Self::Expired]
             .into_iter()
             .find(|state| state.as_str() == text)
             .ok_or_else(|| UnknownWord { what: "approval state", word: text.to_owned() })

@@ -44,6 +44,10 @@ pub struct Environment {
 #[derive(Debug, Clone, Default, Serialize, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct ListEnvironments {
+    /// Only of this run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<String>)]
+    pub run: Option<RunId>,
     /// Those that are gone as well.
     #[serde(default)]
     pub deleted: bool,

@@ -40,7 +40,7 @@ use utoipa::{IntoParams, ToSchema};
 pub const DEFAULT_PAGE: u32 = 50;
 
 /// How many items a page has at most. A larger `limit` gives this many.
-pub const MAX_PAGE: u32 = 500;
+pub const MAX_PAGE: u32 = 200;
 
 /// A part of a list.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -56,7 +56,7 @@ pub struct Page<T> {
 #[derive(Debug, Clone, Default, Serialize, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct PageQuery {
-    /// At most so many items: 50 if absent, 500 at most.
+    /// At most so many items: 50 if absent, 200 at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
     /// From the last answer's `next_cursor`.

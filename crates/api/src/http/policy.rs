@@ -85,10 +85,15 @@ pub struct Explanation {
     /// The answer.
     #[schema(value_type = String)]
     pub answer: Answer,
+    /// Why the deed could not be asked about at all: it does not fit the schema, or passes a limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub misfit: Option<String>,
     /// May it be done at all?
-    pub allowed: Question,
+    pub may: Question,
     /// May it be done without a person being asked?
     pub unattended: Question,
+    /// Policies that could apply to such a deed, and did not decide.
+    pub passed_over: Vec<ExplainedPolicy>,
 }
 
 /// One of the two questions.
@@ -109,6 +114,11 @@ pub struct ExplainedPolicy {
     pub id: String,
     /// Its title.
     pub title: String,
+    /// The pack it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pack: Option<String>,
+    /// `permit` or `forbid`.
+    pub effect: String,
     /// Its Cedar source.
     pub text: String,
 }

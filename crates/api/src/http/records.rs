@@ -24,7 +24,7 @@ pub struct Record {
     pub canonical: String,
 }
 
-/// Which records. Newest first, or with `after` those that came later, oldest first.
+/// Which records, newest first.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct ListRecords {
@@ -46,9 +46,9 @@ pub struct ListRecords {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
     pub action: Option<Action>,
-    /// Only of this phase: `open`, `refused`, `asked`, `close`, `note`.
+    /// Only where this text occurs in the record, whatever the case.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub phase: Option<String>,
+    pub text: Option<String>,
     /// Not before this time, in microseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<i64>)]

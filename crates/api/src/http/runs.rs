@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use stockade_domain::{
     ContentRef, FailureCause, Level, Nanos, RunEvent, RunState, Timestamp, Usage,
-    ids::{ApprovalId, EnvironmentId, ProjectId, RunId, RunnerId, TaskId, UserId},
+    ids::{EnvironmentId, ProjectId, RunId, RunnerId, TaskId, UserId},
 };
 use utoipa::{IntoParams, ToSchema};
 
@@ -47,6 +47,14 @@ pub struct Run {
     /// When it was asked for.
     #[schema(value_type = i64)]
     pub created_at: Timestamp,
+    /// When work began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<i64>)]
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<i64>)]
+    pub finished_at: Option<Timestamp>,
     /// When it last changed.
     #[schema(value_type = i64)]
     pub updated_at: Timestamp,
@@ -59,8 +67,8 @@ pub struct Run {
     /// The tokens it used so far.
     #[schema(value_type = Object)]
     pub usage: Usage,
-    /// The number of its last event; 0 before the first.
-    pub last_event: u64,
+    /// The last turn that began; 0 before the first.
+    pub turn: u32,
     /// The change that came out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub change: Option<Change>,
@@ -167,10 +175,6 @@ pub struct IssuedTicket {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub environment: Option<EnvironmentId>,
-    /// The approval that the run waits for, if it does.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
-    pub approval: Option<ApprovalId>,
 }
 
 /// Shows everything but the ticket.
