@@ -180,7 +180,7 @@ impl Demo {
         self.prove_green(repository, &branch)?;
 
         let shown = self.json(&["runs", "show", &id])?;
-        ensure!(shown["cost_nanos"].as_i64().is_some_and(|cost| cost > 0), "the run has no cost: {shown}");
+        ensure!(shown["cost"].as_i64().is_some_and(|cost| cost > 0), "the run has no cost: {shown}");
 
         sh::say("\n== What was decided and recorded");
         self.stockade(&["audit", "search", "--run", &id])?;

@@ -10,6 +10,9 @@
 
 #[cfg(feature = "client")]
 pub mod client;
+/// The words, for those who only import what travels.
+pub use stockade_domain as domain;
+
 pub mod error;
 pub mod guest;
 #[cfg(feature = "client")]

@@ -90,8 +90,8 @@ pub struct Site {
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Folder with cassettes that the rehearsal provider plays, as model `rehearsal/NAME`.
-    #[arg(long, value_name = "DIR")]
-    pub cassettes: Vec<PathBuf>,
+    #[arg(long, value_name = "DIR", env = "STOCKADE_CASSETTES")]
+    pub cassettes: Option<PathBuf>,
     /// Go on although this machine lacks the named protection (see `stockade doctor`). Repeat for more.
     #[arg(long, value_name = "CAPABILITY")]
     pub allow_degraded: Vec<String>,
@@ -419,9 +419,9 @@ pub enum Audit {
         /// Only by this principal (an id).
         #[arg(long, value_name = "ID")]
         principal: Option<String>,
-        /// Only with this answer: allow, ask or deny.
-        #[arg(long, value_name = "ANSWER")]
-        answer: Option<String>,
+        /// Only this phase: open, close, refused, asked or note.
+        #[arg(long, value_name = "PHASE")]
+        phase: Option<String>,
         #[command(flatten)]
         page: Page,
     },

@@ -1,0 +1,92 @@
+//! Asking for something: the text is sealed here, before it leaves this process.
+
+use std::{collections::BTreeMap, fs};
+
+use stockade_api::{
+    domain::Level,
+    http::{PreparedTask, Run, StartTask, TaskLimits},
+};
+use stockade_runner::offline;
+
+use super::{Context, parse, projects, text_or_stdin, watch};
+use crate::{
+    args,
+    failure::{Failure, Outcome},
+    output::is_terminal,
+};
+
+/// The model that is asked for when nobody says which: a name of the shipped table.
+const DEFAULT_MODEL: &str = "claude-sonnet";
+
+const MINUTE_MS: u64 = 60_000;
+
+pub async fn main(context: &Context, run: args::Run) -> Outcome {
+    let text = text_or_stdin(&run.task)?;
+    let budget = run.budget.as_deref().map(|text| parse("amount of dollars", text)).transpose()?;
+    let level: Option<Level> = run.level.map(|level| parse("autonomy level", &level.to_string())).transpose()?;
+    let client = context.client()?;
+    let project = projects::find_or_add(context, &client, &run.project).await?;
+
+    let prepared = client.prepare_task(project.id).await?;
+    know_site(context, &prepared)?;
+    let sealed = offline::seal_task(&prepared.site_public_key, prepared.run, &text)?;
+    let body = StartTask {
+        project: project.id,
+        task: prepared.task,
+        run: prepared.run,
+        site: prepared.site,
+        wrapped_key: sealed.wrapped_key,
+        content: sealed.content,
+        sealed: sealed.sealed,
+        model: run.model.unwrap_or_else(|| DEFAULT_MODEL.to_owned()),
+        level,
+        budget,
+        limits: TaskLimits {
+            max_turns: run.max_turns,
+            max_time_ms: run.max_minutes.map(|minutes| minutes.saturating_mul(MINUTE_MS)),
+            max_tokens: None,
+            approval_timeout_ms: run.approval_minutes.map(|minutes| minutes.saturating_mul(MINUTE_MS)),
+        },
+    };
+    let started = client.start_task(&body).await?;
+    let watching = run.watch || (!run.detach && is_terminal() && !context.output.json);
+    if watching {
+        context.output.remark(&format!("run {} of project {}", started.id, started.project_name));
+        watch::follow(context, &client, started.id).await
+    } else {
+        context.output.show(&started, |run: &Run| run.id.to_string())
+    }
+}
+
+/// The first key that a site showed us is the one we go on believing: a server that swaps it later, to read what we
+/// seal, is found out here. The file holds public keys only.
+fn know_site(context: &Context, prepared: &PreparedTask) -> Outcome {
+    context.home.make()?;
+    let file = context.home.path().join("known-sites.json");
+    let mut known: BTreeMap<String, String> = match fs::read(&file) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| {
+            Failure::config(
+                "known_sites",
+                format!("{} cannot be read: {error}", file.display()),
+                "repair it, or remove it to trust anew",
+            )
+        })?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => BTreeMap::new(),
+        Err(error) => return Err(error.into()),
+    };
+    let (site, key) = (prepared.site.to_string(), prepared.site_public_key.clone());
+    match known.get(&site) {
+        Some(before) if *before == key => Ok(()),
+        Some(_) => Err(Failure::config(
+            "site_key_changed",
+            format!("the key of site {site} is not the one it had before: somebody may want to read what you seal"),
+            format!("ask whoever runs the site; if the change is meant, remove its line from {}", file.display()),
+        )),
+        None => {
+            known.insert(site, key);
+            let fresh = file.with_extension("json.new");
+            fs::write(&fresh, serde_json::to_vec_pretty(&known).map_err(std::io::Error::from)?)?;
+            Ok(fs::rename(fresh, file)?)
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! What the person is told when something goes wrong, and the exit status that says whose fault it is.
+
+use std::{io::Write as _, process::ExitCode};
+
+use stockade_api::error::{ApiError, ErrorBody, Fault};
+
+/// Why a command did not do what it was asked.
+#[derive(Debug)]
+pub enum Failure {
+    /// Something went wrong: what, to which thing, what to try.
+    Error(ApiError),
+    /// The command worked, and the answer is no: the run failed, the record does not verify, an example does not
+    /// hold. It has been said already.
+    No,
+}
+
+/// What every command gives.
+pub type Outcome<T = ()> = Result<T, Failure>;
+
+impl Failure {
+    /// The request makes no sense.
+    pub fn user(code: &str, message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::Error(ApiError::new(Fault::User, code, message).hint(hint))
+    }
+
+    /// The installation is set up wrongly.
+    pub fn config(code: &str, message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::Error(ApiError::new(Fault::Config, code, message).hint(hint))
+    }
+
+    /// Something outside did not answer.
+    pub fn outside(code: &str, message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::Error(ApiError::new(Fault::Outside, code, message).hint(hint))
+    }
+
+    /// Says it on standard error and gives the exit status.
+    pub fn tell(&self, json: bool) -> ExitCode {
+        let Self::Error(error) = self else { return ExitCode::from(1) };
+        let mut stderr = std::io::stderr().lock();
+        // If standard error is gone there is nobody left to tell.
+        let _ = if json {
+            writeln!(stderr, "{}", serde_json::to_string(&ErrorBody { error: error.clone() }).unwrap_or_default())
+        } else {
+            match &error.hint {
+                Some(hint) => writeln!(stderr, "error: {}\n  try: {hint}", error.message),
+                None => writeln!(stderr, "error: {}", error.message),
+            }
+        };
+        ExitCode::from(match error.fault {
+            Fault::User => 2,
+            Fault::Config => 3,
+            Fault::Refused => 4,
+            Fault::Outside => 5,
+            Fault::Bug => 70,
+        })
+    }
+}
+
+impl From<ApiError> for Failure {
+    fn from(error: ApiError) -> Self {
+        Self::Error(error)
+    }
+}
+
+/// Standard output is gone, for example because `head` has seen enough: nothing is wrong.
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        if error.kind() == std::io::ErrorKind::BrokenPipe {
+            return Self::No;
+        }
+        Self::outside("io", format!("could not read or write: {error}"), "look at the terminal, the disk or the pipe")
+    }
+}

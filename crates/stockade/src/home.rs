@@ -1,0 +1,127 @@
+//! Where an installation keeps things on this machine, and how other commands find it.
+
+use std::{
+    fs,
+    io::Write as _,
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::{Deserialize, Serialize};
+use stockade_api::client::Client;
+
+use crate::{
+    args::Global,
+    failure::{Failure, Outcome},
+};
+
+/// The data directory.
+#[derive(Debug, Clone)]
+pub struct Home(PathBuf);
+
+/// What `up` and `server` leave for other commands: where to talk to, and with what. No secret.
+#[derive(Debug, Serialize, Deserialize)]
+struct Address {
+    url: String,
+    token_file: PathBuf,
+}
+
+impl Home {
+    /// The data directory that was asked for, or the user's own.
+    pub fn find(global: &Global) -> Outcome<Self> {
+        if let Some(folder) = &global.data_dir {
+            return Ok(Self(folder.clone()));
+        }
+        let data = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+        let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share"));
+        data.or_else(home).map(|folder| Self(folder.join("stockade"))).ok_or_else(|| {
+            Failure::config("no_home", "there is no home directory to keep things in", "name one with --data-dir DIR")
+        })
+    }
+
+    /// Makes it, for its owner alone.
+    pub fn make(&self) -> Outcome {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.0).map_err(|error| {
+            Failure::config(
+                "data_dir",
+                format!("the data directory {} cannot be made: {error}", self.0.display()),
+                "name another with --data-dir DIR",
+            )
+        })
+    }
+
+    /// The directory itself.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The server's part.
+    pub fn server(&self) -> PathBuf {
+        self.0.join("server")
+    }
+
+    /// The runner's part.
+    pub fn runner(&self) -> PathBuf {
+        self.0.join("runner")
+    }
+
+    /// The configuration, unless another one is named.
+    pub fn config(&self) -> PathBuf {
+        self.0.join("stockade.toml")
+    }
+
+    fn address(&self) -> PathBuf {
+        self.0.join("address.json")
+    }
+
+    /// Leaves the address for other commands.
+    pub fn leave_address(&self, url: &str, token_file: &Path) -> Outcome {
+        let address = Address { url: url.to_owned(), token_file: token_file.to_owned() };
+        let fresh = self.0.join("address.json.new");
+        fs::write(&fresh, serde_json::to_vec(&address).map_err(std::io::Error::from)?)?;
+        fs::rename(&fresh, self.address())?;
+        Ok(())
+    }
+
+    /// A client of the installation that was asked for, or of the one on this machine.
+    pub fn client(&self, global: &Global) -> Outcome<Client> {
+        let left: Option<Address> = fs::read(self.address()).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let url = global.url.clone().or_else(|| left.as_ref().map(|left| left.url.clone())).ok_or_else(|| {
+            Failure::config(
+                "no_server",
+                format!("there is no installation in {}", self.0.display()),
+                "start one with `stockade up`, or name a server with --url URL and --token-file FILE",
+            )
+        })?;
+        let file = global.token_file.clone().or_else(|| left.map(|left| left.token_file)).ok_or_else(|| {
+            Failure::config(
+                "no_token",
+                format!("there is no access token for {url}"),
+                "name a file with --token-file FILE",
+            )
+        })?;
+        let token = fs::read_to_string(&file).map_err(|error| {
+            Failure::config(
+                "token_file",
+                format!("the access token in {} cannot be read: {error}", file.display()),
+                "are you the user that started the installation? Otherwise name another file with --token-file FILE",
+            )
+        })?;
+        Ok(Client::new(&url, Some(SecretString::from(token.trim().to_owned())))?)
+    }
+}
+
+/// Writes a secret into a new file that only its owner can read.
+pub fn write_secret(path: &Path, secret: &SecretString) -> Outcome {
+    let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let mut file = file.map_err(|error| {
+        Failure::user(
+            "output_file",
+            format!("{} cannot be made: {error}", path.display()),
+            "name a file that does not exist yet, in a folder that does",
+        )
+    })?;
+    file.write_all(secret.expose_secret().as_bytes())?;
+    Ok(file.sync_all()?)
+}
