@@ -1,0 +1,79 @@
+//! The policies of a bundle, laid out so that a decision meets few of them.
+//!
+//! Owns the layout: by principal kind, action and resource kind, then by guards. It refuses to change an
+//! answer: see the invariant in [`crate::guard`].
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use cedar_policy::{Policy, PolicySet, PolicySetError};
+
+use crate::{
+    guard::{self, Guard},
+    vocabulary::{Shape, Vocabulary},
+};
+
+/// Policies that can match under the same circumstances.
+#[derive(Debug)]
+pub struct Group {
+    pub guards: BTreeSet<Guard>,
+    /// All of them, for the first question.
+    pub all: PolicySet,
+    /// Those whose answer to the second question can be another one, for the second question.
+    pub unattended: Option<PolicySet>,
+}
+
+/// The layout.
+#[derive(Debug, Default)]
+pub struct Index {
+    shapes: HashMap<Shape, Vec<Group>>,
+}
+
+impl Index {
+    pub fn new<'a>(
+        vocabulary: &Vocabulary,
+        policies: impl Iterator<Item = &'a Policy>,
+    ) -> Result<Self, PolicySetError> {
+        type Members = (Vec<Policy>, Vec<Policy>);
+        let mut sorted: HashMap<Shape, BTreeMap<BTreeSet<Guard>, Members>> = HashMap::new();
+        for policy in policies {
+            // A policy without a JSON form is taken whole: without guards, and for both questions.
+            let json = policy.to_json().ok();
+            let guards = json.as_ref().map(|json| guard::guards(policy, json)).unwrap_or_default();
+            let looks = json.as_ref().is_none_or(guard::looks_at_unattended);
+            let shapes: Vec<Shape> = policy
+                .get_valid_request_envs(&vocabulary.schema)
+                .filter_map(|env| vocabulary.shape(env.principal(), env.action(), env.resource()))
+                .collect();
+            for shape in shapes {
+                let (all, unattended) = sorted.entry(shape).or_default().entry(guards.clone()).or_default();
+                all.push(policy.clone());
+                if looks {
+                    unattended.push(policy.clone());
+                }
+            }
+        }
+        let mut shapes = HashMap::new();
+        for (shape, groups) in sorted {
+            let groups = groups
+                .into_iter()
+                .map(|(guards, (all, unattended))| {
+                    let unattended =
+                        (!unattended.is_empty()).then(|| PolicySet::from_policies(unattended)).transpose()?;
+                    Ok(Group { guards, all: PolicySet::from_policies(all)?, unattended })
+                })
+                .collect::<Result<Vec<_>, PolicySetError>>()?;
+            shapes.insert(shape, groups);
+        }
+        Ok(Self { shapes })
+    }
+
+    pub fn groups(&self, shape: Shape) -> &[Group] {
+        self.shapes.get(&shape).map_or(&[], Vec::as_slice)
+    }
+
+    /// How many policies can apply to the busiest combination of principal, action and resource.
+    pub fn busiest(&self) -> usize {
+        let size = |groups: &Vec<Group>| groups.iter().map(|group| group.all.num_of_policies()).sum();
+        self.shapes.values().map(size).max().unwrap_or(0)
+    }
+}
