@@ -349,12 +349,8 @@ pub enum Policy {
         /// The bundle.
         file: Option<PathBuf>,
     },
-    /// The bundle in force, or an older one.
-    Show {
-        /// Its number.
-        #[arg(long, value_name = "N")]
-        number: Option<u64>,
-    },
+    /// The bundle in force.
+    Show,
     /// Which policies decide about a deed, and why.
     Explain(Explain),
     /// Put a new bundle into force.
@@ -419,9 +415,9 @@ pub enum Audit {
         /// Only by this principal (an id).
         #[arg(long, value_name = "ID")]
         principal: Option<String>,
-        /// Only this phase: open, close, refused, asked or note.
-        #[arg(long, value_name = "PHASE")]
-        phase: Option<String>,
+        /// Only those in whose public part this stands, for example a tool's name or `deny`.
+        #[arg(long, value_name = "TEXT")]
+        text: Option<String>,
         #[command(flatten)]
         page: Page,
     },

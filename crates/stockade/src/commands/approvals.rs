@@ -13,7 +13,7 @@ pub async fn main(context: &Context, command: args::Approvals) -> Outcome {
     let client = context.client()?;
     match command {
         args::Approvals::List { all, page } => {
-            let state = (!all).then_some(ApprovalState::Waiting);
+            let state = (!all).then_some(ApprovalState::Pending);
             let query = ListApprovals { run: None, state, limit: Some(page.limit), cursor: page.cursor };
             context.output.show(&client.approvals(&query).await?, list)
         }

@@ -30,12 +30,12 @@ const FOLLOW: Duration = Duration::from_millis(700);
 pub async fn main(context: &Context, command: args::Audit) -> Outcome {
     match command {
         args::Audit::Tail { follow, lines } => tail(context, &context.client()?, follow, lines).await,
-        args::Audit::Search { run, action, principal, phase, page } => {
+        args::Audit::Search { run, action, principal, text, page } => {
             let query = ListRecords {
                 run: run.map(|id| parse("run", &id)).transpose()?,
                 action: action.map(|word| parse("action", &word)).transpose()?,
                 principal,
-                phase,
+                text,
                 limit: Some(page.limit),
                 cursor: page.cursor,
                 ..ListRecords::default()

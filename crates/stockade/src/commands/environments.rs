@@ -19,7 +19,7 @@ pub async fn main(context: &Context, command: args::Environments) -> Outcome {
     let client = context.client()?;
     match command {
         args::Environments::List { all, page } => {
-            let query = ListEnvironments { deleted: all, limit: Some(page.limit), cursor: page.cursor };
+            let query = ListEnvironments { run: None, deleted: all, limit: Some(page.limit), cursor: page.cursor };
             context.output.show(&client.environments(&query).await?, |page| {
                 let rows = page.items.iter().map(|environment| {
                     [

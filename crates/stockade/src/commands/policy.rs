@@ -28,12 +28,8 @@ pub async fn main(context: &Context, command: args::Policy) -> Outcome {
         args::Policy::Test { file: None } => {
             report(context, &context.client()?.test_policy(&CheckPolicy { text: None }).await?, true)
         }
-        args::Policy::Show { number } => {
-            let client = context.client()?;
-            let policy = match number {
-                Some(number) => client.policy_number(number).await?,
-                None => client.policy().await?,
-            };
+        args::Policy::Show => {
+            let policy = context.client()?.policy().await?;
             context.output.show(&policy, |policy| {
                 format!("# bundle {}, in force since {} UTC\n{}", policy.number, time(policy.created_at), policy.text)
             })
@@ -158,11 +154,18 @@ fn show(explanation: &Explanation) -> String {
         lines.extend(question.errors.iter().map(|error: &String| format!("  error: {error}")));
         lines.join("\n")
     };
+    if let Some(misfit) = &explanation.misfit {
+        return format!("deny (bundle {}): the deed makes no sense here: {misfit}", explanation.bundle);
+    }
+    let passed: Vec<String> =
+        explanation.passed_over.iter().map(|policy| format!("  {}: {}", policy.id, policy.title)).collect();
+    let passed =
+        if passed.is_empty() { String::new() } else { format!("\n\nDid not decide here:\n{}", passed.join("\n")) };
     format!(
-        "{} (bundle {})\n\n{}\n\n{}",
+        "{} (bundle {})\n\n{}\n\n{}{passed}",
         explanation.answer,
         explanation.bundle,
-        question("May it be done?", &explanation.allowed),
+        question("May it be done?", &explanation.may),
         question("May it be done without asking a person?", &explanation.unattended)
     )
 }
