@@ -110,6 +110,28 @@ pub enum Input {
     },
 }
 
+impl Input {
+    /// The word for its kind, as in the journal.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Began { .. } => "began",
+            Self::Model { .. } => "model",
+            Self::ModelFailed { .. } => "model_failed",
+            Self::Tool { .. } => "tool",
+            Self::Gates { .. } => "gates",
+            Self::Reply { .. } => "reply",
+            Self::ChangeOpened {} => "change_opened",
+            Self::ChangeDenied { .. } => "change_denied",
+            Self::NoChange {} => "no_change",
+            Self::Paused {} => "paused",
+            Self::Resumed {} => "resumed",
+            Self::Tick {} => "tick",
+            Self::Retry {} => "retry",
+            Self::Stop { .. } => "stop",
+        }
+    }
+}
+
 /// What is known about the work before it begins. Shown to the model.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Facts {

@@ -10,13 +10,15 @@
 //! model, a tool or a repository said.
 
 mod agent;
-mod body;
+mod calls;
 mod compact;
 mod config;
+mod conversation;
 mod input;
 mod message;
 mod prompt;
 mod repeat;
+mod step;
 mod text;
 pub mod tool;
 mod want;
@@ -25,7 +27,7 @@ pub use agent::{Agent, ApplyError};
 pub use config::Config;
 pub use input::{Facts, Input, Line, ModelFailure};
 pub use message::tool_calls;
-pub use prompt::{PROMPT_VERSION, prompt_digest};
+pub use prompt::{MAX_INSTRUCTIONS, PROMPT_VERSION, SYSTEM, prompt_digest};
 pub use text::Ran;
 pub use tool::{Tool, definitions};
 pub use want::{Notice, ToolUse, Want};

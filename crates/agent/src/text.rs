@@ -46,3 +46,40 @@ pub(crate) fn shorten(text: &str, max: usize) -> String {
     let (first, last) = (text.get(..head).unwrap_or(""), text.get(tail..).unwrap_or(""));
     format!("{first}\n[… {} bytes left out …]\n{last}", text.len().saturating_sub(first.len() + last.len()))
 }
+
+/// `text` with at most `max` bytes, its middle left out if need be, or a word if it is empty.
+pub(crate) fn capped(text: &str, max: usize) -> String {
+    if text.trim().is_empty() { "(nothing)".to_owned() } else { shorten(text, max) }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_command_reads_well() {
+        let ran = Ran { status: 1, signal: None, timed_out: false, stdout: "a\n\n", stderr: "b" };
+        assert_eq!(ran.to_string(), "exit status 1\n--- stdout\na\n--- stderr\nb");
+        assert_eq!(Ran { signal: Some(9), stdout: "", stderr: "", ..ran }.to_string(), "killed by signal 9");
+        assert_eq!(Ran { timed_out: true, stderr: "", ..ran }.to_string(), "timed out and was killed\n--- stdout\na");
+    }
+
+    proptest! {
+        #[test]
+        fn shortening_keeps_both_ends_and_the_bound(text in "[aé𝄞\n]{0,200}", max in 0usize..120) {
+            let short = shorten(&text, max);
+            if text.len() <= max {
+                prop_assert_eq!(short, text);
+            } else {
+                let (head, rest) = short.split_once("\n[… ").unwrap();
+                let (left_out, tail) = rest.split_once(" bytes left out …]\n").unwrap();
+                let left_out: usize = left_out.parse().unwrap();
+                prop_assert!(text.starts_with(head) && text.ends_with(tail));
+                prop_assert_eq!(head.len() + tail.len() + left_out, text.len());
+                prop_assert!(head.len() + tail.len() <= max);
+            }
+        }
+    }
+}
