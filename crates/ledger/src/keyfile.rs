@@ -13,7 +13,7 @@ use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use zeroize::Zeroizing;
 
 /// The longest key file, in bytes. A longer one is refused.
-pub(crate) const MAX_KEY_FILE_BYTES: u64 = 4096;
+pub const MAX_KEY_FILE_BYTES: u64 = 4096;
 
 /// Why a key file could not be used.
 #[derive(Debug, thiserror::Error)]
