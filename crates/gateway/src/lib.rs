@@ -1,1 +1,31 @@
-//! stockade-gateway
+//! The LLM gateway.
+//!
+//! This crate owns the way of every model call: who asks ([`Runs`]), may they (policy), is there money ([`Purse`]), the
+//! record that is durable before anything is sent, the bytes that go to the provider and come back untouched, the copy of
+//! them from which usage and content are taken, and the end: settled, sealed, recorded, whatever happened in between.
+//! It also owns the rehearsal provider ([`rehearsal`]), a local server that plays cassettes instead of a model.
+//!
+//! It refuses: SQL, the control plane, and any second way. A call of our own loop ([`Gateway::call`]) and a call over HTTP
+//! ([`Gateway::router`]) go through one function. *Invariant:* the provider is dialled in one place, and that place takes
+//! an opened record with the permit in it.
+//!
+//! What is relayed is the client's and the provider's bytes, but for these: credentials and cookies, headers that belong to
+//! one connection (RFC 9110, section 7.6.1), `accept-encoding` (always `identity`, so that the copy can be read), and the
+//! model's name where it is an alias.
+
+mod call;
+mod caller;
+mod gateway;
+mod key;
+mod limits;
+mod models;
+mod purse;
+pub mod rehearsal;
+
+pub use call::{CallError, Failure, FailureKind, Finished};
+pub use caller::{Caller, Runs};
+pub use gateway::{Gateway, Parts};
+pub use key::{KeyError, KeySource};
+pub use limits::Limits;
+pub use models::{ModelError, ModelTable, Provider, Route, TableError};
+pub use purse::{Purse, PurseError};

@@ -1,0 +1,207 @@
+//! How a call ends, for whoever made it.
+
+use serde_json::Value;
+use stockade_domain::{
+    BudgetScope, ContentRef, Nanos, Usage,
+    ids::{ModelCallId, RecordId},
+};
+use stockade_llm::anthropic::{ErrorKind, RequestError};
+
+use crate::{KeyError, ModelError};
+
+/// A call that was made. It is settled and its record is closed, with or without success.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finished {
+    /// Which call.
+    pub call: ModelCallId,
+    /// Its opening record.
+    pub record: RecordId,
+    /// The name that was asked for.
+    pub model: String,
+    /// What it used: the provider's word, or where it could not give it, at least what was seen.
+    pub usage: Usage,
+    /// What that costs.
+    pub cost: Nanos,
+    /// The provider's HTTP status. Nothing if none came.
+    pub status: Option<u16>,
+    /// The message, put together from its events. `Null` unless it came whole.
+    pub message: Value,
+    /// Why the model stopped, in the provider's word.
+    pub stop_reason: Option<String>,
+    /// What went wrong. Nothing if a whole message came.
+    pub failure: Option<Failure>,
+    /// Wall clock.
+    pub duration_ms: u64,
+    /// The sealed request and, as far as it came, the sealed answer.
+    pub contents: Vec<ContentRef>,
+}
+
+impl Finished {
+    /// Whether a whole message came.
+    #[must_use]
+    pub const fn ok(&self) -> bool {
+        self.failure.is_none()
+    }
+}
+
+/// What went wrong with a call that was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What kind of thing.
+    pub kind: FailureKind,
+    /// The provider's own text, or ours. Content: it may repeat what was asked.
+    pub text: String,
+    /// When the provider asks to be tried again.
+    pub retry_after_ms: Option<u64>,
+}
+
+/// The kinds of failures. The words are fixed and stand in records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FailureKind {
+    /// 429.
+    RateLimited,
+    /// 529, 503, or an overload in the middle of a stream.
+    Overloaded,
+    /// Another 5xx, or an error in the middle of a stream.
+    Provider,
+    /// 400 and the other 4xx: the same request will fail again.
+    Rejected,
+    /// The request is larger than the model's context: shortening it helps.
+    TooLong,
+    /// 401 or 403: the provider does not take our key.
+    Credentials,
+    /// No connection, or it was lost.
+    Connection,
+    /// The provider was silent for too long.
+    TimedOut,
+    /// A whole answer came, but it could not be read as one.
+    Unreadable,
+    /// The client went away, or the call was stopped, before the end.
+    Stopped,
+}
+
+impl FailureKind {
+    /// The word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::RateLimited => "rate_limited",
+            Self::Overloaded => "overloaded",
+            Self::Provider => "provider_error",
+            Self::Rejected => "rejected",
+            Self::TooLong => "too_long",
+            Self::Credentials => "provider_credentials",
+            Self::Connection => "connection_lost",
+            Self::TimedOut => "timed_out",
+            Self::Unreadable => "unreadable",
+            Self::Stopped => "stopped",
+        }
+    }
+
+    /// Whether the same request may succeed later.
+    #[must_use]
+    pub const fn retryable(self) -> bool {
+        matches!(
+            self,
+            Self::RateLimited
+                | Self::Overloaded
+                | Self::Provider
+                | Self::Connection
+                | Self::TimedOut
+                | Self::Unreadable
+        )
+    }
+}
+
+/// Why a call was not made. Nothing was sent to a provider and nothing is charged. The texts are what the governed process
+/// is told: they say nothing of our insides.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// Not a request that can be served.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// The name.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The provider has no key.
+    #[error("the model `{model}` is not set up here: its provider has no key. An operator can say more")]
+    NotSetUp {
+        /// Which model.
+        model: String,
+        /// Why, for the operator.
+        #[source]
+        source: KeyError,
+    },
+    /// Policy said no.
+    #[error("refused by policy: {title}")]
+    Denied {
+        /// The policy's title.
+        title: String,
+        /// The record of the refusal.
+        record: RecordId,
+    },
+    /// Policy said: only if a person agrees. Model calls do not wait for people yet, so this is a no.
+    #[error("refused by policy: {title} (a person would have to agree to this)")]
+    NeedsPerson {
+        /// The policy's title.
+        title: String,
+        /// The record of the refusal.
+        record: RecordId,
+    },
+    /// No money.
+    #[error("the budget of this {scope} is used up")]
+    Exhausted {
+        /// Whose budget.
+        scope: BudgetScope,
+    },
+    /// It cannot be said whether there is money.
+    #[error("the budget cannot be reached at the moment")]
+    PurseUnavailable {
+        /// For the operator.
+        why: String,
+    },
+    /// No record, no call.
+    #[error("the call cannot be recorded at the moment")]
+    RecordUnavailable {
+        /// For the operator.
+        why: String,
+    },
+    /// The run was erased.
+    #[error("this run was erased")]
+    Erased,
+    /// Too many at once for this run.
+    #[error("this run has too many model calls at once")]
+    BusyRun,
+    /// Too many at once.
+    #[error("too many model calls at once")]
+    Busy,
+    /// Stopped before anything was sent, or before its end was known; then the call is settled and recorded without the caller.
+    #[error("the call was stopped")]
+    Stopped,
+}
+
+impl CallError {
+    /// The HTTP status and the kind in the client's dialect. What is final is 400, because clients stop at it and show
+    /// the text; 429 and 5xx they try again for minutes.
+    #[must_use]
+    pub const fn status(&self) -> (u16, ErrorKind) {
+        match self {
+            Self::Request(_)
+            | Self::Model(_)
+            | Self::NotSetUp { .. }
+            | Self::Denied { .. }
+            | Self::NeedsPerson { .. }
+            | Self::Exhausted { .. }
+            | Self::Erased => (400, ErrorKind::InvalidRequest),
+            Self::PurseUnavailable { .. } | Self::RecordUnavailable { .. } | Self::Stopped => (503, ErrorKind::Api),
+            Self::BusyRun => (429, ErrorKind::RateLimit),
+            Self::Busy => (529, ErrorKind::Overloaded),
+        }
+    }
+
+    /// Whether trying again later may help.
+    #[must_use]
+    pub const fn retryable(&self) -> bool {
+        self.status().0 != 400 && !matches!(self, Self::Stopped)
+    }
+}

@@ -1,0 +1,36 @@
+//! Who calls.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use secrecy::SecretString;
+use stockade_domain::{
+    Level, Principal,
+    ids::{ProjectId, RunId, UserId},
+};
+use stockade_ledger::RunKey;
+
+/// Who calls a model, proven by whoever made this value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// The run for which the call is made.
+    pub run: RunId,
+    /// The person behind it.
+    pub owner: UserId,
+    /// The run's project.
+    pub project: ProjectId,
+    /// The run's autonomy level.
+    pub level: Level,
+    /// Who exactly: the agent of that run, or the person.
+    pub principal: Principal,
+}
+
+/// The runs that the gateway serves. The runner implements it.
+#[async_trait]
+pub trait Runs: Send + Sync {
+    /// Whose token this is. A token opens the gateway and nothing else, and dies with its run.
+    async fn caller(&self, token: &SecretString) -> Option<Caller>;
+
+    /// The key that seals what this run says. Nothing, once the run is erased: then no call is made for it.
+    fn key(&self, run: RunId) -> Option<Arc<RunKey>>;
+}

@@ -1,0 +1,55 @@
+//! What one gateway holds, and for how long it waits. `docs/limits.md` lists them with their endings.
+
+use std::time::Duration;
+
+/// The limits of a gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// The largest body of a request, in bytes. Above: 413.
+    pub request_bytes: usize,
+    /// All header names and values of a request together, in bytes. Above: 431.
+    pub header_bytes: usize,
+    /// How long a client may take to send its body. Then: 408.
+    pub request_read: Duration,
+    /// The most bytes of an answer that are kept for the record. The rest is relayed, and the record says that it was cut.
+    pub capture_bytes: usize,
+    /// Calls of one run at once. Above: 429 with `retry-after`.
+    pub calls_per_run: usize,
+    /// Calls of all runs at once. Above: 529 with `retry-after`.
+    pub calls: usize,
+    /// How long a provider may take to accept a connection. Then: 502.
+    pub connect: Duration,
+    /// How long a provider may take until its answer begins: an answer in one piece begins when it is complete. Then: 504.
+    pub first_byte: Duration,
+    /// How long an answer may pause. Then it is cut off.
+    pub idle: Duration,
+    /// How long a client may leave a chunk unread. Then it counts as gone.
+    pub client_stall: Duration,
+}
+
+/// How many chunks of an answer wait for a slow client. Then the provider is not read any further.
+pub const CHUNKS_IN_FLIGHT: usize = 16;
+
+/// How long a stopped call in process waits for its settlement before it returns without it.
+pub const STOP_GRACE: Duration = Duration::from_secs(2);
+
+/// The pauses between attempts to settle a call and to close its record.
+pub const CLOSE_RETRIES: [Duration; 4] =
+    [Duration::from_millis(50), Duration::from_millis(250), Duration::from_millis(1_000), Duration::from_millis(3_000)];
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            request_bytes: 32 * 1024 * 1024,
+            header_bytes: 64 * 1024,
+            request_read: Duration::from_secs(60),
+            capture_bytes: 32 * 1024 * 1024,
+            calls_per_run: 32,
+            calls: 256,
+            connect: Duration::from_secs(10),
+            first_byte: Duration::from_secs(600),
+            idle: Duration::from_secs(300),
+            client_stall: Duration::from_secs(300),
+        }
+    }
+}
