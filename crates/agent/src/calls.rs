@@ -151,7 +151,7 @@ impl Calls {
     /// What loop detection looks at: each call that says something about progress, and whether it changed a file.
     /// Interrupted calls say nothing: repeating them is what the agent was told.
     pub fn prints(&self) -> impl Iterator<Item = (u64, bool)> {
-        let counts = |p: &&Pending| !p.result.as_ref().is_some_and(|r| r.outcome == Some(ToolOutcome::Interrupted));
+        let counts = |p: &&Pending| p.result.as_ref().is_none_or(|r| r.outcome != Some(ToolOutcome::Interrupted));
         self.0.iter().filter(counts).map(|p| {
             let result = p.result.as_ref();
             let text = result.map_or("", |r| r.text.as_str());

@@ -30,6 +30,9 @@ pub(crate) enum Pressure {
     Hard,
 }
 
+/// What one stage does to one message.
+type Stage = dyn Fn(&mut Message, Place);
+
 /// Shortens. Whether anything became shorter.
 pub(crate) fn compact(conversation: &mut Conversation, pressure: Pressure) -> bool {
     let before = conversation.bytes();
@@ -38,7 +41,7 @@ pub(crate) fn compact(conversation: &mut Conversation, pressure: Pressure) -> bo
         Pressure::Hard => (0, RECENT_RESULT_HARD),
     };
     let enough = |conversation: &Conversation| conversation.bytes() <= target;
-    let stages: [&dyn Fn(&mut Message, Place) -> (); 5] = [
+    let stages: [&Stage; 5] = [
         &|message, place| {
             if place.old {
                 each(message, "tool_result", elide_result)
