@@ -31,7 +31,7 @@ pub(crate) enum Pressure {
 }
 
 /// What one stage does to one message.
-type Stage = dyn Fn(&mut Message, Place);
+type Stage<'a> = dyn Fn(&mut Message, Place) + 'a;
 
 /// Shortens. Whether anything became shorter.
 pub(crate) fn compact(conversation: &mut Conversation, pressure: Pressure) -> bool {
@@ -41,7 +41,7 @@ pub(crate) fn compact(conversation: &mut Conversation, pressure: Pressure) -> bo
         Pressure::Hard => (0, RECENT_RESULT_HARD),
     };
     let enough = |conversation: &Conversation| conversation.bytes() <= target;
-    let stages: [&Stage; 5] = [
+    let stages: [&Stage<'_>; 5] = [
         &|message, place| {
             if place.old {
                 each(message, "tool_result", elide_result)

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::{Config, prompt::SYSTEM, tool::definitions};
+use crate::{Config, definitions, prompt::SYSTEM};
 
 /// The last so many user messages carry a cache mark; with the one on the system prompt that is one below the
 /// provider's bound of four.

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use stockade_domain::Digest;
 
-use crate::{Facts, text::shorten, tool::definitions};
+use crate::{Facts, definitions, text::shorten};
 
 /// Grows with every change of the prompt or the tools' descriptions.
 pub const PROMPT_VERSION: u32 = 1;

@@ -1,11 +1,11 @@
-//! The tools: what the model is told about them, and how its untrusted input is read.
+//! The tools, and how their untrusted input is read. What the model is told about them is in `definitions`.
 //!
 //! *Invariant:* a [`Tool`] has been checked: paths are relative, below the workspace and without `..`; numbers are
 //! within their bounds; texts within their lengths. What cannot be read is answered with a sentence that tells the
 //! model what to send instead.
 
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 /// The longest path, in bytes.
 pub const MAX_PATH: usize = 4096;
@@ -322,7 +322,7 @@ fn list(fields: &[&str]) -> String {
     fields.iter().map(|field| format!("`{field}`")).collect::<Vec<_>>().join(", ")
 }
 
-fn fields_of(tool: &str) -> Option<&'static [&'static str]> {
+pub(crate) fn fields_of(tool: &str) -> Option<&'static [&'static str]> {
     Some(match tool {
         "read" => &["path", "from_line", "max_lines"],
         "write" => &["path", "text"],
@@ -336,104 +336,10 @@ fn fields_of(tool: &str) -> Option<&'static [&'static str]> {
     })
 }
 
-/// What the model is told about the tools: the `tools` of a Messages request.
-pub fn definitions() -> Value {
-    let path = |what: &str| json!({"type": "string", "description": what});
-    let number = |what: &str, max: u64| json!({"type": "integer", "minimum": 1, "maximum": max, "description": what});
-    let tool = |name: &str, description: &str, required: &[&str], properties: Value| {
-        json!({
-            "name": name,
-            "description": description,
-            "input_schema": {
-                "type": "object", "properties": properties, "required": required, "additionalProperties": false
-            },
-        })
-    };
-    json!([
-        tool(
-            "read",
-            "Read a text file of the workspace. Long files are cut: ask for the part you need with from_line and max_lines.",
-            &["path"],
-            json!({
-                "path": path("The file, relative to the workspace."),
-                "from_line": {"type": "integer", "minimum": 1, "description": "First line, from 1."},
-                "max_lines": {"type": "integer", "minimum": 1, "description": "At most so many lines."},
-            }),
-        ),
-        tool(
-            "write",
-            "Write a text file whole; folders are made as needed. To change part of a file use edit.",
-            &["path", "text"],
-            json!({
-                "path": path("The file, relative to the workspace."),
-                "text": {"type": "string", "description": "Its new content."},
-            }),
-        ),
-        tool(
-            "edit",
-            "Replace one exact piece of a text file. `old` must occur in it exactly once, white space included: take in as \
-             many lines around it as make it unique.",
-            &["path", "old", "new"],
-            json!({
-                "path": path("The file, relative to the workspace."),
-                "old": {"type": "string", "description": "What stands there now."},
-                "new": {"type": "string", "description": "What shall stand there."},
-            }),
-        ),
-        tool(
-            "list",
-            "List files and folders, one path a line, folders with a slash.",
-            &[],
-            json!({
-                "path": path("The folder, relative to the workspace; left out: the workspace."),
-                "depth": number("How deep; 1 is the folder itself. Default 3.", MAX_DEPTH.into()),
-            }),
-        ),
-        tool(
-            "search",
-            "Search the contents of files with a regular expression. Answers lines as path:line:text.",
-            &["pattern"],
-            json!({
-                "pattern": {"type": "string", "description": "A regular expression in Rust's syntax: no look-around, no back-references."},
-                "path": path("Only below this folder, relative to the workspace."),
-                "glob": {"type": "string", "description": "Only files whose path matches, for example **/*.rs."},
-                "max_matches": number("At most so many lines. Default 100.", MAX_MATCHES.into()),
-            }),
-        ),
-        tool(
-            "run",
-            "Run a shell command (sh -c) in the workspace and get its exit status and output. No standard input, no network. \
-             Every command starts in the workspace: changes of directory and variables do not last.",
-            &["command"],
-            json!({
-                "command": {"type": "string", "description": "The command."},
-                "timeout_ms": number("It is killed after so many milliseconds. Left out: a minute or two.", MAX_TIMEOUT_MS),
-            }),
-        ),
-        tool(
-            "finish",
-            "Say that the work is done, or that it cannot be done. The project's checks then run; if they fail you get their \
-             output and go on. Call it alone, after everything else.",
-            &["summary"],
-            json!({
-                "title": {"type": "string", "description": "One line for the change, at most 72 characters, in the imperative."},
-                "summary": {"type": "string", "description": "What you changed and why, for the person who reviews it."},
-                "done": {"type": "boolean", "description": "False if you cannot do it; say why in the summary. Default true."},
-            }),
-        ),
-        tool(
-            "ask",
-            "Ask the person who gave the task. Everything waits for the answer, perhaps for hours: only ask what you cannot \
-             find out and cannot sensibly decide.",
-            &["question"],
-            json!({"question": {"type": "string", "description": "The question, with what the person needs to answer it."}}),
-        ),
-    ])
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use serde_json::json;
 
     use super::*;
 
@@ -502,21 +408,6 @@ mod tests {
         assert!(parse("list", json!({"depth": MAX_DEPTH})).is_ok());
         let title = one_line(&"é".repeat(MAX_TITLE + 1)).unwrap();
         assert_eq!(title.chars().count(), MAX_TITLE);
-    }
-
-    #[test]
-    fn the_definitions_and_the_reader_agree() {
-        let definitions = definitions();
-        let defined: Vec<_> = definitions.as_array().unwrap().iter().map(|d| d["name"].as_str().unwrap()).collect();
-        assert_eq!(defined, Tool::NAMES);
-        for definition in definitions.as_array().unwrap() {
-            let mut fields: Vec<_> =
-                definition["input_schema"]["properties"].as_object().unwrap().keys().map(String::as_str).collect();
-            let mut known = fields_of(definition["name"].as_str().unwrap()).unwrap().to_vec();
-            fields.sort_unstable();
-            known.sort_unstable();
-            assert_eq!(fields, known);
-        }
     }
 
     proptest! {

@@ -44,7 +44,7 @@ fn old_results_go_first_and_recent_ones_stay() {
     let body = sim.body();
     assert_valid(&body);
     let results = results(&body);
-    assert_eq!(results.len() as u32, before);
+    assert_eq!(u32::try_from(results.len()), Ok(before));
     assert!(results[0].starts_with("[elided] 6009 bytes"), "{}", results[0]);
     assert!(results.last().unwrap().starts_with(&format!("result {before} ")));
     // All of this is one turn of the person: its thinking is whole.
