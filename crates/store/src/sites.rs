@@ -5,7 +5,34 @@ use stockade_domain::{
     ids::{RunnerId, SiteId, UserId},
 };
 
-use crate::{Result, Tx};
+use crate::{
+    Result, StoreError, Tx,
+    sql::{Row, ask, statements},
+};
+
+statements! {
+    ADD_SITE = "INSERT INTO sites (id, name, public_key, created_at) VALUES ($1, $2, NULL, $3) ON CONFLICT DO NOTHING";
+    WHICH_SITE_IS_THIS = "SELECT id, name, public_key, created_at FROM sites WHERE id = $1";
+    WHICH_SITE_HAS_THIS_NAME = "SELECT id, name, public_key, created_at FROM sites WHERE name = $1";
+    WHICH_SITES_ARE_THERE = "SELECT id, name, public_key, created_at FROM sites ORDER BY id";
+    GIVE_SITE_ITS_KEY = "UPDATE sites SET public_key = COALESCE(public_key, $2) WHERE id = $1";
+    ADD_ENROLL_TOKEN = "INSERT INTO enroll_tokens (hash, site, author, created_at, expires_at) \
+                        VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING";
+    USE_UP_ENROLL_TOKEN = "UPDATE enroll_tokens SET used_by = $2 \
+                           WHERE hash = $1 AND used_by IS NULL AND expires_at > $3";
+    WHERE_DOES_THIS_TOKEN_LEAD = "SELECT site FROM enroll_tokens WHERE hash = $1";
+    ADD_RUNNER = "INSERT INTO runners (id, site, name, public_key, listener, revision, bundle, spooled, away_since, \
+                  enrolled_at, seen_at) VALUES ($1, $2, $3, $4, $5, 1, 0, 0, NULL, $6, $6) ON CONFLICT DO NOTHING";
+    WHICH_RUNNER_IS_THIS = "SELECT id, site, name, public_key, listener, revision, bundle, spooled, away_since, \
+                            enrolled_at, seen_at FROM runners WHERE id = $1";
+    WHICH_RUNNERS_ARE_THERE = "SELECT id, site, name, public_key, listener, revision, bundle, spooled, away_since, \
+                               enrolled_at, seen_at FROM runners ORDER BY id";
+    NOTE_POLL = "UPDATE runners SET listener = $2, bundle = $3, seen_at = $4 WHERE id = $1";
+    NOTE_HEARTBEAT = "UPDATE runners SET spooled = $2, away_since = COALESCE($3, away_since), seen_at = $4 WHERE id = $1";
+    WHICH_REVISION_IS_IT = "SELECT revision FROM runners WHERE id = $1";
+    GROW_REVISION = "UPDATE runners SET revision = revision + 1 WHERE id = $1";
+    GROW_ALL_REVISIONS = "UPDATE runners SET revision = revision + 1";
+}
 
 /// One network with its own keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,48 +110,86 @@ pub struct Runner {
 
 /// Adds a site; the name must be free.
 pub async fn add(tx: &mut Tx, id: SiteId, name: &str, now: Timestamp) -> Result<()> {
-    todo!()
+    match tx.run(ask!(ADD_SITE, id, name, now)).await? {
+        0 => Err(StoreError::exists("site", name)),
+        _ => Ok(()),
+    }
 }
 
 /// One site.
 pub async fn get(tx: &mut Tx, id: SiteId) -> Result<Site> {
-    todo!()
+    let row = tx.maybe(ask!(WHICH_SITE_IS_THIS, id)).await?;
+    read_site(&row.ok_or_else(|| StoreError::not_found("site", id))?)
 }
 
 /// One site by its name.
 pub async fn by_name(tx: &mut Tx, name: &str) -> Result<Site> {
-    todo!()
+    let row = tx.maybe(ask!(WHICH_SITE_HAS_THIS_NAME, name)).await?;
+    read_site(&row.ok_or_else(|| StoreError::not_found("site", name))?)
 }
 
 /// All sites, oldest first.
 pub async fn list(tx: &mut Tx) -> Result<Vec<Site>> {
-    todo!()
+    tx.all(ask!(WHICH_SITES_ARE_THERE)).await?.iter().map(read_site).collect()
 }
 
 /// Adds a one-time token.
 pub async fn add_enroll_token(tx: &mut Tx, token: &EnrollToken) -> Result<()> {
-    todo!()
+    let ask = ask!(ADD_ENROLL_TOKEN, token.hash, token.site, token.by, token.created_at, token.expires_at);
+    match tx.run(ask).await? {
+        0 => Err(StoreError::exists("enrolment token", token.hash)),
+        _ => Ok(()),
+    }
 }
 
 /// Uses up the token and adds the runner. `None` if the token is unknown, used or too old. The first runner of a site
 /// brings the site's key; another key from a later one is `Invalid`.
 pub async fn enroll(tx: &mut Tx, enrolment: &Enrolment) -> Result<Option<Runner>> {
-    todo!()
+    // The row is locked by being used up: of two runners with one token, one gets in.
+    if tx.run(ask!(USE_UP_ENROLL_TOKEN, enrolment.token_hash, enrolment.runner, enrolment.now)).await? == 0 {
+        return Ok(None);
+    }
+    let row = tx.maybe(ask!(WHERE_DOES_THIS_TOKEN_LEAD, enrolment.token_hash)).await?;
+    let site: SiteId = row.ok_or_else(|| StoreError::bad_row("enrolment token", "it is gone"))?.word("site")?;
+    tx.run(ask!(GIVE_SITE_ITS_KEY, site, &enrolment.site_public_key)).await?;
+    if get(tx, site).await?.public_key.as_ref() != Some(&enrolment.site_public_key) {
+        return Err(StoreError::Invalid {
+            what: "site key",
+            why: format!("{site} has another key already: all runners of a site share one; copy it to this machine"),
+        });
+    }
+    let ask = ask!(
+        ADD_RUNNER,
+        enrolment.runner,
+        site,
+        &enrolment.name,
+        &enrolment.public_key,
+        &enrolment.listener,
+        enrolment.now
+    );
+    match tx.run(ask).await? {
+        0 => Err(StoreError::exists("runner", enrolment.runner)),
+        _ => runner(tx, enrolment.runner).await.map(Some),
+    }
 }
 
 /// One runner.
 pub async fn runner(tx: &mut Tx, id: RunnerId) -> Result<Runner> {
-    todo!()
+    let row = tx.maybe(ask!(WHICH_RUNNER_IS_THIS, id)).await?;
+    read_runner(&row.ok_or_else(|| StoreError::not_found("runner", id))?)
 }
 
 /// All runners, oldest first.
 pub async fn runners(tx: &mut Tx) -> Result<Vec<Runner>> {
-    todo!()
+    tx.all(ask!(WHICH_RUNNERS_ARE_THERE)).await?.iter().map(read_runner).collect()
 }
 
 /// Notes what a poll said: where its listener is and which bundle it has in force.
 pub async fn polled(tx: &mut Tx, id: RunnerId, listener: &str, bundle: u64, now: Timestamp) -> Result<()> {
-    todo!()
+    match tx.run(ask!(NOTE_POLL, id, listener, bundle, now)).await? {
+        0 => Err(StoreError::not_found("runner", id)),
+        _ => Ok(()),
+    }
 }
 
 /// Notes what a heartbeat said.
@@ -135,15 +200,49 @@ pub async fn heartbeat(
     away_since: Option<Timestamp>,
     now: Timestamp,
 ) -> Result<()> {
-    todo!()
+    match tx.run(ask!(NOTE_HEARTBEAT, id, spooled, away_since, now)).await? {
+        0 => Err(StoreError::not_found("runner", id)),
+        _ => Ok(()),
+    }
 }
 
 /// The present revision of a runner's desired state.
 pub async fn revision(tx: &mut Tx, id: RunnerId) -> Result<u64> {
-    todo!()
+    let row = tx.maybe(ask!(WHICH_REVISION_IS_IT, id)).await?;
+    row.ok_or_else(|| StoreError::not_found("runner", id))?.count("revision")
 }
 
 /// Grows a runner's revision. The store's own functions do it wherever they change desired state.
 pub async fn touch(tx: &mut Tx, id: RunnerId) -> Result<()> {
-    todo!()
+    tx.run(ask!(GROW_REVISION, id)).await.map(drop)
+}
+
+/// Grows every runner's revision.
+pub(crate) async fn touch_all(tx: &mut Tx) -> Result<()> {
+    tx.run(ask!(GROW_ALL_REVISIONS)).await.map(drop)
+}
+
+fn read_site(row: &Row) -> Result<Site> {
+    Ok(Site {
+        id: row.word("id")?,
+        name: row.text("name")?,
+        public_key: row.maybe_text("public_key")?,
+        created_at: row.at("created_at")?,
+    })
+}
+
+fn read_runner(row: &Row) -> Result<Runner> {
+    Ok(Runner {
+        id: row.word("id")?,
+        site: row.word("site")?,
+        name: row.text("name")?,
+        public_key: row.text("public_key")?,
+        listener: row.text("listener")?,
+        revision: row.count("revision")?,
+        bundle: row.count("bundle")?,
+        spooled: row.count("spooled")?,
+        away_since: row.maybe_at("away_since")?,
+        enrolled_at: row.at("enrolled_at")?,
+        seen_at: row.at("seen_at")?,
+    })
 }
