@@ -1,11 +1,42 @@
 //! Environments: what they should be, apart from what they were seen to be.
 
 use stockade_domain::{
-    Desired, EnvironmentState, Timestamp,
+    Desired, EnvironmentEvent, EnvironmentState, Timestamp,
     ids::{EnvironmentId, ProjectId, RunId, RunnerId, UserId},
 };
 
-use crate::{Page, Paged, Result, Tx};
+use crate::{
+    Page, Paged, Result, StoreError, Tx, sites,
+    sql::{Row, ask, statements},
+};
+
+macro_rules! environment_columns {
+    () => {
+        "SELECT e.id, e.run, r.project, r.owner, e.runner, e.desired, e.generation, e.observed, \
+         e.observed_generation, e.version, e.created_at, e.updated_at FROM environments e JOIN runs r ON r.id = e.run "
+    };
+}
+
+statements! {
+    ADD_ENVIRONMENT = "INSERT INTO environments (id, run, runner, desired, generation, observed, \
+                       observed_generation, version, created_at, updated_at) \
+                       VALUES ($1, $2, $3, $4, $5, $6, $7, 1, $8, $8) ON CONFLICT DO NOTHING";
+    WHICH_ENVIRONMENT_IS_THIS = concat!(environment_columns!(), "WHERE e.id = $1");
+    WHICH_ENVIRONMENTS_ARE_THERE = concat!(
+        environment_columns!(),
+        "WHERE e.id < $1 AND (CAST($3 AS TEXT) IS NULL OR e.run = $3) AND (CAST($4 AS TEXT) IS NULL OR e.runner = $4) \
+         AND ($5 = 1 OR e.observed <> 'deleted') ORDER BY e.id DESC LIMIT $2"
+    );
+    WHICH_ENVIRONMENTS_ARE_ORPHANED = "SELECT e.id FROM environments e JOIN runs r ON r.id = e.run \
+        WHERE e.desired <> 'deleted' AND (r.state IN ('succeeded', 'failed', 'cancelled', 'expired') \
+        OR r.environment IS NULL OR r.environment <> e.id) ORDER BY e.id LIMIT $1";
+    MOVE_ENVIRONMENT = "UPDATE environments SET desired = $3, generation = $4, observed = $5, \
+                        observed_generation = $6, updated_at = $7, version = version + 1 \
+                        WHERE id = $1 AND version = $2";
+}
+
+/// How often a compare-and-swap that lost is repeated on what the winner wrote.
+const MAX_SWAPS: u32 = 8;
 
 /// An environment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,20 +74,98 @@ pub struct EnvironmentFilter {
 
 /// One environment.
 pub async fn get(tx: &mut Tx, id: EnvironmentId) -> Result<Environment> {
-    todo!()
+    let row = tx.maybe(ask!(WHICH_ENVIRONMENT_IS_THIS, id)).await?;
+    read(&row.ok_or_else(|| StoreError::not_found("environment", id))?)
 }
 
 /// Environments, newest first.
 pub async fn list(tx: &mut Tx, filter: &EnvironmentFilter, page: &Page) -> Result<Paged<Environment>> {
-    todo!()
+    let ask =
+        ask!(WHICH_ENVIRONMENTS_ARE_THERE, page.before()?, page.fetch(), filter.run, filter.runner, filter.deleted);
+    let rows = tx.all(ask).await?;
+    Ok(page.cut(rows.iter().map(read).collect::<Result<_>>()?, |environment| environment.id.to_string()))
 }
 
 /// Somebody wants it otherwise. Compare-and-swap; the runner's revision grows.
 pub async fn desire(tx: &mut Tx, id: EnvironmentId, desired: Desired, now: Timestamp) -> Result<Environment> {
-    todo!()
+    let (before, environment) = swap(tx, id, EnvironmentEvent::Desire { desired }, now).await?;
+    if before != environment.state {
+        sites::touch(tx, environment.runner).await?;
+    }
+    Ok(environment)
 }
 
 /// Environments that nobody wants deleted although their run is over or has another one, oldest first.
 pub async fn orphaned(tx: &mut Tx, limit: u32) -> Result<Vec<EnvironmentId>> {
-    todo!()
+    let rows = tx.all(ask!(WHICH_ENVIRONMENTS_ARE_ORPHANED, limit)).await?;
+    rows.iter().map(|row| row.word("id")).collect()
+}
+
+/// Adds one that should run.
+pub(crate) async fn add(tx: &mut Tx, id: EnvironmentId, run: RunId, runner: RunnerId, now: Timestamp) -> Result<()> {
+    let new = EnvironmentState::new();
+    let ask = ask!(
+        ADD_ENVIRONMENT,
+        id,
+        run,
+        runner,
+        new.desired.as_str(),
+        new.generation,
+        new.observed.as_str(),
+        new.observed_generation,
+        now
+    );
+    match tx.run(ask).await? {
+        0 => Err(StoreError::exists("environment", id)),
+        _ => Ok(()),
+    }
+}
+
+/// Carries out an event by compare-and-swap; gives the state before and the environment after.
+pub(crate) async fn swap(
+    tx: &mut Tx,
+    id: EnvironmentId,
+    event: EnvironmentEvent,
+    now: Timestamp,
+) -> Result<(EnvironmentState, Environment)> {
+    for _ in 0..MAX_SWAPS {
+        let found = get(tx, id).await?;
+        let next = found.state.apply(event)?;
+        if next == found.state {
+            return Ok((found.state, found));
+        }
+        let ask = ask!(
+            MOVE_ENVIRONMENT,
+            id,
+            found.version,
+            next.desired.as_str(),
+            next.generation,
+            next.observed.as_str(),
+            next.observed_generation,
+            now
+        );
+        if tx.run(ask).await? == 1 {
+            return Ok((found.state, get(tx, id).await?));
+        }
+    }
+    Err(StoreError::conflict("environment", id))
+}
+
+pub(crate) fn read(row: &Row) -> Result<Environment> {
+    Ok(Environment {
+        id: row.word("id")?,
+        run: row.word("run")?,
+        project: row.word("project")?,
+        owner: row.word("owner")?,
+        runner: row.word("runner")?,
+        state: EnvironmentState {
+            desired: row.word("desired")?,
+            generation: row.count("generation")?,
+            observed: row.word("observed")?,
+            observed_generation: row.count("observed_generation")?,
+        },
+        version: row.count("version")?,
+        created_at: row.at("created_at")?,
+        updated_at: row.at("updated_at")?,
+    })
 }

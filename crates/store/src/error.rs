@@ -185,13 +185,16 @@ impl From<sqlx::Error> for StoreError {
                 .as_deref()
                 .and_then(|code| code.parse::<u32>().ok())
                 .filter(|_| code.as_deref().is_some_and(|code| code.len() < 5 && !code.starts_with('0')));
+            if told.is_unique_violation() {
+                return Self::conflict("the database", "row");
+            }
             return match (sqlite.map(|code| code & 0xff), code.as_deref()) {
                 (Some(13), _) | (_, Some("53100")) => Self::Full { source },
                 (Some(11 | 26), _) | (_, Some("XX001" | "XX002")) => {
                     Self::Corrupt { place: "of this server".to_owned(), detail: words }
                 }
-                // SQLITE_BUSY, SQLITE_LOCKED; serialization failure, deadlock.
-                (Some(5 | 6), _) | (_, Some("40001" | "40P01")) => Self::conflict("the database", "row"),
+                // SQLITE_BUSY, SQLITE_LOCKED; serialization failure, deadlock, a lock not had in time.
+                (Some(5 | 6), _) | (_, Some("40001" | "40P01" | "55P03")) => Self::conflict("the database", "row"),
                 // The operator ended the connection, or the server is starting or stopping, or is full.
                 (_, Some("57P01" | "57P02" | "57P03" | "53300" | "08000" | "08003" | "08006")) => {
                     Self::Unavailable { source }

@@ -31,8 +31,6 @@
 //! | records, checkpoints | [`records::append`], [`records::get`], [`records::list`], [`records::export`], [`records::leaf_hashes`], [`records::ledgers`], [`records::ledger`], [`records::set_checkpoint`] |
 //! | money | [`budgets::set`], [`budgets::get`], [`budgets::list`], [`budgets::lease_slice`], [`budgets::reclaim`] (settling and returning come through the spool) |
 
-#![allow(unused_variables, clippy::todo, clippy::allow_attributes)]
-
 pub mod approvals;
 pub mod budgets;
 pub mod bundles;
@@ -41,6 +39,7 @@ pub mod environments;
 mod error;
 pub mod events;
 pub mod leases;
+mod migrations;
 mod page;
 pub mod people;
 pub mod placement;
@@ -50,8 +49,34 @@ pub mod replies;
 pub mod runs;
 pub mod sites;
 pub mod spool;
+mod sql;
 mod store;
 
 pub use error::{Result, StoreError};
 pub use page::{MAX_PAGE, Page, Paged};
 pub use store::{Engine, Store, Tx};
+
+/// Every statement with the question that it answers, module by module.
+pub(crate) fn statements() -> impl Iterator<Item = (&'static str, &'static str)> {
+    [
+        approvals::STATEMENTS,
+        budgets::STATEMENTS,
+        bundles::STATEMENTS,
+        contents::STATEMENTS,
+        environments::STATEMENTS,
+        events::STATEMENTS,
+        leases::STATEMENTS,
+        migrations::STATEMENTS,
+        people::STATEMENTS,
+        placement::STATEMENTS,
+        projects::STATEMENTS,
+        records::STATEMENTS,
+        replies::STATEMENTS,
+        runs::STATEMENTS,
+        sites::STATEMENTS,
+        spool::STATEMENTS,
+    ]
+    .into_iter()
+    .flatten()
+    .copied()
+}

@@ -16,8 +16,7 @@ statements! {
     NOTE_THIS_STEP = "INSERT INTO migrations (number, name) VALUES ($1, $2)";
 }
 
-const MAKE_THE_LIST: &str =
-    "CREATE TABLE IF NOT EXISTS migrations (number BIGINT PRIMARY KEY, name TEXT NOT NULL)";
+const MAKE_THE_LIST: &str = "CREATE TABLE IF NOT EXISTS migrations (number BIGINT PRIMARY KEY, name TEXT NOT NULL)";
 
 /// Two servers that start at once on Postgres: the second waits for the first. SQLite has one writer anyway.
 const ONE_AT_A_TIME: &str = "DO $$ BEGIN PERFORM pg_advisory_xact_lock(8462010517); END $$";
@@ -27,9 +26,9 @@ const ONE_AT_A_TIME: &str = "DO $$ BEGIN PERFORM pg_advisory_xact_lock(846201051
 pub(crate) async fn run(store: &Store) -> Result<()> {
     let mut tx = store.write().await?;
     if store.engine() == Engine::Postgres {
-        tx.hurt(ONE_AT_A_TIME).await?;
+        tx.plain(ONE_AT_A_TIME).await?;
     }
-    tx.hurt(MAKE_THE_LIST).await?;
+    tx.plain(MAKE_THE_LIST).await?;
     let found = last(&mut tx).await?;
     let known = i64::try_from(STEPS.len()).unwrap_or(i64::MAX);
     if found > known {
@@ -41,7 +40,7 @@ pub(crate) async fn run(store: &Store) -> Result<()> {
             Engine::Postgres => text.replace(" BLOB ", " BYTEA "),
         };
         // The text is ours, word for word.
-        sqlx::Executor::execute(tx.conn(), sqlx::raw_sql(sqlx::AssertSqlSafe(text))).await?;
+        tx.plain(sqlx::AssertSqlSafe(text)).await?;
         tx.run(ask!(NOTE_THIS_STEP, number, *name)).await?;
     }
     tx.commit().await

@@ -123,11 +123,7 @@ pub async fn bootstrap(tx: &mut Tx, new: &Bootstrap) -> Result<bool> {
 /// The installation, once bootstrapped.
 pub async fn installation(tx: &mut Tx) -> Result<Option<Installation>> {
     let Some(row) = tx.maybe(ask!(WHOSE_INSTALLATION_IS_THIS)).await? else { return Ok(None) };
-    Ok(Some(Installation {
-        organization: row.word("id")?,
-        name: row.text("name")?,
-        created_at: row.at("created_at")?,
-    }))
+    Ok(Some(Installation { organization: row.word("id")?, name: row.text("name")?, created_at: row.at("created_at")? }))
 }
 
 /// Notes that this server exists, with its Ed25519 public key (base64). Repeatable; another key is a `Conflict`.
@@ -169,16 +165,8 @@ pub async fn users(tx: &mut Tx) -> Result<Vec<User>> {
 
 /// Adds a token for a person by the token's SHA-256.
 pub async fn add_token(tx: &mut Tx, token: &Token, hash: Digest) -> Result<()> {
-    let ask = ask!(
-        ADD_TOKEN,
-        token.id,
-        token.user,
-        &token.name,
-        hash,
-        token.created_at,
-        token.expires_at,
-        token.revoked_at
-    );
+    let ask =
+        ask!(ADD_TOKEN, token.id, token.user, &token.name, hash, token.created_at, token.expires_at, token.revoked_at);
     match tx.run(ask).await? {
         0 => Err(StoreError::exists("token", token.id)),
         _ => Ok(()),

@@ -1,14 +1,37 @@
 //! Which runner works on which run, in which environment.
 
 use stockade_domain::{
-    ContentRef, Desired, RunState, Timestamp,
+    ContentRef, Desired, RunState, RunTransition, Timestamp,
     ids::{ApprovalId, EnvironmentId, ProjectId, RunId, RunnerId, SiteId, TaskId, UserId},
 };
 
 use crate::{
     Result, Tx,
-    runs::{Order, ProjectSpec, RunSpec},
+    approvals::{self, ApprovalState},
+    contents, environments, replies,
+    runs::{self, Order, ProjectSpec, RunSpec},
+    sites,
+    sql::{ask, statements},
 };
+
+statements! {
+    WHICH_RUNS_WAIT_FOR_A_PLACE = "SELECT id, site, runner FROM runs WHERE state = 'queued' AND environment IS NULL \
+                                   ORDER BY id LIMIT $1";
+    WHICH_RUNNERS_LIVE = "SELECT n.id, n.site, (SELECT COUNT(*) FROM runs r WHERE r.runner = n.id \
+                          AND r.environment IS NOT NULL \
+                          AND r.state IN ('queued', 'preparing', 'working', 'waiting_approval', 'waiting_input')) \
+                          AS runs FROM runners n WHERE n.seen_at >= $1 ORDER BY runs, n.id";
+    GIVE_RUN_TO_RUNNER = "UPDATE runs SET runner = $2, environment = $3, updated_at = $4, version = version + 1 \
+                          WHERE id = $1 AND state = 'queued' AND environment IS NULL \
+                          AND site = (SELECT n.site FROM runners n WHERE n.id = $2)";
+    TAKE_RUN_AWAY = "UPDATE runs SET runner = NULL, environment = NULL, fence = fence + 1, fence_since = fence + 1, \
+                     fence_seen = fence + 1, lease_runner = NULL, lease_until = NULL, updated_at = $2, \
+                     version = version + 1 WHERE id = $1";
+    WHAT_SHOULD_THIS_RUNNER_HAVE = "SELECT e.id, e.run, e.desired, e.generation FROM environments e \
+        JOIN runs r ON r.id = e.run WHERE e.runner = $1 AND (e.observed <> 'deleted' OR (r.wanted = 'erase' \
+        AND r.runner = $1 AND e.id = (SELECT MAX(x.id) FROM environments x WHERE x.run = r.id AND x.runner = $1))) \
+        ORDER BY e.id";
+}
 
 /// A run that waits for a place.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,12 +107,18 @@ pub struct Assignment {
 
 /// Queued runs without an environment, oldest first.
 pub async fn queued(tx: &mut Tx, limit: u32) -> Result<Vec<Queued>> {
-    todo!()
+    let rows = tx.all(ask!(WHICH_RUNS_WAIT_FOR_A_PLACE, limit)).await?;
+    rows.iter()
+        .map(|row| Ok(Queued { run: row.word("id")?, site: row.word("site")?, previous: row.maybe_word("runner")? }))
+        .collect()
 }
 
 /// Runners heard of since `since`, with their load, least loaded first.
 pub async fn live_runners(tx: &mut Tx, since: Timestamp) -> Result<Vec<RunnerLoad>> {
-    todo!()
+    let rows = tx.all(ask!(WHICH_RUNNERS_LIVE, since)).await?;
+    rows.iter()
+        .map(|row| Ok(RunnerLoad { runner: row.word("id")?, site: row.word("site")?, runs: row.count("runs")? }))
+        .collect()
 }
 
 /// Gives a queued run to a runner of its site, in a new environment. False if somebody else has placed it meanwhile
@@ -101,17 +130,63 @@ pub async fn place(
     environment: EnvironmentId,
     now: Timestamp,
 ) -> Result<bool> {
-    todo!()
+    if tx.run(ask!(GIVE_RUN_TO_RUNNER, run, runner, environment, now)).await? == 0 {
+        return Ok(false);
+    }
+    environments::add(tx, environment, run, runner, now).await?;
+    sites::touch(tx, runner).await?;
+    Ok(true)
 }
 
 /// Takes a run away from its runner, which is gone for good: its environment should be deleted, its fence grows,
 /// and it is queued again if it was not over.
 pub async fn unplace(tx: &mut Tx, run: RunId, now: Timestamp) -> Result<()> {
-    todo!()
+    let found = runs::get(tx, run).await?;
+    tx.run(ask!(TAKE_RUN_AWAY, run, now)).await?;
+    if !found.state.is_final() {
+        runs::transition(tx, run, None, RunTransition::Requeue, now).await?;
+    }
+    if let Some(environment) = found.environment {
+        environments::desire(tx, environment, Desired::Deleted, now).await?;
+    }
+    if let Some(runner) = found.runner {
+        sites::touch(tx, runner).await?;
+    }
+    Ok(())
 }
 
 /// All that a runner should have: every environment of its that is not known to be deleted, and every run with an
 /// order. Whole, never a difference.
 pub async fn assignments(tx: &mut Tx, runner: RunnerId) -> Result<Vec<Assignment>> {
-    todo!()
+    let rows = tx.all(ask!(WHAT_SHOULD_THIS_RUNNER_HAVE, runner)).await?;
+    let mut assignments = Vec::with_capacity(rows.len());
+    for row in rows {
+        let run = runs::get(tx, row.word("run")?).await?;
+        let (_, sealed) = contents::get(tx, run.id, run.content.digest).await?;
+        let approvals = approvals::of_run(tx, run.id).await?;
+        let answered = |approval: &approvals::Approval| {
+            let at = approval.answered_at?;
+            let granted = approval.state == ApprovalState::Granted;
+            Some(Answered { approval: approval.id, granted, by: approval.by, at })
+        };
+        assignments.push(Assignment {
+            run: run.id,
+            task: run.task,
+            owner: run.owner,
+            project: run.project,
+            state: run.state,
+            order: run.order,
+            environment: row.word("id")?,
+            desired: row.word("desired")?,
+            generation: row.count("generation")?,
+            wrapped_key: runs::wrapped_key(tx, run.id).await?,
+            content: run.content,
+            sealed,
+            approvals: approvals.iter().filter_map(answered).collect(),
+            replies: replies::list(tx, run.id).await?,
+            project_spec: run.project_spec,
+            spec: run.spec,
+        });
+    }
+    Ok(assignments)
 }

@@ -1,11 +1,53 @@
 //! Tasks and runs: from what somebody asked for to what came of it.
 
 use stockade_domain::{
-    ContentRef, FailureCause, Level, Nanos, RunState, RunTransition, Timestamp, Usage,
-    ids::{EnvironmentId, ProjectId, RunId, RunnerId, SiteId, TaskId, UserId},
+    ContentRef, Desired, EventKind, FailureCause, Level, Nanos, Observed, RunState, RunTransition, Timestamp, Usage,
+    ids::{BudgetId, EnvironmentId, ProjectId, RunId, RunnerId, SiteId, TaskId, UserId},
 };
 
-use crate::{Page, Paged, Result, Tx};
+use crate::{
+    Page, Paged, Result, StoreError, Tx, budgets, contents, environments, events, projects, sites,
+    sql::{Row, ask, json, statements},
+};
+
+macro_rules! run_columns {
+    () => {
+        "SELECT id, task, project, owner, site, state, cause, wanted, version, runner, environment, fence, \
+         lease_until, spec, project_spec, content, turn, cost, tokens, change_made, created_at, started_at, \
+         finished_at, updated_at, erased_at FROM runs "
+    };
+}
+
+statements! {
+    ADD_TASK = "INSERT INTO tasks (id, project, owner, created_at) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING";
+    ADD_RUN = "INSERT INTO runs (id, task, project, owner, site, state, version, fence, fence_since, fence_seen, spec, \
+               project_spec, content, turn, cost, tokens, events, created_at, updated_at) \
+               VALUES ($1, $2, $3, $4, $5, 'queued', 1, 0, 0, 0, $6, $7, $8, 0, 0, '{}', 0, $9, $9) \
+               ON CONFLICT DO NOTHING";
+    ADD_RUN_KEY = "INSERT INTO run_keys (run, wrapped) VALUES ($1, $2)";
+    WHICH_KEY_HAS_THIS_RUN = "SELECT wrapped FROM run_keys WHERE run = $1";
+    DESTROY_RUN_KEY = "DELETE FROM run_keys WHERE run = $1";
+    WHICH_RUN_IS_THIS = concat!(run_columns!(), "WHERE id = $1");
+    WHICH_RUNS_ARE_THERE = concat!(
+        run_columns!(),
+        "WHERE id < $1 AND (CAST($3 AS TEXT) IS NULL OR project = $3) AND (CAST($4 AS TEXT) IS NULL OR owner = $4) \
+         AND (CAST($5 AS TEXT) IS NULL OR state = $5) ORDER BY id DESC LIMIT $2"
+    );
+    WHICH_RUNS_ARE_OVERDUE = "SELECT id FROM runs WHERE state IN ('queued', 'preparing', 'working', \
+                              'waiting_approval', 'waiting_input') AND updated_at < $1 ORDER BY updated_at LIMIT $2";
+    MOVE_RUN = "UPDATE runs SET state = $3, cause = $4, wanted = $5, started_at = COALESCE(started_at, $6), \
+                finished_at = $7, updated_at = $8, version = version + 1 WHERE id = $1 AND version = $2";
+    WANT_OF_RUN = "UPDATE runs SET wanted = $3, updated_at = $4, version = version + 1 WHERE id = $1 AND version = $2";
+    LOSE_THE_PLACE = "UPDATE runs SET environment = NULL, version = version + 1 WHERE id = $1 AND version = $2";
+    MARK_RUN_ERASED = "UPDATE runs SET erased_at = COALESCE(erased_at, $2), updated_at = $2, version = version + 1 \
+                       WHERE id = $1";
+    NOTE_TURN = "UPDATE runs SET turn = $2 WHERE id = $1 AND turn < $2";
+    NOTE_SPENT = "UPDATE runs SET cost = $2, tokens = $3 WHERE id = $1";
+    NOTE_CHANGE = "UPDATE runs SET change_made = $2 WHERE id = $1";
+}
+
+/// How often a compare-and-swap that lost is repeated on what the winner wrote.
+const MAX_SWAPS: u32 = 8;
 
 /// How the agent works, fixed when the task starts.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -165,29 +207,90 @@ pub struct RunFilter {
 /// Writes task, run, the run's key, the sealed content and the run's own budget. The run is queued; `placement::place`
 /// may follow in the same transaction. A repeated identifier is `Exists`.
 pub async fn start(tx: &mut Tx, start: &Start) -> Result<Run> {
-    todo!()
+    let project = projects::get(tx, start.project).await?;
+    let spec = ProjectSpec {
+        name: project.name,
+        repository: project.repository,
+        base_branch: project.base_branch,
+        gates: project.gates,
+        gate_attempts: project.gate_attempts,
+    };
+    sites::get(tx, start.site).await?;
+    if tx.run(ask!(ADD_TASK, start.task, start.project, start.owner, start.now)).await? == 0 {
+        return Err(StoreError::exists("task", start.task));
+    }
+    let ask = ask!(
+        ADD_RUN,
+        start.run,
+        start.task,
+        start.project,
+        start.owner,
+        start.site,
+        json(&start.spec)?,
+        json(&spec)?,
+        json(&start.content)?,
+        start.now
+    );
+    if tx.run(ask).await? == 0 {
+        return Err(StoreError::exists("run", start.run));
+    }
+    tx.run(ask!(ADD_RUN_KEY, start.run, &start.wrapped_key)).await?;
+    contents::put(tx, start.run, start.content, &start.sealed, start.now).await?;
+    // One run has one budget of its own for ever: their identifiers may share the number.
+    let budget = BudgetId::from_bytes(*start.run.as_bytes());
+    budgets::add_for_run(tx, budget, start.run, start.spec.max_cost, start.now).await?;
+    get(tx, start.run).await
 }
 
 /// One run.
 pub async fn get(tx: &mut Tx, id: RunId) -> Result<Run> {
-    todo!()
+    let row = tx.maybe(ask!(WHICH_RUN_IS_THIS, id)).await?;
+    read(&row.ok_or_else(|| StoreError::not_found("run", id))?)
 }
 
 /// Runs, newest first.
 pub async fn list(tx: &mut Tx, filter: &RunFilter, page: &Page) -> Result<Paged<Run>> {
-    todo!()
+    let ask = ask!(
+        WHICH_RUNS_ARE_THERE,
+        page.before()?,
+        page.fetch(),
+        filter.project,
+        filter.owner,
+        filter.state.map(RunState::as_str)
+    );
+    let rows = tx.all(ask).await?;
+    Ok(page.cut(rows.iter().map(read).collect::<Result<_>>()?, |run| run.id.to_string()))
 }
 
 /// A person wants the run to end (`Cancel`) or to be tried again (`Resume`). What needs no runner is done at once: a
 /// queued run that nobody has is cancelled, a failed or expired one is queued again (and placed anew if its
 /// environment is gone). Otherwise the runner is told. `Erase` is [`erase`].
 pub async fn order(tx: &mut Tx, id: RunId, order: Order, now: Timestamp) -> Result<Run> {
-    todo!()
+    match order {
+        Order::Erase => erase(tx, id, now).await,
+        Order::Cancel => cancel(tx, id, now).await,
+        Order::Resume => resume(tx, id, now).await,
+    }
 }
 
 /// Destroys the run's wrapped key and tells the runner to destroy the plain one. Content stays as ciphertext that nobody can open. Repeatable.
 pub async fn erase(tx: &mut Tx, id: RunId, now: Timestamp) -> Result<Run> {
-    todo!()
+    let run = get(tx, id).await?;
+    tx.run(ask!(DESTROY_RUN_KEY, id)).await?;
+    tx.run(ask!(MARK_RUN_ERASED, id, now)).await?;
+    let Some(runner) = run.runner else {
+        // Nobody has ever had it, so nobody has a key of it.
+        return if run.state.is_final() {
+            get(tx, id).await
+        } else {
+            transition(tx, id, None, RunTransition::Fail { cause: FailureCause::Erased }, now).await
+        };
+    };
+    if run.erased_at.is_none() {
+        want(tx, id, Some(Order::Erase), now).await?;
+        sites::touch(tx, runner).await?;
+    }
+    get(tx, id).await
 }
 
 /// Carries out a transition by the server itself, as compare-and-swap; also written as an event of the run. `version`, if given, must
@@ -199,10 +302,209 @@ pub async fn transition(
     transition: RunTransition,
     now: Timestamp,
 ) -> Result<Run> {
-    todo!()
+    let (before, run) = swap(tx, id, version, transition, now).await?;
+    if before != run.state {
+        events::append(tx, id, now, EventKind::State { transition }).await?;
+        if let Some(runner) = run.runner {
+            sites::touch(tx, runner).await?;
+        }
+    }
+    Ok(run)
 }
 
 /// Runs that are not over although `max_age_ms` has passed since they were last heard of, oldest first.
 pub async fn overdue(tx: &mut Tx, max_age_ms: u64, now: Timestamp, limit: u32) -> Result<Vec<RunId>> {
-    todo!()
+    let before = Timestamp(now.0.saturating_sub(Timestamp::default().plus_ms(max_age_ms).0));
+    let rows = tx.all(ask!(WHICH_RUNS_ARE_OVERDUE, before, limit)).await?;
+    rows.iter().map(|row| row.word("id")).collect()
+}
+
+/// The run's wrapped key, unless it was destroyed.
+pub async fn wrapped_key(tx: &mut Tx, id: RunId) -> Result<Option<String>> {
+    let row = tx.maybe(ask!(WHICH_KEY_HAS_THIS_RUN, id)).await?;
+    row.map(|row| row.text("wrapped")).transpose()
+}
+
+/// Carries out a transition by compare-and-swap and gives the state before and the run after. No event is written.
+pub(crate) async fn swap(
+    tx: &mut Tx,
+    id: RunId,
+    version: Option<u64>,
+    transition: RunTransition,
+    now: Timestamp,
+) -> Result<(RunState, Run)> {
+    for _ in 0..MAX_SWAPS {
+        let run = get(tx, id).await?;
+        if version.is_some_and(|version| version != run.version) {
+            break;
+        }
+        let next = run.state.apply(transition)?;
+        if next == run.state {
+            return Ok((run.state, run));
+        }
+        let cause = match transition {
+            RunTransition::Fail { cause } => Some(cause),
+            _ => None,
+        };
+        // What was wanted has happened; the destroying of a key is told apart.
+        let order = match (run.order, next) {
+            (Some(Order::Erase), RunState::Failed) if cause == Some(FailureCause::Erased) => None,
+            (Some(Order::Erase), _) => Some(Order::Erase),
+            (Some(Order::Cancel), next) if next.is_final() => None,
+            (Some(Order::Resume), RunState::Preparing | RunState::Working) => None,
+            (order, _) => order,
+        };
+        let ask = ask!(
+            MOVE_RUN,
+            id,
+            run.version,
+            next.as_str(),
+            cause.map(FailureCause::as_str),
+            order.map(Order::as_str),
+            (!matches!(next, RunState::Queued)).then_some(now),
+            next.is_final().then_some(now),
+            now
+        );
+        if tx.run(ask).await? == 1 {
+            return Ok((run.state, get(tx, id).await?));
+        }
+    }
+    Err(StoreError::conflict("run", id))
+}
+
+async fn cancel(tx: &mut Tx, id: RunId, now: Timestamp) -> Result<Run> {
+    let run = get(tx, id).await?;
+    if run.state == RunState::Cancelled {
+        return Ok(run);
+    }
+    // Is it still to be had at all?
+    run.state.apply(RunTransition::Cancel)?;
+    match run.runner {
+        Some(runner) if run.environment.is_some() => {
+            if run.order.is_none() || run.order == Some(Order::Resume) {
+                want(tx, id, Some(Order::Cancel), now).await?;
+                sites::touch(tx, runner).await?;
+            }
+            get(tx, id).await
+        }
+        _ => transition(tx, id, Some(run.version), RunTransition::Cancel, now).await,
+    }
+}
+
+async fn resume(tx: &mut Tx, id: RunId, now: Timestamp) -> Result<Run> {
+    let run = get(tx, id).await?;
+    if run.erased_at.is_some() {
+        return Err(StoreError::Invalid {
+            what: "run",
+            why: format!("{id} was erased and cannot be resumed; start the task again"),
+        });
+    }
+    if !matches!(run.state, RunState::Failed | RunState::Expired) {
+        // What is under way needs no resuming, what is over for ever cannot be resumed: the lifecycle says which.
+        if run.state.is_final() {
+            run.state.apply(RunTransition::Requeue)?;
+        }
+        return Ok(run);
+    }
+    let run = transition(tx, id, Some(run.version), RunTransition::Requeue, now).await?;
+    if let Some(environment) = run.environment {
+        let environment = environments::get(tx, environment).await?;
+        let usable =
+            environment.state.desired == Desired::Running && !matches!(environment.state.observed, Observed::Failed);
+        if !usable {
+            environments::desire(tx, environment.id, Desired::Deleted, now).await?;
+            if tx.run(ask!(LOSE_THE_PLACE, id, run.version)).await? == 0 {
+                return Err(StoreError::conflict("run", id));
+            }
+        }
+    }
+    want(tx, id, Some(Order::Resume), now).await?;
+    if let Some(runner) = run.runner {
+        sites::touch(tx, runner).await?;
+    }
+    get(tx, id).await
+}
+
+/// Sets or clears what people want of a run.
+pub(crate) async fn want(tx: &mut Tx, id: RunId, order: Option<Order>, now: Timestamp) -> Result<()> {
+    for _ in 0..MAX_SWAPS {
+        let run = get(tx, id).await?;
+        if run.order == order {
+            return Ok(());
+        }
+        if tx.run(ask!(WANT_OF_RUN, id, run.version, order.map(Order::as_str), now)).await? == 1 {
+            return Ok(());
+        }
+    }
+    Err(StoreError::conflict("run", id))
+}
+
+pub(crate) async fn note_turn(tx: &mut Tx, id: RunId, turn: u32) -> Result<()> {
+    tx.run(ask!(NOTE_TURN, id, turn)).await.map(drop)
+}
+
+pub(crate) async fn note_spent(tx: &mut Tx, id: RunId, cost: Nanos, usage: Usage) -> Result<()> {
+    tx.run(ask!(NOTE_SPENT, id, cost, json(&usage)?)).await.map(drop)
+}
+
+/// A model call ended: its cost shows at once. The runner's own sum, told at the end, is the one that stays. The run's
+/// row is locked by whoever asked whether the event may be written.
+pub(crate) async fn add_spent(tx: &mut Tx, id: RunId, cost: Nanos, usage: Usage) -> Result<()> {
+    let run = get(tx, id).await?;
+    note_spent(tx, id, run.cost.saturating_add(cost), run.usage.plus(usage)).await
+}
+
+pub(crate) async fn note_change(tx: &mut Tx, id: RunId, change: &Change) -> Result<()> {
+    tx.run(ask!(NOTE_CHANGE, id, json(change)?)).await.map(drop)
+}
+
+impl Order {
+    /// The word, as in the database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Cancel => "cancel",
+            Self::Erase => "erase",
+            Self::Resume => "resume",
+        }
+    }
+}
+
+impl std::str::FromStr for Order {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        [Self::Cancel, Self::Erase, Self::Resume]
+            .into_iter()
+            .find(|order| order.as_str() == text)
+            .ok_or_else(|| format!("`{text}` is no order"))
+    }
+}
+
+fn read(row: &Row) -> Result<Run> {
+    Ok(Run {
+        id: row.word("id")?,
+        task: row.word("task")?,
+        project: row.word("project")?,
+        owner: row.word("owner")?,
+        site: row.word("site")?,
+        state: row.word("state")?,
+        cause: row.maybe_word("cause")?,
+        order: row.maybe_word("wanted")?,
+        version: row.count("version")?,
+        runner: row.maybe_word("runner")?,
+        environment: row.maybe_word("environment")?,
+        fence: row.count("fence")?,
+        lease_until: row.maybe_at("lease_until")?,
+        spec: row.json("spec")?,
+        project_spec: row.json("project_spec")?,
+        content: row.json("content")?,
+        turn: row.small("turn")?,
+        cost: row.nanos("cost")?,
+        usage: row.json("tokens")?,
+        change: row.maybe_json("change_made")?,
+        created_at: row.at("created_at")?,
+        started_at: row.maybe_at("started_at")?,
+        finished_at: row.maybe_at("finished_at")?,
+        updated_at: row.at("updated_at")?,
+        erased_at: row.maybe_at("erased_at")?,
+    })
 }

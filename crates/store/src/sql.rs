@@ -140,9 +140,6 @@ impl Row {
     pub(crate) fn small(&self, column: &'static str) -> Result<u32> {
         u32::try_from(self.int(column)?).map_err(|error| StoreError::bad_row(column, error))
     }
-    pub(crate) fn flag(&self, column: &'static str) -> Result<bool> {
-        Ok(self.int(column)? != 0)
-    }
     pub(crate) fn nanos(&self, column: &'static str) -> Result<Nanos> {
         self.int(column).map(Nanos)
     }

@@ -122,9 +122,9 @@ impl Store {
             .max_connections(MAX_READERS)
             .acquire_timeout(MAX_WAIT)
             .after_connect(|conn, _| {
-                Box::pin(async move {
-                    conn.execute("PRAGMA busy_timeout = 10000; PRAGMA query_only = ON").await.map(drop)
-                })
+                Box::pin(
+                    async move { conn.execute("PRAGMA busy_timeout = 10000; PRAGMA query_only = ON").await.map(drop) },
+                )
             })
             .connect_lazy(&url)?;
         Ok(Self { engine: Engine::Sqlite, readers, writers, lock: Some(Arc::new(lock)) })
@@ -157,10 +157,10 @@ impl Store {
     pub async fn check(&self) -> Result<()> {
         let mut tx = self.read().await?;
         for (name, sql) in crate::statements() {
-            tx.inner.prepare(sqlx::SqlSafeStr::into_sql_str(sql)).await.map_err(|error| StoreError::BadRow {
-                what: "schema",
-                why: format!("{name}: {error}"),
-            })?;
+            tx.inner
+                .prepare(sqlx::SqlSafeStr::into_sql_str(sql))
+                .await
+                .map_err(|error| StoreError::BadRow { what: "schema", why: format!("{name}: {error}") })?;
         }
         Ok(())
     }
@@ -213,11 +213,16 @@ impl Tx {
         ask.maybe(self.conn()).await
     }
 
+    /// Carries out statements as they stand, without values and without answers.
+    pub(crate) async fn plain(&mut self, sql: impl sqlx::SqlSafeStr) -> Result<()> {
+        self.inner.execute(sqlx::raw_sql(sql)).await?;
+        Ok(())
+    }
+
     /// Carries out a statement as it stands. Only tests hurt the database on purpose; nobody else has business here.
     #[doc(hidden)]
     pub async fn hurt(&mut self, sql: &'static str) -> Result<()> {
-        self.inner.execute(sqlx::raw_sql(sql)).await?;
-        Ok(())
+        self.plain(sql).await
     }
 }
 
