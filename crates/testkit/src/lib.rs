@@ -4,6 +4,7 @@
 //! It owns no assertions about the product: those stand in the tests. It refuses to be a normal dependency.
 
 pub mod installation;
+pub mod kill;
 pub mod proxy;
 pub mod repository;
 
