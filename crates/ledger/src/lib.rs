@@ -45,6 +45,7 @@ pub use seal::{
 pub use sign::{KeyTextError, SigningKey, VerifyingKey};
 pub use tree::{FrontierError, Tree, consistency_proof, leaf_hash, sha256, verify_consistency};
 pub use verify::{
-    MAX_EXPORT_LINE_BYTES, ProducerReport, Report, SignatureReport, VerifyError, verify, verify_with_keys,
+    MAX_EXPORT_CHECKPOINTS, MAX_EXPORT_KEYS, MAX_EXPORT_LINE_BYTES, MAX_EXPORT_PRODUCERS, ProducerReport, Report,
+    SignatureReport, VerifyError, verify, verify_with_keys,
 };
 pub use world::SystemWorld;
