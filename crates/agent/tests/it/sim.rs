@@ -129,8 +129,8 @@ impl Sim {
     /// The last tool result in the conversation.
     pub fn last_result(&self) -> (String, bool) {
         let conversation = self.agent.conversation();
-        let blocks = conversation.as_array().unwrap().iter().flat_map(|m| m["content"].as_array().unwrap());
-        let last = blocks.filter(|b| b["type"] == "tool_result").next_back().expect("no tool result");
+        let mut blocks = conversation.as_array().unwrap().iter().flat_map(|m| m["content"].as_array().unwrap());
+        let last = blocks.rfind(|b| b["type"] == "tool_result").expect("no tool result");
         (last["content"].as_str().unwrap().to_owned(), last["is_error"] == true)
     }
 
