@@ -4,12 +4,19 @@ use std::{fmt, sync::Arc};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, header};
 use stockade_domain::World;
 use stockade_ledger::Ledger;
+use stockade_llm::Dialect;
 use stockade_policy::Engine;
 use tokio_util::sync::CancellationToken;
 
-use crate::{CallError, Caller, Finished, Limits, ModelTable, Purse, Runs};
+use crate::{
+    CallError, Caller, Finished, Limits, ModelTable, Purse, Runs,
+    exchange::{Inner, Wish},
+    http_door,
+    limits::STOP_GRACE,
+};
 
 /// What a gateway stands on.
 pub struct Parts {
@@ -34,9 +41,15 @@ impl fmt::Debug for Parts {
 }
 
 /// The gateway. Cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Gateway {
-    parts: Arc<Parts>,
+    inner: Arc<Inner>,
+}
+
+impl fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gateway").field("parts", &self.inner.parts).field("limits", &self.inner.limits).finish()
+    }
 }
 
 impl Gateway {
@@ -48,14 +61,22 @@ impl Gateway {
 
     /// A gateway with other limits.
     #[must_use]
-    pub fn with_limits(parts: Parts, _limits: Limits) -> Self {
-        Self { parts: Arc::new(parts) }
+    pub fn with_limits(parts: Parts, limits: Limits) -> Self {
+        Self { inner: Arc::new(Inner::new(parts, limits)) }
+    }
+
+    /// What may be asked for.
+    #[must_use]
+    pub fn models(&self) -> &ModelTable {
+        &self.inner.parts.models
     }
 
     /// The routes: `POST /gateway/anthropic/v1/messages`, and below `/gateway/anthropic` everything else refused in that
-    /// dialect's error shape.
+    /// dialect's error shape. The token is in `x-api-key` or `authorization: Bearer`.
+    ///
+    /// Whoever listens sets `TCP_NODELAY` on what it accepts: a stream is many small writes.
     pub fn router(&self) -> axum::Router {
-        axum::Router::new()
+        http_door::router(self.inner.clone())
     }
 
     /// A call in process, on the same way as over HTTP. `request` is the body of a Messages request, streaming or not. Once
@@ -64,16 +85,40 @@ impl Gateway {
     ///
     /// # Errors
     /// [`CallError`] if nothing was sent. What went wrong afterwards is in [`Finished::failure`].
-    pub async fn call(
-        &self,
-        _caller: Caller,
-        _request: Bytes,
-        _stop: CancellationToken,
-    ) -> Result<Finished, CallError> {
-        let _ = &self.parts;
-        Err(CallError::Stopped)
+    pub async fn call(&self, caller: Caller, request: Bytes, stop: CancellationToken) -> Result<Finished, CallError> {
+        let wish = Wish { dialect: Dialect::AnthropicMessages, headers: own_headers(), query: None, body: request };
+        let mut exchange = tokio::select! {
+            begun = self.inner.begin(caller, wish) => begun?,
+            () = stop.cancelled() => return Err(CallError::Stopped),
+        };
+        loop {
+            let chunk = tokio::select! {
+                chunk = exchange.body.recv() => chunk,
+                () = stop.cancelled() => break,
+            };
+            if chunk.is_none() {
+                return exchange.end.await.map_err(|_| CallError::Stopped);
+            }
+        }
+        drop(exchange.body);
+        match tokio::time::timeout(STOP_GRACE, exchange.end).await {
+            Ok(Ok(finished)) => Ok(finished),
+            _ => Err(CallError::Stopped),
+        }
     }
 
     /// Takes no new call and waits until every call is settled and recorded.
-    pub async fn drain(&self) {}
+    pub async fn drain(&self) {
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+    }
+}
+
+/// What our own loop sends besides the body.
+fn own_headers() -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert("anthropic-version", HeaderValue::from_static("2023-06-01"));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("stockade/", env!("CARGO_PKG_VERSION"))));
+    headers
 }

@@ -15,12 +15,17 @@
 
 mod call;
 mod caller;
+mod exchange;
 mod gateway;
+mod headers;
+mod http_door;
 mod key;
 mod limits;
 mod models;
 mod purse;
 pub mod rehearsal;
+mod settle;
+mod upstream;
 
 pub use call::{CallError, Failure, FailureKind, Finished};
 pub use caller::{Caller, Runs};

@@ -1,0 +1,235 @@
+//! The end of a call: what it is called, what it costs, and the record that says so.
+
+use bytes::Bytes;
+use serde_json::Value;
+use stockade_domain::{ContentKind, Nanos, Usage};
+use stockade_ledger::{Closing, LedgerError, Outcome, Status};
+use stockade_llm::anthropic::{Seen, billed};
+
+use crate::{
+    call::{Failure, FailureKind, Finished},
+    exchange::{Call, Inner},
+    limits::CLOSE_RETRIES,
+    purse::PurseError,
+};
+
+/// How the way to the provider ended.
+#[derive(Debug)]
+pub(crate) enum Ending {
+    /// Nothing was sent.
+    NotSent(String),
+    /// Sent; then no answer, or not all of it.
+    Lost(String),
+    /// Silence.
+    Silent,
+    /// The client went away first.
+    ClientGone,
+    /// The client went away before anything was sent.
+    ClientGoneEarly,
+    /// All of it came.
+    Whole,
+}
+
+/// What came back.
+#[derive(Debug, Default)]
+pub(crate) struct Answer {
+    pub(crate) status: Option<u16>,
+    pub(crate) retry_after_ms: Option<u64>,
+    pub(crate) seen: Seen,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) bytes_cut: bool,
+}
+
+/// What it used and whether anything went wrong.
+fn judged(call: &Call, ending: &Ending, answer: &Answer) -> (Usage, Option<Failure>) {
+    let failure = |kind: FailureKind, text: &str| {
+        Some(Failure { kind, text: text.to_owned(), retry_after_ms: answer.retry_after_ms })
+    };
+    let bound = call.route.price.most_input(&call.request.estimate);
+    let charged = || usage(billed(&answer.seen, bound, &call.request.estimate));
+    match (ending, answer.status) {
+        (Ending::NotSent(why), _) => {
+            tracing::warn!(call = %call.id, provider = call.route.provider.name(), why, "the provider cannot be reached");
+            (Usage::default(), failure(FailureKind::Connection, "the provider cannot be reached"))
+        }
+        (Ending::ClientGoneEarly, _) => (Usage::default(), failure(FailureKind::Stopped, "stopped before it was sent")),
+        // A refusal costs nothing. Its text is the provider's own.
+        (_, Some(status)) if !(200..300).contains(&status) => {
+            let error = answer.seen.error.as_ref();
+            let text = error.map_or("", |error| error.message.as_str());
+            let kind = refusal(status, text);
+            let text =
+                if text.is_empty() { format!("the provider answered with status {status}") } else { text.to_owned() };
+            (Usage::default(), failure(kind, &text))
+        }
+        // Whatever happened after the last event changes nothing.
+        (_, Some(_)) if answer.seen.complete && answer.seen.error.is_none() => (charged(), None),
+        (_, Some(_)) if answer.seen.error.is_some() => {
+            let error = answer.seen.error.as_ref();
+            let kind = match error.map_or("", |error| error.kind.as_str()) {
+                "overloaded_error" => FailureKind::Overloaded,
+                "rate_limit_error" => FailureKind::RateLimited,
+                _ => FailureKind::Provider,
+            };
+            (charged(), failure(kind, error.map_or("", |error| error.message.as_str())))
+        }
+        (Ending::ClientGone, _) => (charged(), failure(FailureKind::Stopped, "stopped before the end")),
+        (Ending::Silent, _) => (charged(), failure(FailureKind::TimedOut, "the provider was silent for too long")),
+        (Ending::Lost(why), _) => {
+            tracing::warn!(call = %call.id, provider = call.route.provider.name(), why, "the provider's answer was cut off");
+            (charged(), failure(FailureKind::Connection, "the provider's answer was cut off"))
+        }
+        (Ending::Whole, _) if answer.seen.unreadable > 0 => {
+            (charged(), failure(FailureKind::Unreadable, "the provider's answer could not be read as a message"))
+        }
+        (Ending::Whole, _) => (charged(), failure(FailureKind::Connection, "the provider's answer was cut off")),
+    }
+}
+
+fn refusal(status: u16, text: &str) -> FailureKind {
+    match status {
+        429 => FailureKind::RateLimited,
+        529 | 503 => FailureKind::Overloaded,
+        500.. => FailureKind::Provider,
+        401 | 403 => FailureKind::Credentials,
+        413 => FailureKind::TooLong,
+        400 if text.contains("prompt is too long") || text.contains("exceed context limit") => FailureKind::TooLong,
+        _ => FailureKind::Rejected,
+    }
+}
+
+/// The dialect's count in the domain's words.
+pub(crate) const fn usage(usage: stockade_llm::Usage) -> Usage {
+    Usage {
+        input_tokens: usage.input_tokens,
+        output_tokens: usage.output_tokens,
+        cache_read_tokens: usage.cache_read_tokens,
+        cache_write_5m_tokens: usage.cache_write_5m_tokens,
+        cache_write_1h_tokens: usage.cache_write_1h_tokens,
+    }
+}
+
+const fn counts(usage: &Usage) -> stockade_llm::Usage {
+    stockade_llm::Usage {
+        input_tokens: usage.input_tokens,
+        output_tokens: usage.output_tokens,
+        cache_read_tokens: usage.cache_read_tokens,
+        cache_write_5m_tokens: usage.cache_write_5m_tokens,
+        cache_write_1h_tokens: usage.cache_write_1h_tokens,
+    }
+}
+
+impl Inner {
+    /// Settles and closes, whatever came before. It does not fail: what cannot be settled or closed even after some attempts
+    /// is left to the runner's reaper, which charges the whole reservation.
+    pub(crate) async fn finish(&self, call: Call, ending: Ending, mut answer: Answer) -> Finished {
+        let (usage, failure) = judged(&call, &ending, &answer);
+        let cost = Nanos(call.route.price.cost(&counts(&usage)));
+        // The reservation is an upper bound of what the request can use. If a provider says more nevertheless, the record
+        // says the truth, and the budget gives no more than was set aside: a limit is a limit.
+        let over = cost > call.reserved;
+        if over {
+            tracing::warn!(call = %call.id, %cost, reserved = %call.reserved, "a model call cost more than its bound");
+        }
+        self.settle(&call, cost.min(call.reserved)).await;
+
+        let outcome = Outcome {
+            status: match failure.as_ref().map(|failure| failure.kind) {
+                None => Status::Ok,
+                Some(FailureKind::Stopped) => Status::Cancelled,
+                Some(_) => Status::Error,
+            },
+            code: match &failure {
+                Some(failure) => Some(failure.kind.as_str().to_owned()),
+                None if over => Some("over_reservation".to_owned()),
+                None if answer.bytes_cut => Some("capture_cut".to_owned()),
+                None => None,
+            },
+        };
+        let mut contents = vec![call.sealed_request];
+        let bytes = Bytes::from(std::mem::take(&mut answer.bytes));
+        contents.extend(self.close(&call, outcome, usage, cost, &bytes).await);
+
+        let duration_ms = self.parts.world.now().ms_since(call.started);
+        tracing::info!(
+            call = %call.id,
+            run = %call.caller.run,
+            record = %call.record,
+            model = call.route.name,
+            provider = call.route.provider.name(),
+            status = answer.status,
+            outcome = failure.as_ref().map_or("ok", |failure| failure.kind.as_str()),
+            input_tokens = usage.input_tokens,
+            output_tokens = usage.output_tokens,
+            cost_nanos = cost.0,
+            duration_ms,
+            "model call {} ended",
+            call.id,
+        );
+        Finished {
+            call: call.id,
+            record: call.record,
+            model: call.route.name,
+            usage,
+            cost,
+            status: answer.status,
+            message: if failure.is_none() { answer.seen.message.unwrap_or_default() } else { Value::Null },
+            stop_reason: answer.seen.stop_reason,
+            failure,
+            duration_ms,
+            contents,
+        }
+    }
+
+    async fn settle(&self, call: &Call, spent: Nanos) {
+        let mut pauses = CLOSE_RETRIES.iter();
+        loop {
+            let error = match self.parts.purse.settle(call.id, spent).await {
+                Ok(()) => return,
+                Err(error) => error,
+            };
+            match (error, pauses.next()) {
+                (PurseError::Unavailable(_), Some(pause)) => tokio::time::sleep(*pause).await,
+                (error, _) => {
+                    tracing::error!(call = %call.id, %error, "a model call could not be settled: its reservation stays");
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn close(
+        &self,
+        call: &Call,
+        outcome: Outcome,
+        usage: Usage,
+        cost: Nanos,
+        answer: &[u8],
+    ) -> Option<stockade_domain::ContentRef> {
+        let mut pauses = CLOSE_RETRIES.iter();
+        loop {
+            let sealed = (!answer.is_empty())
+                .then(|| call.key.seal(&*self.parts.world, ContentKind::ModelResponse, answer))
+                .transpose()
+                .unwrap_or_else(|error| {
+                    tracing::error!(call = %call.id, %error, "a model's answer could not be sealed");
+                    None
+                });
+            let content = sealed.as_ref().map(|sealed| sealed.content);
+            let closing = Closing {
+                outcome: outcome.clone(),
+                usage: Some(usage),
+                cost: Some(cost),
+                contents: sealed.into_iter().collect(),
+            };
+            match (self.parts.ledger.close(call.record, closing).await, pauses.next()) {
+                (Ok(_), _) => return content,
+                (Err(LedgerError::Log(_)), Some(pause)) => tokio::time::sleep(*pause).await,
+                (Err(error), _) => {
+                    tracing::error!(call = %call.id, record = %call.record, %error, "a model call's record stays open");
+                    return None;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! The one place from which a provider is dialled.
+
+use std::{error::Error, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
+use secrecy::{ExposeSecret, SecretString};
+use stockade_ledger::Opened;
+use stockade_policy::Permit;
+
+use crate::{
+    headers, limits,
+    models::{Auth, Route},
+};
+
+/// What is sent.
+pub(crate) struct Parcel {
+    pub(crate) headers: HeaderMap,
+    pub(crate) query: Option<String>,
+    pub(crate) body: Bytes,
+    pub(crate) key: Option<SecretString>,
+}
+
+/// Why no answer began.
+#[derive(Debug)]
+pub(crate) enum SendError {
+    /// The request never left: the address could not be reached or the request could not be made.
+    NotSent(String),
+    /// The connection was lost after the request had begun to leave.
+    Lost(String),
+}
+
+#[derive(Clone)]
+pub(crate) struct Upstream {
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+}
+
+impl Upstream {
+    pub(crate) fn new(connect: Duration) -> Self {
+        let mut http = HttpConnector::new();
+        http.enforce_http(false);
+        http.set_nodelay(true);
+        http.set_connect_timeout(Some(connect));
+        http.set_keepalive(Some(Duration::from_secs(60)));
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let tls = HttpsConnectorBuilder::new().with_provider_and_native_roots(provider.clone());
+        let https = match tls {
+            Ok(builder) => builder.https_or_http().enable_http1().wrap_connector(http),
+            Err(error) => {
+                // Without the system's certificates no provider can be trusted; a rehearsal needs none.
+                tracing::warn!(%error, "the system's certificates cannot be read: providers over https are out of reach");
+                let config =
+                    rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().map(
+                        |builder| builder.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth(),
+                    );
+                match config {
+                    Ok(config) => HttpsConnectorBuilder::new()
+                        .with_tls_config(config)
+                        .https_or_http()
+                        .enable_http1()
+                        .wrap_connector(http),
+                    Err(_) => HttpsConnectorBuilder::new()
+                        .with_tls_config(
+                            rustls::ClientConfig::builder()
+                                .with_root_certificates(rustls::RootCertStore::empty())
+                                .with_no_client_auth(),
+                        )
+                        .https_or_http()
+                        .enable_http1()
+                        .wrap_connector(http),
+                }
+            }
+        };
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(limits::POOL_IDLE)
+            .pool_max_idle_per_host(limits::POOL_CONNECTIONS)
+            .http1_max_buf_size(limits::PROVIDER_BUFFER_BYTES)
+            .build(https);
+        Self { client }
+    }
+
+    /// Sends a request for which a record is open. The permit is used up.
+    pub(crate) async fn send(
+        &self,
+        opened: Opened<Permit>,
+        route: &Route,
+        parcel: Parcel,
+    ) -> Result<Response<Incoming>, SendError> {
+        let request = request(route, parcel).map_err(SendError::NotSent)?;
+        let permit = opened.into_permit();
+        let answer = self.client.request(request).await;
+        drop(permit);
+        answer.map_err(|error| {
+            let text = chain(&error);
+            if error.is_connect() { SendError::NotSent(text) } else { SendError::Lost(text) }
+        })
+    }
+}
+
+fn request(route: &Route, parcel: Parcel) -> Result<Request<Full<Bytes>>, String> {
+    let provider = &route.provider;
+    let base = provider.base_url().as_str().trim_end_matches('/');
+    let query = parcel.query.map(|query| format!("?{query}")).unwrap_or_default();
+    let uri: Uri =
+        format!("{base}{}{query}", provider.dialect().path()).parse().map_err(|_| "no address".to_owned())?;
+    let mut headers = headers::outgoing(&parcel.headers);
+    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    if let Some(key) = parcel.key {
+        let (name, text) = match provider.auth() {
+            Auth::XApiKey => (header::HeaderName::from_static("x-api-key"), key.expose_secret().to_owned()),
+            Auth::Bearer => (header::AUTHORIZATION, format!("Bearer {}", key.expose_secret())),
+        };
+        let mut value = HeaderValue::try_from(text).map_err(|_| "the key is no header value".to_owned())?;
+        value.set_sensitive(true);
+        headers.insert(name, value);
+    }
+    let mut request = Request::new(Full::new(parcel.body));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = uri;
+    *request.headers_mut() = headers;
+    Ok(request)
+}
+
+/// An error with everything below it, for the operator.
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(error) = next {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        next = error.source();
+    }
+    text
+}
