@@ -30,8 +30,11 @@ pub const MAX_POLICIES: usize = 2_000;
 pub const MAX_EXAMPLES: usize = 5_000;
 /// The longest Cedar text of one policy, in bytes.
 pub const MAX_POLICY_BYTES: usize = 16 * 1024;
-/// The most tokens in one policy. Cedar's parser recurses: this bounds how deep.
+/// The most tokens in one policy. Cedar's parser and validator recurse: this bounds how deep.
 pub const MAX_POLICY_TOKENS: usize = 1_000;
+/// The stack on which bundles are read, in bytes: enough for a policy of nothing but nesting, in a debug build.
+/// Only what is used of it takes memory.
+pub const READER_STACK_BYTES: usize = 128 * 1024 * 1024;
 /// The longest title, in bytes: a line that a person reads.
 pub const MAX_TITLE_BYTES: usize = 200;
 /// The longest id of a policy, in bytes.
@@ -133,7 +136,19 @@ pub fn check(text: &str) -> Result<Summary, Vec<Problem>> {
     load(0, text).map(|engine| engine.summary().clone())
 }
 
+/// Reads on a thread of its own, for its stack. A panic in there is a defect, and costs no more than this bundle.
 fn load(number: u64, text: &str) -> Result<Engine, Vec<Problem>> {
+    let failed = |why: &str| Err(vec![Problem::whole(format!("the bundle could not be read: {why}"))]);
+    std::thread::scope(|scope| {
+        let reader = std::thread::Builder::new().name("policy-reader".to_owned()).stack_size(READER_STACK_BYTES);
+        match reader.spawn_scoped(scope, || read(number, text)) {
+            Ok(reading) => reading.join().unwrap_or_else(|_| failed("the reader broke down, which is a defect")),
+            Err(error) => failed(&error.to_string()),
+        }
+    })
+}
+
+fn read(number: u64, text: &str) -> Result<Engine, Vec<Problem>> {
     if text.len() > MAX_BUNDLE_BYTES {
         let message = format!("the bundle has {} bytes; at most {MAX_BUNDLE_BYTES} are read", text.len());
         return Err(vec![Problem::whole(message)]);
@@ -199,7 +214,9 @@ type Table<'i> = DeTable<'i>;
 impl Reader {
     fn into_problems(self) -> Vec<Problem> {
         let mut problems = self.problems;
-        problems.sort_by_key(|problem| problem.line);
+        problems.sort_by(|a, b| {
+            (a.line, &a.policy, &a.example, &a.message).cmp(&(b.line, &b.policy, &b.example, &b.message))
+        });
         problems.dedup();
         let more = problems.len().saturating_sub(MAX_PROBLEMS);
         if more > 0 {
@@ -352,21 +369,20 @@ impl Reader {
             } else if let Some(id) = &row.id {
                 seen.insert(id.clone(), row.line);
             }
-            if let Some(text) = &row.text {
-                let id = cedar_policy::PolicyId::new(row.id.as_deref().unwrap_or(&row.name));
-                match Policy::parse(Some(id), text) {
-                    Ok(policy) if self.problems.len() == start && row.id.is_some() => policies.push((policy, row)),
-                    Ok(_) => {}
-                    Err(errors) => {
-                        for error in errors.iter() {
-                            self.problems.push(Problem::at(line_in(text, row.text_line, error), said(error)));
-                        }
-                        self.name_policy(start, &row.name);
-                    }
+            let id = cedar_policy::PolicyId::new(row.id.as_deref().unwrap_or(&row.name));
+            let parsed = row.text.as_ref().map(|text| (text, Policy::parse(Some(id), text)));
+            if let Some((text, Err(errors))) = &parsed {
+                for error in errors.iter() {
+                    self.problems.push(Problem::at(line_in(text, row.text_line, error), said(error)));
                 }
-                continue;
             }
             self.name_policy(start, &row.name);
+            if let Some((_, Ok(policy))) = parsed
+                && self.problems.len() == start
+                && row.id.is_some()
+            {
+                policies.push((policy, row));
+            }
         }
         policies
     }
@@ -527,10 +543,15 @@ fn said(error: &dyn Diagnostic) -> String {
     message
 }
 
-/// Cedar begins with the policy's id, which is already said.
+/// Cedar begins with the policy's id, which is already said, and says the same thing again for every action:
+/// without the action's name it is said once.
 fn plain(message: &str, id: &cedar_policy::PolicyId) -> String {
     let prefix = format!("for policy `{id}`, ");
-    message.strip_prefix(&prefix).unwrap_or(message).to_owned()
+    let message = message.strip_prefix(&prefix).unwrap_or(message);
+    match message.split_once(" in context for Action::\"").map(|(before, rest)| (before, rest.split_once('"'))) {
+        Some((before, Some((_, after)))) => format!("{before} in context{after}"),
+        _ => message.to_owned(),
+    }
 }
 
 /// The line of the bundle on which an error in a policy's text is. A text in triple quotes begins on the line

@@ -105,12 +105,8 @@ impl Engine {
 
     fn try_simulate(&self, deed: &Deed) -> Result<Decision, String> {
         let facts = Facts::new(&self.vocabulary, deed)?;
-        let groups: Vec<&Group> = self
-            .index
-            .groups(facts.shape)
-            .iter()
-            .filter(|group| group.guards.iter().all(|guard| guard.holds(&facts)))
-            .collect();
+        let groups: Vec<&Group> =
+            self.index.groups(facts.shape).iter().filter(|group| !group.test.rules_out(&facts)).collect();
         let request = facts.question(false)?;
         let mut may = Tally::default();
         for group in &groups {

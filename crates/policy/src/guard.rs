@@ -1,11 +1,10 @@
 //! What can be told about a policy without evaluating it.
 //!
-//! Owns two questions about a policy's condition, answered once when a bundle is loaded: which simple tests
-//! must hold for it to match ([`guards`]), and whether it looks at `context.unattended` at all
-//! ([`looks_at_unattended`]). Both only ever save work. *Invariant:* a policy that is passed over because of a
-//! guard would have come out as "does not match", and would not have failed: a guard is taken only from
-//! conjuncts that nothing stands before which can fail. What a policy means is Cedar's to say alone; a test
-//! compares every shortened decision with the whole one.
+//! Owns two questions about a policy's condition, prepared once when a bundle is loaded: a cheap test which says
+//! that it cannot match ([`Test`]), and whether it looks at `context.unattended` at all ([`looks_at_unattended`]).
+//! Both only ever save work, and what a policy means stays Cedar's to say. *Invariant:* a policy that is passed
+//! over would have come out as "does not match", and would not have failed. A property test compares every
+//! shortened decision with the whole one.
 
 use std::collections::BTreeSet;
 
@@ -15,97 +14,246 @@ use stockade_domain::{ContextValue, Principal};
 
 use crate::{facts::Facts, vocabulary::UNATTENDED};
 
-/// A test that must hold for a policy to match.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Guard {
-    /// A circumstance is this number.
-    Number(String, i64),
-    /// A circumstance is this text.
+/// A condition, as far as it is understood here.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Test {
+    /// Always so.
+    Constant(bool),
+    /// Not understood, and it cannot fail.
+    Unknown,
+    /// Not understood, and evaluating it can fail.
+    Risky,
+    /// The first is so and then the second.
+    Both(Box<Test>, Box<Test>),
+    /// The first is so or else the second.
+    Either(Box<Test>, Box<Test>),
+    /// It is not so.
+    Not(Box<Test>),
+    /// The circumstance is given.
+    Given(String),
+    /// The circumstance is yes.
+    Yes(String),
+    /// The circumstance is a number within these bounds, both included.
+    Number(String, i64, i64),
+    /// The circumstance is this text.
     Text(String, String),
+    /// The circumstance is a text with these pieces, any text between any two of them.
+    Like(String, Vec<String>),
     /// The resource's id is one of these.
     ResourceId(BTreeSet<String>),
+    /// The resource belongs to a project.
+    InProject,
     /// The resource belongs to this project.
     Project(String),
     /// The person has this role.
     Role(String),
 }
 
-impl Guard {
-    pub fn holds(&self, facts: &Facts<'_>) -> bool {
+/// What a test came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Yes,
+    No,
+    Unknown,
+    Risky,
+}
+
+impl From<bool> for Found {
+    fn from(yes: bool) -> Self {
+        if yes { Self::Yes } else { Self::No }
+    }
+}
+
+impl Test {
+    /// The whole condition of a policy, from its JSON form.
+    pub fn of(policy: &Policy, json: &Value) -> Self {
+        let scope = match policy.resource_constraint() {
+            ResourceConstraint::Eq(uid) => Self::ResourceId(BTreeSet::from([uid.id().unescaped().to_owned()])),
+            _ => Self::Unknown,
+        };
+        let Some(conditions) = json.get("conditions").and_then(Value::as_array) else { return Self::Risky };
+        conditions.iter().fold(scope, |whole, condition| {
+            let body = condition.get("body").map_or(Self::Risky, test);
+            let body = match condition.get("kind").and_then(Value::as_str) {
+                Some("when") => body,
+                Some("unless") => Self::Not(Box::new(body)),
+                _ => Self::Risky,
+            };
+            Self::Both(Box::new(whole), Box::new(body))
+        })
+    }
+
+    /// Whether the policy is known not to match and not to fail.
+    pub fn rules_out(&self, facts: &Facts<'_>) -> bool {
+        self.found(facts) == Found::No
+    }
+
+    /// Whether evaluating it can fail.
+    pub fn can_fail(&self) -> bool {
         match self {
-            Self::Number(name, wanted) => {
-                matches!(facts.circumstance(name), Some(ContextValue::Long(found)) if found == wanted)
-            }
-            Self::Text(name, wanted) => {
-                matches!(facts.circumstance(name), Some(ContextValue::Text(found)) if found == wanted)
-            }
-            Self::ResourceId(wanted) => wanted.contains(&facts.deed.resource.id),
-            Self::Project(wanted) => facts.project.as_deref() == Some(wanted.as_str()),
+            Self::Risky => true,
+            Self::Both(left, right) | Self::Either(left, right) => left.can_fail() || right.can_fail(),
+            Self::Not(inner) => inner.can_fail(),
+            _ => false,
+        }
+    }
+
+    fn found(&self, facts: &Facts<'_>) -> Found {
+        match self {
+            Self::Constant(yes) => (*yes).into(),
+            Self::Unknown => Found::Unknown,
+            Self::Risky => Found::Risky,
+            Self::Both(left, right) => match left.found(facts) {
+                Found::Yes => right.found(facts),
+                Found::Unknown => match right.found(facts) {
+                    Found::Yes => Found::Unknown,
+                    other => other,
+                },
+                settled => settled,
+            },
+            Self::Either(left, right) => match left.found(facts) {
+                Found::No => right.found(facts),
+                Found::Unknown => match right.found(facts) {
+                    Found::No => Found::Unknown,
+                    other => other,
+                },
+                settled => settled,
+            },
+            Self::Not(inner) => match inner.found(facts) {
+                Found::Yes => Found::No,
+                Found::No => Found::Yes,
+                other => other,
+            },
+            Self::Given(name) => facts.circumstance(name).is_some().into(),
+            Self::Yes(name) => match facts.circumstance(name) {
+                Some(ContextValue::Bool(yes)) => (*yes).into(),
+                _ => Found::Risky,
+            },
+            Self::Number(name, least, most) => match facts.circumstance(name) {
+                Some(ContextValue::Long(number)) => (least <= number && number <= most).into(),
+                _ => Found::Risky,
+            },
+            Self::Text(name, wanted) => match facts.circumstance(name) {
+                Some(ContextValue::Text(text)) => (text == wanted).into(),
+                _ => Found::Risky,
+            },
+            Self::Like(name, pieces) => match facts.circumstance(name) {
+                Some(ContextValue::Text(text)) => like(text, pieces).into(),
+                _ => Found::Risky,
+            },
+            Self::ResourceId(wanted) => wanted.contains(&facts.deed.resource.id).into(),
+            Self::InProject => facts.project.is_some().into(),
+            Self::Project(wanted) => facts.project.as_ref().map_or(Found::Risky, |found| (found == wanted).into()),
             Self::Role(wanted) => match &facts.deed.principal {
-                Principal::User { roles, .. } => roles.iter().any(|role| role.as_str() == wanted),
-                _ => false,
+                Principal::User { roles, .. } => roles.iter().any(|role| role.as_str() == wanted).into(),
+                _ => Found::Risky,
             },
         }
     }
 }
 
-/// The simple tests without which the policy cannot match. Perhaps none.
-pub fn guards(policy: &Policy, json: &Value) -> BTreeSet<Guard> {
-    let mut found = BTreeSet::new();
-    if let ResourceConstraint::Eq(uid) = policy.resource_constraint() {
-        found.insert(Guard::ResourceId(BTreeSet::from([uid.id().unescaped().to_owned()])));
-    }
-    for condition in json.get("conditions").and_then(Value::as_array).into_iter().flatten() {
-        let Some(body) = condition.get("body") else { return found };
-        let when = condition.get("kind").and_then(Value::as_str) == Some("when");
-        let safe = if when { conjuncts(body, &mut found) } else { cannot_fail(body) };
-        if !safe {
-            break;
+/// Cedar's `like`: the pieces in this order, the first at the start and the last at the end.
+fn like(text: &str, pieces: &[String]) -> bool {
+    let [first, middle @ .., last] = pieces else { return pieces.first().is_some_and(|only| only == text) };
+    let Some(mut rest) = text.strip_prefix(first.as_str()).and_then(|rest| rest.strip_suffix(last.as_str())) else {
+        return false;
+    };
+    for piece in middle {
+        match rest.find(piece.as_str()).and_then(|at| rest.get(at + piece.len()..)) {
+            Some(after) => rest = after,
+            None => return false,
         }
     }
-    found
-}
-
-/// Walks a conjunction from left to right; false once something was met that can fail.
-fn conjuncts(expr: &Value, found: &mut BTreeSet<Guard>) -> bool {
-    if let Some((left, right)) = operands(expr, "&&") {
-        return conjuncts(left, found) && conjuncts(right, found);
-    }
-    if !cannot_fail(expr) {
-        return false;
-    }
-    found.extend(guard(expr));
     true
 }
 
-fn guard(expr: &Value) -> Option<Guard> {
-    if let Some((left, right)) = operands(expr, "==") {
-        return equality(left, right).or_else(|| equality(right, left));
-    }
-    let (set, member) = operands(expr, "contains")?;
-    if attribute(set) == Some(("principal", "roles")) {
-        return Some(Guard::Role(literal(member)?.as_str()?.to_owned()));
-    }
-    if attribute(member) == Some(("resource", "id")) {
-        let members = set.get("Set")?.as_array()?;
-        let texts = members.iter().map(|text| Some(literal(text)?.as_str()?.to_owned()));
-        return Some(Guard::ResourceId(texts.collect::<Option<_>>()?));
-    }
-    None
+fn test(expr: &Value) -> Test {
+    understood(expr).unwrap_or(if cannot_fail(expr) { Test::Unknown } else { Test::Risky })
 }
 
-fn equality(left: &Value, right: &Value) -> Option<Guard> {
+fn understood(expr: &Value) -> Option<Test> {
+    let (operator, body) = only_entry(expr)?;
+    let pair = |make: fn(Box<Test>, Box<Test>) -> Test| {
+        Some(make(Box::new(test(body.get("left")?)), Box::new(test(body.get("right")?))))
+    };
+    match operator {
+        "Value" => body.as_bool().map(Test::Constant),
+        "&&" => pair(Test::Both),
+        "||" => pair(Test::Either),
+        "!" => Some(Test::Not(Box::new(test(body.get("arg")?)))),
+        "has" => match (variable(body.get("left")?)?, body.get("attr")?.as_str()?) {
+            ("context", name) => (name != UNATTENDED).then(|| Test::Given(name.to_owned())),
+            ("resource", "project") => Some(Test::InProject),
+            _ => None,
+        },
+        "." => match attribute(expr)? {
+            ("context", name) => (name != UNATTENDED).then(|| Test::Yes(name.to_owned())),
+            _ => None,
+        },
+        "==" => {
+            let (left, right) = (body.get("left")?, body.get("right")?);
+            equality(left, right).or_else(|| equality(right, left))
+        }
+        "!=" => {
+            let (left, right) = (body.get("left")?, body.get("right")?);
+            let equal = equality(left, right).or_else(|| equality(right, left))?;
+            Some(Test::Not(Box::new(equal)))
+        }
+        "<" | "<=" | ">" | ">=" => {
+            let ("context", name) = attribute(body.get("left")?)? else { return None };
+            let bound = literal(body.get("right")?)?.as_i64()?;
+            let (least, most) = match operator {
+                "<" => (i64::MIN, bound.checked_sub(1)?),
+                "<=" => (i64::MIN, bound),
+                ">" => (bound.checked_add(1)?, i64::MAX),
+                _ => (bound, i64::MAX),
+            };
+            Some(Test::Number(name.to_owned(), least, most))
+        }
+        "like" => {
+            let ("context", name) = attribute(body.get("left")?)? else { return None };
+            Some(Test::Like(name.to_owned(), pieces(body.get("pattern")?)?))
+        }
+        "contains" => {
+            let (set, member) = (body.get("left")?, body.get("right")?);
+            if attribute(set) == Some(("principal", "roles")) {
+                return Some(Test::Role(literal(member)?.as_str()?.to_owned()));
+            }
+            let ("resource", "id") = attribute(member)? else { return None };
+            let texts = set.get("Set")?.as_array()?.iter().map(|text| Some(literal(text)?.as_str()?.to_owned()));
+            Some(Test::ResourceId(texts.collect::<Option<_>>()?))
+        }
+        _ => None,
+    }
+}
+
+fn equality(left: &Value, right: &Value) -> Option<Test> {
     let value = literal(right)?;
     match attribute(left)? {
         ("context", name) if name != UNATTENDED => match value {
-            Value::Number(number) => Some(Guard::Number(name.to_owned(), number.as_i64()?)),
-            Value::String(text) => Some(Guard::Text(name.to_owned(), text.clone())),
+            Value::Number(number) => Some(Test::Number(name.to_owned(), number.as_i64()?, number.as_i64()?)),
+            Value::String(text) => Some(Test::Text(name.to_owned(), text.clone())),
             _ => None,
         },
-        ("resource", "id") => Some(Guard::ResourceId(BTreeSet::from([value.as_str()?.to_owned()]))),
-        ("resource", "project") => Some(Guard::Project(value.as_str()?.to_owned())),
+        ("resource", "id") => Some(Test::ResourceId(BTreeSet::from([value.as_str()?.to_owned()]))),
+        ("resource", "project") => Some(Test::Project(value.as_str()?.to_owned())),
         _ => None,
     }
+}
+
+/// The literal pieces of a pattern: one more than it has wildcards.
+fn pieces(pattern: &Value) -> Option<Vec<String>> {
+    let mut done = Vec::new();
+    let mut piece = String::new();
+    for element in pattern.as_array()? {
+        if element.as_str() == Some("Wildcard") {
+            done.push(std::mem::take(&mut piece));
+        } else {
+            piece.push_str(element.get("Literal")?.as_str()?);
+        }
+    }
+    done.push(piece);
+    Some(done)
 }
 
 /// Whether evaluating this cannot fail, given strict validation and facts that fit the schema. What is not
@@ -169,12 +317,6 @@ fn variable(expr: &Value) -> Option<&str> {
 fn literal(expr: &Value) -> Option<&Value> {
     let (operator, body) = only_entry(expr)?;
     (operator == "Value" && !body.is_object() && !body.is_array()).then_some(body)
-}
-
-fn operands<'a>(expr: &'a Value, wanted: &str) -> Option<(&'a Value, &'a Value)> {
-    let (operator, body) = only_entry(expr)?;
-    (operator == wanted).then_some(())?;
-    Some((body.get("left")?, body.get("right")?))
 }
 
 fn only_entry(expr: &Value) -> Option<(&str, &Value)> {

@@ -1,21 +1,21 @@
 //! The policies of a bundle, laid out so that a decision meets few of them.
 //!
-//! Owns the layout: by principal kind, action and resource kind, then by guards. It refuses to change an
+//! Owns the layout: by principal kind, action and resource kind, then by tests. It refuses to change an
 //! answer: see the invariant in [`crate::guard`].
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
-use cedar_policy::{Policy, PolicySet, PolicySetError};
+use cedar_policy::{ActionConstraint, Policy, PolicySet, PolicySetError};
 
 use crate::{
-    guard::{self, Guard},
+    guard::{self, Test},
     vocabulary::{Shape, Vocabulary},
 };
 
 /// Policies that can match under the same circumstances.
 #[derive(Debug)]
 pub struct Group {
-    pub guards: BTreeSet<Guard>,
+    pub test: Test,
     /// All of them, for the first question.
     pub all: PolicySet,
     /// Those whose answer to the second question can be another one, for the second question.
@@ -34,18 +34,15 @@ impl Index {
         policies: impl Iterator<Item = &'a Policy>,
     ) -> Result<Self, PolicySetError> {
         type Members = (Vec<Policy>, Vec<Policy>);
-        let mut sorted: HashMap<Shape, BTreeMap<BTreeSet<Guard>, Members>> = HashMap::new();
+        let mut sorted: HashMap<Shape, BTreeMap<Test, Members>> = HashMap::new();
         for policy in policies {
-            // A policy without a JSON form is taken whole: without guards, and for both questions.
+            // A policy without a JSON form is always evaluated, and for both questions.
             let json = policy.to_json().ok();
-            let guards = json.as_ref().map(|json| guard::guards(policy, json)).unwrap_or_default();
+            let test = json.as_ref().map_or(Test::Risky, |json| Test::of(policy, json));
             let looks = json.as_ref().is_none_or(guard::looks_at_unattended);
-            let shapes: Vec<Shape> = policy
-                .get_valid_request_envs(&vocabulary.schema)
-                .filter_map(|env| vocabulary.shape(env.principal(), env.action(), env.resource()))
-                .collect();
+            let shapes = shapes_of(vocabulary, policy, &test);
             for shape in shapes {
-                let (all, unattended) = sorted.entry(shape).or_default().entry(guards.clone()).or_default();
+                let (all, unattended) = sorted.entry(shape).or_default().entry(test.clone()).or_default();
                 all.push(policy.clone());
                 if looks {
                     unattended.push(policy.clone());
@@ -56,10 +53,10 @@ impl Index {
         for (shape, groups) in sorted {
             let groups = groups
                 .into_iter()
-                .map(|(guards, (all, unattended))| {
+                .map(|(test, (all, unattended))| {
                     let unattended =
                         (!unattended.is_empty()).then(|| PolicySet::from_policies(unattended)).transpose()?;
-                    Ok(Group { guards, all: PolicySet::from_policies(all)?, unattended })
+                    Ok(Group { test, all: PolicySet::from_policies(all)?, unattended })
                 })
                 .collect::<Result<Vec<_>, PolicySetError>>()?;
             shapes.insert(shape, groups);
@@ -76,4 +73,24 @@ impl Index {
         let size = |groups: &Vec<Group>| groups.iter().map(|group| group.all.num_of_policies()).sum();
         self.shapes.values().map(size).max().unwrap_or(0)
     }
+}
+
+/// Where a policy can apply. Cedar's typechecker leaves out where it can never match; but what never matches may
+/// still fail, and a failure is a Deny.
+fn shapes_of(vocabulary: &Vocabulary, policy: &Policy, test: &Test) -> Vec<Shape> {
+    if test.can_fail() {
+        let action = policy.action_constraint();
+        return vocabulary
+            .shapes()
+            .filter(|shape| match (&action, vocabulary.action(shape.action)) {
+                (ActionConstraint::Eq(wanted), Some(uid)) => *wanted == uid,
+                (ActionConstraint::In(wanted), Some(uid)) => wanted.contains(&uid),
+                _ => true,
+            })
+            .collect();
+    }
+    policy
+        .get_valid_request_envs(&vocabulary.schema)
+        .filter_map(|env| vocabulary.shape(env.principal(), env.action(), env.resource()))
+        .collect()
 }

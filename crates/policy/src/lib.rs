@@ -77,7 +77,7 @@ mod vocabulary;
 
 pub use bundle::{
     Bundle, BundleError, MAX_BUNDLE_BYTES, MAX_EXAMPLES, MAX_ID_BYTES, MAX_POLICIES, MAX_POLICY_BYTES,
-    MAX_POLICY_TOKENS, MAX_PROBLEMS, MAX_TITLE_BYTES, Problem, Summary, check,
+    MAX_POLICY_TOKENS, MAX_PROBLEMS, MAX_TITLE_BYTES, Problem, READER_STACK_BYTES, Summary, check,
 };
 pub use engine::Engine;
 pub use example::ExampleResult;

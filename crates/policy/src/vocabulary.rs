@@ -161,6 +161,15 @@ impl Vocabulary {
         self.shapes.contains(&(shape.action, shape.principal, shape.resource))
     }
 
+    /// Every combination that the schema has.
+    pub fn shapes(&self) -> impl Iterator<Item = Shape> {
+        self.shapes.iter().map(|(action, principal, resource)| Shape {
+            principal: *principal,
+            action: *action,
+            resource: *resource,
+        })
+    }
+
     /// What a circumstance must be, if there is one of that name.
     pub fn circumstance(&self, name: &str) -> Option<ContextType> {
         self.circumstances.get(name).copied()
