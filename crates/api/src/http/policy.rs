@@ -45,12 +45,30 @@ pub struct CheckPolicy {
 pub struct PolicyReport {
     /// Whether it loads.
     pub ok: bool,
-    /// Why not, one sentence each.
-    pub errors: Vec<String>,
+    /// All that is wrong with it.
+    pub problems: Vec<PolicyProblem>,
+    /// What is in order but looks like a mistake.
+    pub warnings: Vec<PolicyProblem>,
     /// How many policies it has, if it could be read.
     pub policies: u64,
-    /// Its examples, if it could be read.
+    /// Its examples, if it loads and they were asked for.
     pub examples: Vec<ExampleResult>,
+}
+
+/// One thing that is wrong with a bundle.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PolicyProblem {
+    /// The line of the bundle's text, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<u64>,
+    /// The policy's id, or `#3` for the third one if it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
+    /// The example's name, or `#3` for the third one if it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub example: Option<String>,
+    /// What is wrong, and what to try.
+    pub message: String,
 }
 
 /// An example and what came of it.
@@ -58,6 +76,8 @@ pub struct PolicyReport {
 pub struct ExampleResult {
     /// Its name.
     pub name: String,
+    /// The line of the bundle's text on which it begins, from 1.
+    pub line: u64,
     /// What the bundle says should be.
     #[schema(value_type = String)]
     pub expected: Answer,

@@ -1,0 +1,145 @@
+//! What the command line does without a server: verifying exports and checking policies.
+//!
+//! It owns reports that can be shown and serialized. It refuses the network and the database.
+
+use std::io::BufRead;
+
+use serde::Serialize;
+use stockade_api::{
+    error::{ApiError, Fault},
+    http::{ExampleResult, PolicyProblem, PolicyReport},
+};
+use stockade_ledger as ledger;
+use stockade_policy::{Bundle, Problem};
+
+/// What the verification of an export found.
+#[derive(Debug, Clone, Serialize)]
+pub struct ExportReport {
+    /// The ledgers in it.
+    pub ledgers: Vec<LedgerReport>,
+    /// How many sealed pieces of content came along and are what the records say.
+    pub contents: u64,
+}
+
+/// What was verified of one ledger.
+#[derive(Debug, Clone, Serialize)]
+pub struct LedgerReport {
+    /// The runner or server.
+    pub producer: String,
+    /// How many records.
+    pub records: u64,
+    /// How many of them the last checkpoint signs.
+    pub signed: u64,
+    /// The root of the tree that it signs.
+    pub root: String,
+    /// Who has signed it: names of keys.
+    pub signed_by: Vec<String>,
+    /// Deeds that were opened and not closed, by their records.
+    pub unclosed: Vec<String>,
+}
+
+/// Verifies an export (`stockade-export-1`) with nothing but what is in it. The error names the producer
+/// and the record where something was changed, removed, inserted, reordered or cut off.
+pub fn verify_export(reader: impl BufRead) -> Result<ExportReport, ApiError> {
+    let report = ledger::verify(reader).map_err(|error| {
+        ApiError::new(Fault::User, "not_verified", error.to_string())
+            .hint("Keep the file: it is evidence. Compare it with an export that somebody else keeps.")
+    })?;
+    let ledgers = report.producers.into_iter().map(|producer| LedgerReport {
+        producer: producer.producer.to_string(),
+        records: producer.records,
+        signed: producer.size,
+        root: producer.root.to_string(),
+        signed_by: producer.signatures.into_iter().map(|signature| signature.name).collect(),
+        unclosed: producer.unclosed.iter().map(ToString::to_string).collect(),
+    });
+    Ok(ExportReport { ledgers: ledgers.collect(), contents: report.contents })
+}
+
+/// The bundle that ships with Stockade.
+pub const fn default_policy() -> &'static str {
+    stockade_policy::default_bundle()
+}
+
+/// Whether a bundle would load, with everything that is wrong with it.
+pub fn check_policy(text: &str) -> PolicyReport {
+    match stockade_policy::check(text) {
+        Ok(summary) => PolicyReport {
+            ok: true,
+            problems: Vec::new(),
+            warnings: summary.warnings.into_iter().map(problem).collect(),
+            policies: summary.policies as u64,
+            examples: Vec::new(),
+        },
+        Err(problems) => unfit(problems),
+    }
+}
+
+/// The same, with each example and what came of it.
+pub fn test_policy(text: &str) -> PolicyReport {
+    match Bundle::parse(0, text) {
+        Ok(engine) => PolicyReport {
+            ok: true,
+            problems: Vec::new(),
+            warnings: engine.summary().warnings.iter().cloned().map(problem).collect(),
+            policies: engine.summary().policies as u64,
+            examples: engine
+                .test()
+                .into_iter()
+                .map(|example| ExampleResult {
+                    name: example.name,
+                    line: example.line as u64,
+                    expected: example.expect,
+                    actual: example.decision.answer,
+                    ok: example.holds,
+                })
+                .collect(),
+        },
+        Err(error) => unfit(error.problems),
+    }
+}
+
+fn unfit(problems: Vec<Problem>) -> PolicyReport {
+    PolicyReport {
+        ok: false,
+        problems: problems.into_iter().map(problem).collect(),
+        warnings: Vec::new(),
+        policies: 0,
+        examples: Vec::new(),
+    }
+}
+
+fn problem(problem: Problem) -> PolicyProblem {
+    PolicyProblem {
+        line: problem.line.map(|line| line as u64),
+        policy: problem.policy,
+        example: problem.example,
+        message: problem.message,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shipped_policy_is_in_order_and_its_examples_hold() {
+        let report = test_policy(default_policy());
+        assert!(report.ok && report.problems.is_empty(), "{report:#?}");
+        assert!(!report.examples.is_empty() && report.examples.iter().all(|example| example.ok));
+        assert!(check_policy(default_policy()).ok);
+    }
+
+    #[test]
+    fn a_policy_that_does_not_load_says_where() {
+        let report = check_policy("[[policy]]\nid = \"a\"\ntext = \"permit(principal, action, resource);\"\n");
+        assert!(!report.ok);
+        assert!(report.problems.iter().any(|problem| problem.policy.is_some()), "{report:#?}");
+    }
+
+    #[test]
+    fn what_is_no_export_is_refused() {
+        let error = verify_export(&b"nonsense\n"[..]).unwrap_err();
+        assert_eq!((error.code.as_str(), error.fault), ("not_verified", Fault::User));
+    }
+}

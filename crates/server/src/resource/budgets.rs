@@ -1,0 +1,86 @@
+//! Budgets: hard limits on spending.
+
+use stockade_api::http::{Budget, Page, PageQuery, SetBudget};
+use stockade_domain::{
+    BudgetScope, Context, Period, Resource, ResourceKind,
+    ids::{ProjectId, RunId, UserId},
+};
+use stockade_store::{Tx, budgets, people, projects, runs};
+
+use super::whole;
+use crate::{
+    answer::{Answer, Failure, Json, Query},
+    context::Cx,
+};
+
+/// All budgets but those of single runs, which a run shows itself.
+#[utoipa::path(get, path = "/v1/budgets", tag = "budgets", params(PageQuery),
+    responses((status = 200, body = Page<Budget>)))]
+pub async fn list(cx: Cx, Query(_): Query<PageQuery>) -> Answer<Page<Budget>> {
+    let mut tx = cx.may(cx.read().await?, cx.on_organization()?).await?;
+    let found = budgets::list(&mut tx, None, cx.app.now()).await?;
+    Ok(Json(whole(found.into_iter().map(shown).collect())))
+}
+
+/// Sets the limit of a scope, subject and period.
+#[utoipa::path(put, path = "/v1/budgets", tag = "budgets", request_body = SetBudget,
+    responses((status = 200, body = Budget)))]
+pub async fn set(cx: Cx, Json(body): Json<SetBudget>) -> Answer<Budget> {
+    if body.limit.0 < 0 {
+        return Err(Failure::invalid("bad_limit", "`limit` must not be negative"));
+    }
+    if body.scope == BudgetScope::Run && body.period != Period::Total {
+        return Err(Failure::invalid("bad_period", "a run's budget has the period `total`"));
+    }
+    let mut tx = cx.write().await?;
+    let subject = subject(&cx, &mut tx, &body).await?;
+    let resource = Resource::new(ResourceKind::Budget, format!("{}/{subject}/{}", body.scope, body.period));
+    let context = Context::default().with("budget_nanos", body.limit.0);
+    let mut work = cx.open(tx, cx.deed(resource, context)?).await?;
+    let id = (*cx.app.world).id();
+    let now = cx.app.now();
+    let result = budgets::set(&mut work.tx, id, body.scope, &subject, body.period, body.limit, now).await;
+    work.end(result.map(|budget| Json(shown(budget))).map_err(Failure::from)).await
+}
+
+/// The subject's identifier, which must be there: a budget of something misspelt would bound nothing.
+async fn subject(cx: &Cx, tx: &mut Tx, body: &SetBudget) -> Result<String, Failure> {
+    let wrong = |why: String| Failure::invalid("bad_subject", format!("`subject`: {why}"));
+    let given = body.subject.as_deref();
+    let needed = || given.ok_or_else(|| wrong(format!("name the {} by its identifier", body.scope)));
+    match body.scope {
+        BudgetScope::Organization => match given {
+            Some(other) if other != cx.app.organization.to_string() => {
+                Err(wrong(format!("there is one organization here, {}", cx.app.organization)))
+            }
+            _ => Ok(cx.app.organization.to_string()),
+        },
+        BudgetScope::Project => {
+            let id: ProjectId = needed()?.parse().map_err(|error| wrong(format!("{error}")))?;
+            projects::get(tx, id).await?;
+            Ok(id.to_string())
+        }
+        BudgetScope::User => {
+            let id: UserId = needed()?.parse().map_err(|error| wrong(format!("{error}")))?;
+            people::user(tx, id).await?;
+            Ok(id.to_string())
+        }
+        BudgetScope::Run => {
+            let id: RunId = needed()?.parse().map_err(|error| wrong(format!("{error}")))?;
+            runs::get(tx, id).await?;
+            Ok(id.to_string())
+        }
+    }
+}
+
+fn shown(budget: budgets::Budget) -> Budget {
+    Budget {
+        id: budget.id,
+        scope: budget.scope,
+        subject: budget.subject,
+        period: budget.period,
+        limit: budget.limit,
+        spent: budget.spent,
+        leased: budget.leased,
+    }
+}

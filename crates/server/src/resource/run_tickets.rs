@@ -1,0 +1,52 @@
+//! Content tickets: by them the site's listener knows who asks.
+//!
+//! The deed that is decided here is seeing the run; reading its content, or running a command in its
+//! environment, is decided and recorded where the plain text is: by the runner.
+
+use stockade_api::{
+    http::{IssueTicket, IssuedTicket},
+    ticket::{TTL_MS, Ticket},
+};
+use stockade_domain::ids::RunId;
+use stockade_store::{Tx, runs, sites};
+
+use crate::{
+    answer::{Answer, Failure, Json, Path},
+    context::Cx,
+};
+
+/// Makes a content ticket for the caller and one run, minutes long.
+#[utoipa::path(post, path = "/v1/runs/{run}/ticket", tag = "runs", params(("run" = String, Path)),
+    request_body = IssueTicket, responses((status = 200, body = IssuedTicket)))]
+pub async fn issue(cx: Cx, Path(run): Path<RunId>, Json(_): Json<IssueTicket>) -> Answer<IssuedTicket> {
+    let mut tx = cx.write().await?;
+    let run = runs::get(&mut tx, run).await?;
+    let mut work = cx.open(tx, cx.on_run(&run)?).await?;
+    let result = make(&cx, &mut work.tx, &run).await;
+    work.end(result).await.map(Json)
+}
+
+async fn make(cx: &Cx, tx: &mut Tx, run: &runs::Run) -> Result<IssuedTicket, Failure> {
+    let runner = run.runner.ok_or_else(|| {
+        Failure::conflict("not_placed", format!("{} has not been given to a runner yet", run.id))
+            .hint("Try again when a runner is there; `stockade doctor` tells.")
+    })?;
+    let runner = sites::runner(tx, runner).await?;
+    let expires_at = cx.app.now().plus_ms(TTL_MS);
+    let ticket = Ticket {
+        user: cx.user.id,
+        roles: cx.user.roles.clone(),
+        run: run.id,
+        project: run.project,
+        owner: run.owner,
+        runner: runner.id,
+        expires_at,
+    };
+    let signature = cx.app.key.sign(&ticket.signed_bytes());
+    Ok(IssuedTicket {
+        ticket: ticket.encode(&signature),
+        listener: runner.listener,
+        expires_at,
+        environment: run.environment,
+    })
+}
