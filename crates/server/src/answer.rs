@@ -140,7 +140,11 @@ pub async fn read_body(request: Request) -> Result<Bytes, Failure> {
         )),
         Err(_) => Err(Failure::new(
             StatusCode::REQUEST_TIMEOUT,
-            ApiError::new(Fault::User, "body_too_slow", format!("the body did not arrive within {BODY_TIME_S} seconds")),
+            ApiError::new(
+                Fault::User,
+                "body_too_slow",
+                format!("the body did not arrive within {BODY_TIME_S} seconds"),
+            ),
         )),
     }
 }
@@ -181,8 +185,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
 impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T> {
     type Rejection = Failure;
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
-        use axum::extract::path::{ErrorKind, rejection};
-        let _: Option<rejection::FailedToDeserializePathParams> = None;
+        use axum::extract::path::ErrorKind;
         match axum::extract::Path::<T>::from_request_parts(parts, state).await {
             Ok(path) => Ok(Self(path.0)),
             Err(axum::extract::rejection::PathRejection::FailedToDeserializePathParams(error)) => {

@@ -10,8 +10,7 @@ use serde::Deserialize;
 use crate::ServerError;
 
 /// Where a server listens when nobody said: this machine only.
-pub const DEFAULT_LISTEN: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 7080);
+pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 7080);
 
 /// A server's configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,9 +53,9 @@ impl ServerConfig {
         let wrong = |why: String| ServerError::Config { from: from.to_owned(), why };
         let file: File = toml::from_str(text).map_err(|error| wrong(error.to_string().trim_end().to_owned()))?;
         if let Some(listen) = file.listen {
-            self.listen = listen
-                .parse()
-                .map_err(|_| wrong(format!("`listen = \"{listen}\"` is no address; write for example 127.0.0.1:7080")))?;
+            self.listen = listen.parse().map_err(|_| {
+                wrong(format!("`listen = \"{listen}\"` is no address; write for example 127.0.0.1:7080"))
+            })?;
         }
         if let Some(url) = file.database {
             self.database = Database::Url(url);

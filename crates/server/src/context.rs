@@ -11,8 +11,7 @@
 use std::sync::Arc;
 
 use axum::{
-    Extension,
-    extract::{FromRequestParts, OptionalFromRequestParts as _},
+    extract::FromRequestParts,
     http::{StatusCode, header, request::Parts},
 };
 use secrecy::SecretString;
@@ -22,9 +21,7 @@ use stockade_domain::{
     ids::{ProjectId, RecordId, UserId},
 };
 use stockade_policy::{Permit, Refusal, Ruling};
-use stockade_store::{
-    Tx, approvals::Approval, environments::Environment, people, people::User, runs::Run,
-};
+use stockade_store::{Tx, approvals::Approval, environments::Environment, people, people::User, runs::Run};
 
 use crate::{
     answer::Failure,
@@ -45,9 +42,9 @@ impl FromRequestParts<Arc<App>> for Cx {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Failure> {
-        let operation = match Extension::<&'static Operation>::from_request_parts(parts, app).await {
-            Ok(Some(Extension(operation))) => operation,
-            _ => return Err(Failure::bug("find its own operation", &"a route outside the table")),
+        let operation = match parts.extensions.get::<&'static Operation>() {
+            Some(operation) => *operation,
+            None => return Err(Failure::bug("find its own operation", &"a route outside the table")),
         };
         let user = authenticate(parts, app).await?;
         Ok(Self { app: Arc::clone(app), user, operation })

@@ -4,12 +4,12 @@
 //! from its own line, so an operation that declares nothing cannot exist, and none can be decided as
 //! something else than it declares.
 
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc};
 
 use axum::{
     Extension, Router,
     extract::DefaultBodyLimit,
-    routing::{MethodRouter, on, MethodFilter},
+    routing::{MethodFilter, MethodRouter, on},
 };
 use stockade_domain::Action;
 
@@ -123,8 +123,8 @@ pub const BODY_SHIP: usize = 96 * 1024 * 1024;
 pub(crate) fn router(operations: &'static [Operation], app: Arc<App>) -> Router {
     let mut router = Router::new();
     for operation in operations {
-        let methods = (operation.handler)()
-            .layer(Extension(operation))
+        let methods: MethodRouter<Arc<App>> = (operation.handler)()
+            .layer::<_, Infallible>(Extension(operation))
             .layer(DefaultBodyLimit::max(operation.body));
         router = router.route(operation.path, methods);
     }

@@ -4,10 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use stockade_domain::{
-    Desired, RunTransition, Timestamp,
-    ids::RunId,
-};
+use stockade_domain::{Desired, RunTransition, Timestamp, ids::RunId};
 use stockade_store::{
     StoreError, Tx, approvals, budgets, environments, leases,
     placement::{self, RunnerLoad},
@@ -44,7 +41,9 @@ pub async fn run(app: Arc<App>) {
             match done {
                 Ok(full) => busy |= full,
                 // It is tried again in a second, from what is then true.
-                Err(error) if error.is_transient() => tracing::debug!(name, error = %chain(&error), "a reconciler lost"),
+                Err(error) if error.is_transient() => {
+                    tracing::debug!(name, error = %chain(&error), "a reconciler lost")
+                }
                 Err(error) => tracing::error!(name, error = %chain(&error), "a reconciler failed"),
             }
         }

@@ -17,19 +17,16 @@ use stockade_store::{
     Store,
     people::{self, Bootstrap},
 };
-use tokio::{net::TcpListener, sync::{Notify, watch}, task::JoinHandle};
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, watch},
+    task::JoinHandle,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    ServerConfig, ServerError,
-    answer::Failure,
-    app::App,
-    engine::Engines,
-    operation, operations::OPERATIONS,
-    reconcile,
-    resource::runners::DEFAULT_SITE,
-    secret,
-    site::Replays,
+    ServerConfig, ServerError, answer::Failure, app::App, engine::Engines, operation, operations::OPERATIONS,
+    reconcile, resource::runners::DEFAULT_SITE, secret, site::Replays,
 };
 
 /// The file with the first admin's token, mode 0600.

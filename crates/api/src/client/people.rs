@@ -8,8 +8,8 @@ use crate::{
     error::ApiError,
     http::{
         Budget, CheckPolicy, CreateEnrollToken, CreateProject, CreateToken, CreatedToken, Doctor, EnrollToken,
-        ExplainDeed, Explanation, Health, ListProjects, Me, Page, PageQuery, Policy, PolicyReport, Project, PutPolicy,
-        Runner, SetBudget, UpdateProject,
+        ExplainDeed, Explanation, Health, ListBudgets, ListProjects, Me, Page, Policy, PolicyReport, Project,
+        PutPolicy, Runner, SetBudget, UpdateProject,
     },
 };
 
@@ -86,7 +86,7 @@ impl Client {
     }
 
     /// `GET /v1/budgets`.
-    pub async fn budgets(&self, query: &PageQuery) -> Result<Page<Budget>, ApiError> {
+    pub async fn budgets(&self, query: &ListBudgets) -> Result<Page<Budget>, ApiError> {
         self.transport.get(&["v1", "budgets"]).query(query).json().await
     }
 

@@ -1,8 +1,11 @@
 //! Budgets: hard limits on spending.
 
 use serde::{Deserialize, Serialize};
-use stockade_domain::{BudgetScope, Nanos, Period, ids::BudgetId};
-use utoipa::ToSchema;
+use stockade_domain::{
+    BudgetScope, Nanos, Period,
+    ids::{BudgetId, RunId},
+};
+use utoipa::{IntoParams, ToSchema};
 
 /// A budget.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -27,6 +30,16 @@ pub struct Budget {
     /// Leased to runners and not yet spent or given back, in nano-dollars.
     #[schema(value_type = i64)]
     pub leased: Nanos,
+}
+
+/// Which budgets.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct ListBudgets {
+    /// That of this run as well; those of other runs are left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<String>)]
+    pub run: Option<RunId>,
 }
 
 /// Sets a limit. Below what is already spent and leased it stops further spending at once.

@@ -20,11 +20,12 @@ mod system;
 mod tasks;
 
 pub use approvals::{Approval, ApprovalState, ListApprovals};
-pub use budgets::{Budget, SetBudget};
+pub use budgets::{Budget, ListBudgets, SetBudget};
 pub use environments::{Environment, ListEnvironments};
 pub use people::{CreateToken, CreatedToken, Me};
 pub use policy::{
-    CheckPolicy, ExampleResult, ExplainDeed, ExplainedPolicy, Explanation, Policy, PolicyProblem, PolicyReport, PutPolicy, Question,
+    CheckPolicy, ExampleResult, ExplainDeed, ExplainedPolicy, Explanation, Policy, PolicyProblem, PolicyReport,
+    PutPolicy, Question,
 };
 pub use projects::{CreateProject, ListProjects, Project, UpdateProject};
 pub use records::{Export, Ledger, ListRecords, Proof, Record};

@@ -1,6 +1,6 @@
 //! Budgets: hard limits on spending.
 
-use stockade_api::http::{Budget, Page, PageQuery, SetBudget};
+use stockade_api::http::{Budget, ListBudgets, Page, SetBudget};
 use stockade_domain::{
     BudgetScope, Context, Period, Resource, ResourceKind,
     ids::{ProjectId, RunId, UserId},
@@ -13,12 +13,12 @@ use crate::{
     context::Cx,
 };
 
-/// All budgets but those of single runs, which a run shows itself.
-#[utoipa::path(get, path = "/v1/budgets", tag = "budgets", params(PageQuery),
+/// All budgets; those of single runs only where one is named.
+#[utoipa::path(get, path = "/v1/budgets", tag = "budgets", params(ListBudgets),
     responses((status = 200, body = Page<Budget>)))]
-pub async fn list(cx: Cx, Query(_): Query<PageQuery>) -> Answer<Page<Budget>> {
+pub async fn list(cx: Cx, Query(query): Query<ListBudgets>) -> Answer<Page<Budget>> {
     let mut tx = cx.may(cx.read().await?, cx.on_organization()?).await?;
-    let found = budgets::list(&mut tx, None, cx.app.now()).await?;
+    let found = budgets::list(&mut tx, query.run, cx.app.now()).await?;
     Ok(Json(whole(found.into_iter().map(shown).collect())))
 }
 

@@ -53,7 +53,8 @@ async fn create(app: &App, tx: &mut Tx, body: &CreateToken) -> Result<CreatedTok
             user
         }
         None => {
-            let user = User { id: (*app.world).id(), name: body.user.clone(), roles: sorted(&body.roles), created_at: now };
+            let user =
+                User { id: (*app.world).id(), name: body.user.clone(), roles: sorted(&body.roles), created_at: now };
             people::add_user(tx, &user).await?;
             user
         }

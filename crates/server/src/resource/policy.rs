@@ -95,11 +95,5 @@ fn question(answered: engine::Answered) -> Question {
 }
 
 fn reason(reason: engine::Reason) -> ExplainedPolicy {
-    ExplainedPolicy {
-        id: reason.id,
-        title: reason.title,
-        pack: reason.pack,
-        effect: reason.effect,
-        text: reason.text,
-    }
+    ExplainedPolicy { id: reason.id, title: reason.title, pack: reason.pack, effect: reason.effect, text: reason.text }
 }

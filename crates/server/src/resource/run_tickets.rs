@@ -18,7 +18,8 @@ use crate::{
 /// Makes a content ticket for the caller and one run, minutes long.
 #[utoipa::path(post, path = "/v1/runs/{run}/ticket", tag = "runs", params(("run" = String, Path)),
     request_body = IssueTicket, responses((status = 200, body = IssuedTicket)))]
-pub async fn issue(cx: Cx, Path(run): Path<RunId>, Json(_): Json<IssueTicket>) -> Answer<IssuedTicket> {
+pub async fn issue(cx: Cx, Path(run): Path<RunId>, Json(body): Json<IssueTicket>) -> Answer<IssuedTicket> {
+    let IssueTicket {} = body;
     let mut tx = cx.write().await?;
     let run = runs::get(&mut tx, run).await?;
     let mut work = cx.open(tx, cx.on_run(&run)?).await?;

@@ -2,7 +2,12 @@
 
 use std::sync::Arc;
 
-use axum::{extract::State, http::HeaderValue, http::header, response::{IntoResponse, Response}};
+use axum::{
+    extract::State,
+    http::HeaderValue,
+    http::header,
+    response::{IntoResponse, Response},
+};
 use stockade_api::http::{Check, Doctor, Health};
 use stockade_store::{Engine, bundles, records, sites, spool};
 
