@@ -259,6 +259,7 @@ impl<'a> Fields<'a> {
         if text.trim().is_empty() { Err(self.wrong(field, "is empty")) } else { Ok(text) }
     }
 
+    /// Digits in a string count as a number: models write that often, and it cannot mean anything else.
     fn number(&self, field: &str, min: u64, max: u64) -> Result<Option<u64>, String> {
         let Some(value) = self.get(field) else { return Ok(None) };
         let bounds = || {
@@ -268,7 +269,13 @@ impl<'a> Fields<'a> {
                 self.wrong(field, format_args!("must be a whole number from {min} to {max}"))
             }
         };
-        value.as_u64().filter(|n| (min..=max).contains(n)).map(Some).ok_or_else(bounds)
+        let digits = |text: &str| text.parse::<u64>().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit()));
+        value
+            .as_u64()
+            .or_else(|| value.as_str().and_then(digits))
+            .filter(|n| (min..=max).contains(n))
+            .map(Some)
+            .ok_or_else(bounds)
     }
 
     fn small(&self, field: &str, max: u32) -> Result<Option<u32>, String> {
@@ -353,6 +360,7 @@ mod tests {
             parse("read", json!({"path": "/workspace/./src//a.rs", "from_line": 3, "max_lines": null})),
             Ok(Tool::Read { path: "src/a.rs".into(), from_line: Some(3), max_lines: None })
         );
+        assert_eq!(parse("list", json!({"depth": "2"})), Ok(Tool::List { path: String::new(), depth: 2 }));
         assert_eq!(parse("list", json!({})), Ok(Tool::List { path: String::new(), depth: 3 }));
         assert_eq!(parse("list", json!({"path": "/workspace"})), Ok(Tool::List { path: String::new(), depth: 3 }));
         assert_eq!(
@@ -383,6 +391,7 @@ mod tests {
             ("read", json!({"path": "a\0b"}), "`path` contains a NUL"),
             ("read", json!({"path": "a", "lines": 2}), "there is no field `lines`"),
             ("read", json!({"path": "a", "from_line": 0}), "`from_line` must be a whole number from 1"),
+            ("list", json!({"depth": "+2"}), "`depth` must be a whole number from 1 to 16"),
             ("list", json!({"depth": 17}), "`depth` must be a whole number from 1 to 16"),
             ("edit", json!({"path": "a", "old": "", "new": "x"}), "`old` is empty"),
             ("edit", json!({"path": "a", "old": "x", "new": "x"}), "the same"),
