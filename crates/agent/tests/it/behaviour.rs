@@ -310,3 +310,21 @@ fn what_does_not_fit_changes_nothing() {
         assert_eq!(sim.agent, before);
     }
 }
+
+#[test]
+fn an_identifier_of_a_call_is_used_once() {
+    let mut sim = Sim::begun(config());
+    sim.call(&[("read", json!({"path": "a"}))]);
+    let used = sim.tools()[0].call;
+    sim.carry_out(ToolOutcome::Ok, "x");
+    let message = json!({"content": [{"type": "tool_use", "id": "t", "name": "list", "input": {}}]});
+    let input = Input::Model {
+        attempt: sim.attempt(),
+        message,
+        stop_reason: "tool_use".into(),
+        usage: Default::default(),
+        cost: Default::default(),
+        calls: vec![used],
+    };
+    assert_eq!(sim.agent.accepts(&input), Err(ApplyError::Calls { wanted: 1, given: 0 }));
+}

@@ -77,7 +77,13 @@ fn good_call() -> impl Strategy<Value = Value> {
 }
 
 fn block() -> impl Strategy<Value = Value> {
-    let field = || prop_oneof![3 => "[a-z ]{0,400}".prop_map(Value::from), 1 => json_value()];
+    let field = || {
+        prop_oneof![
+            6 => "[a-z ]{0,400}".prop_map(Value::from),
+            1 => "[ \n]{0,3}".prop_map(Value::from),
+            2 => json_value()
+        ]
+    };
     prop_oneof![
         6 => good_call(),
         3 => field().prop_map(|text| json!({"type": "text", "text": text, "cache_control": {"type": "ephemeral"}})),
@@ -309,6 +315,7 @@ proptest! {
         for step in steps {
             let input = input(&mut sim, step);
             let before = sim.agent.clone();
+            let again = matches!(input, Input::Retry {});
             let line = Line { at: sim.now, input };
             match sim.agent.apply(&line) {
                 Ok(_) => {
@@ -318,6 +325,7 @@ proptest! {
                 Err(_) => prop_assert_eq!(&sim.agent, &before),
             }
             prop_assert_eq!(&other, &sim.agent);
+            prop_assert!(!before.is_over() || again || before.wants() == sim.agent.wants(), "what is over stays over");
             let wants = sim.agent.wants();
             prop_assert_eq!(wants.len(), 1);
             match &wants[0] {
