@@ -283,9 +283,10 @@ impl Tee {
 
     fn block_start(&mut self, value: &Value) {
         let Some(Value::Object(block)) = value.get("content_block") else { return };
-        let size = Value::Object(block.clone()).to_string();
-        self.count(&size);
-        if !self.keep(size.len()) {
+        for key in ["name", "text", "thinking", "data"] {
+            self.count(block.get(key).and_then(Value::as_str).unwrap_or_default());
+        }
+        if !self.keep(Value::Object(block.clone()).to_string().len()) {
             return;
         }
         let block = Block { value: block.clone(), partial_json: String::new() };
@@ -417,3 +418,6 @@ pub fn billed(seen: &Seen, input_bound: u64, estimate: &Estimate) -> Usage {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
