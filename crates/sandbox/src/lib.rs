@@ -18,5 +18,6 @@ pub use driver::{Class, Driver, EnvironmentSpec};
 pub use error::SandboxError;
 pub use namespace::{NamespaceConfig, NamespaceDriver};
 
+/// What the driver tells the launcher. Public for the launcher's binary only.
 #[doc(hidden)]
-pub mod launcher;
+pub mod launch;

@@ -1,0 +1,327 @@
+//! The system calls that no crate of ours wraps, each behind a safe function.
+
+use std::{
+    io,
+    os::fd::{FromRawFd, OwnedFd, RawFd},
+};
+
+fn checked(result: libc::c_long) -> io::Result<libc::c_long> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Takes over a descriptor that was inherited. Asked for once per number, at the start.
+pub fn adopt(number: RawFd) -> io::Result<OwnedFd> {
+    if number < 3 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: asking for the flags of a number that is no descriptor is an error and nothing else.
+    checked(unsafe { libc::fcntl(number, libc::F_GETFD) }.into())?;
+    // SAFETY: it is open, was inherited for us, and each number is named once in the arguments.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Sixteen characters that no earlier start had.
+pub fn fresh_word() -> io::Result<String> {
+    let mut bytes = [0u8; 8];
+    // SAFETY: the buffer is ours and as long as we say.
+    checked(unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) } as libc::c_long)?;
+    Ok(format!("{:016x}", u64::from_ne_bytes(bytes)))
+}
+
+/// Makes this process the one that orphans below it fall to, and one that others of its user cannot trace.
+pub fn settle() -> io::Result<()> {
+    // SAFETY: plain numbers.
+    checked(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }.into())?;
+    // SAFETY: plain numbers.
+    checked(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) }.into())?;
+    // SAFETY: plain number.
+    unsafe { libc::umask(0o022) };
+    Ok(())
+}
+
+/// Waits for any child to end. An error when there is none.
+pub fn reap_one() -> io::Result<()> {
+    // SAFETY: nothing is written when no place is given.
+    checked(unsafe { libc::waitpid(-1, std::ptr::null_mut(), 0) }.into()).map(drop)
+}
+
+/// Sends a signal to one process.
+pub fn kill(pid: i32, signal: i32) -> io::Result<()> {
+    if pid <= 1 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: plain numbers.
+    checked(unsafe { libc::kill(pid, signal) }.into()).map(drop)
+}
+
+/// Kills every process of this process-id namespace but this one; refused unless this is its first process.
+pub fn kill_all() -> io::Result<()> {
+    if std::process::id() != 1 {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
+    // SAFETY: plain numbers; as process 1 of a namespace, "all" ends at its border and leaves us out.
+    checked(unsafe { libc::kill(-1, libc::SIGKILL) }.into()).map(drop)
+}
+
+/// While it lives, this thread touches files as another user.
+#[derive(Debug)]
+pub struct FilesAs(Option<()>);
+
+impl FilesAs {
+    /// Nothing changes if no id is given.
+    pub fn new(id: Option<u32>) -> Self {
+        let Some(id) = id else { return Self(None) };
+        set_file_ids(id);
+        Self(Some(()))
+    }
+}
+
+impl Drop for FilesAs {
+    fn drop(&mut self) {
+        if self.0.is_some() {
+            set_file_ids(0);
+        }
+    }
+}
+
+fn set_file_ids(id: u32) {
+    // SAFETY: plain numbers. The raw calls change this thread only; the user comes last when rights are given up
+    // and the group needs no right when they come back, because the thread keeps its other capabilities.
+    unsafe {
+        libc::syscall(libc::SYS_setfsgid, id);
+        libc::syscall(libc::SYS_setfsuid, id);
+    }
+}
+
+/// What a child does between fork and exec.
+#[derive(Debug)]
+pub struct Launch<'a> {
+    /// Programs to try, in order; each a C string.
+    pub programs: &'a [std::ffi::CString],
+    /// Ends with a null; points to C strings.
+    pub argv: &'a [*const libc::c_char],
+    /// Ends with a null; points to C strings.
+    pub envp: &'a [*const libc::c_char],
+    /// Standard input, output and error.
+    pub stdio: [RawFd; 3],
+    /// Where to.
+    pub cwd: RawFd,
+    /// Where the supervisor and, until its exec, the command tell how it goes.
+    pub status: RawFd,
+    /// The workload's user namespace.
+    pub users: Option<RawFd>,
+    /// The workload's id within.
+    pub id: Option<u32>,
+    /// A Landlock ruleset.
+    pub landlock: Option<RawFd>,
+    /// Seccomp programs.
+    pub seccomp: &'a [Vec<u64>],
+    /// At most so many processes.
+    pub processes: Option<u64>,
+    /// At most so many open files.
+    pub open_files: Option<u64>,
+}
+
+/// The size of a message on the status pipe: a tag, a stage, two bytes of nothing, a number.
+pub const MESSAGE: usize = 8;
+/// The command could not be started: the number is the error's.
+pub const FAILED: u8 = b'F';
+/// The command ended: the number is its wait status.
+pub const ENDED: u8 = b'E';
+
+/// The stages that a failing child names.
+pub const STAGES: [&str; 8] = [
+    "forking",
+    "its session",
+    "its streams",
+    "its folder",
+    "its limits",
+    "its user",
+    "its fences",
+    "starting the program",
+];
+
+/// Forks a supervisor, which forks the command and to which the command's orphans fall. Returns the supervisor.
+///
+/// The supervisor lives until the command and everything that it left behind has ended.
+pub fn launch(launch: &Launch<'_>) -> io::Result<i32> {
+    // SAFETY: the child calls only `supervise`, which makes plain system calls on memory prepared before the
+    // fork: no allocation, no lock that another thread could hold, no return.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        // SAFETY: we are in the child of a fork, and everything that `launch` points to was made before.
+        unsafe { supervise(launch) }
+    }
+    checked(pid.into()).map(|_| pid)
+}
+
+fn tell(status: RawFd, tag: u8, stage: u8, number: i32) {
+    let [a, b, c, d] = number.to_ne_bytes();
+    let message = [tag, stage, 0, 0, a, b, c, d];
+    // SAFETY: the message is ours and as long as we say. A reader that is gone is nobody's harm.
+    unsafe { libc::write(status, message.as_ptr().cast(), MESSAGE) };
+}
+
+/// # Safety
+/// Only in the child of a fork.
+unsafe fn supervise(launch: &Launch<'_>) -> ! {
+    // SAFETY: plain system calls on numbers and on memory of this stack.
+    unsafe {
+        libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+        let command = libc::fork();
+        if command == 0 {
+            let stage = become_command(launch);
+            tell(launch.status, FAILED, stage, *libc::__errno_location());
+            libc::_exit(127);
+        }
+        if command < 0 {
+            tell(launch.status, FAILED, 0, *libc::__errno_location());
+            libc::_exit(1);
+        }
+        // Everything but the status pipe: while a writing end of a stream is open here, it never ends.
+        let status = libc::dup2(launch.status, 3);
+        libc::syscall(libc::SYS_close_range, 4u32, u32::MAX, 0u32);
+        loop {
+            let mut how = 0;
+            let ended = libc::waitpid(-1, &raw mut how, 0);
+            if ended == command {
+                tell(status, ENDED, 0, how);
+            } else if ended < 0 && *libc::__errno_location() != libc::EINTR {
+                libc::_exit(0);
+            }
+        }
+    }
+}
+
+fn limit(resource: libc::__rlimit_resource_t, value: Option<u64>) -> bool {
+    let Some(value) = value else { return true };
+    let mut now = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `now` is a valid place for the answer.
+    if unsafe { libc::getrlimit(resource, &raw mut now) } != 0 {
+        return false;
+    }
+    let value = value.min(now.rlim_max);
+    let new = libc::rlimit { rlim_cur: value, rlim_max: value };
+    // SAFETY: `new` is a valid `rlimit`.
+    unsafe { libc::setrlimit(resource, &raw const new) == 0 }
+}
+
+/// Becomes the command; comes back with the stage that failed, the error in `errno`.
+///
+/// # Safety
+/// Only in the child of a fork; everything that `launch` points to must be alive.
+unsafe fn become_command(launch: &Launch<'_>) -> u8 {
+    // SAFETY: plain system calls on numbers, on memory of this stack, and on lists and C strings of `launch`.
+    unsafe {
+        if libc::setsid() < 0 {
+            return 1;
+        }
+        for (to, from) in (0..).zip(launch.stdio) {
+            if libc::dup2(from, to) < 0 {
+                return 2;
+            }
+        }
+        if libc::fchdir(launch.cwd) != 0 {
+            return 3;
+        }
+        if !limit(libc::RLIMIT_NPROC, launch.processes) || !limit(libc::RLIMIT_NOFILE, launch.open_files) {
+            return 4;
+        }
+        if let Some(users) = launch.users {
+            if libc::setns(users, libc::CLONE_NEWUSER) != 0 {
+                return 5;
+            }
+        }
+        if let Some(id) = launch.id {
+            // Refused where an unprivileged user made the namespaces; there are no further groups there then.
+            libc::setgroups(0, std::ptr::null());
+            // Raw calls: libc's own would talk to threads that the fork did not copy.
+            if libc::syscall(libc::SYS_setresgid, id, id, id) != 0
+                || libc::syscall(libc::SYS_setresuid, id, id, id) != 0
+            {
+                return 5;
+            }
+        }
+        if !give_up_rights() {
+            return 5;
+        }
+        if let Some(ruleset) = launch.landlock {
+            if libc::syscall(libc::SYS_landlock_restrict_self, ruleset, 0u32) != 0 {
+                return 6;
+            }
+        }
+        default_signals();
+        // The status pipe and all else closes at the exec.
+        const CLOSE_RANGE_CLOEXEC: u32 = 4;
+        if libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, CLOSE_RANGE_CLOEXEC) != 0 {
+            return 6;
+        }
+        for program in launch.seccomp {
+            let program = libc::sock_fprog {
+                len: program.len() as libc::c_ushort,
+                filter: program.as_ptr().cast_mut().cast::<libc::sock_filter>(),
+            };
+            if libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program, 0, 0) != 0 {
+                return 6;
+            }
+        }
+        let mut found = libc::ENOENT;
+        for program in launch.programs {
+            libc::execve(program.as_ptr(), launch.argv.as_ptr(), launch.envp.as_ptr());
+            match *libc::__errno_location() {
+                libc::ENOENT | libc::ENOTDIR => {}
+                // As a shell does: one that may not be run is remembered, a later one may do.
+                libc::EACCES => found = libc::EACCES,
+                other => {
+                    found = other;
+                    break;
+                }
+            }
+        }
+        *libc::__errno_location() = found;
+        7
+    }
+}
+
+/// Drops every capability, the bounding set included, and the way to gain any.
+///
+/// # Safety
+/// Only in the child of a fork.
+unsafe fn give_up_rights() -> bool {
+    #[repr(C)]
+    struct Header {
+        version: u32,
+        pid: i32,
+    }
+    const VERSION_3: u32 = 0x2008_0522;
+    // SAFETY: plain numbers, and structures of the layout that version 3 of capset(2) asks for.
+    unsafe {
+        if libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 {
+            return false;
+        }
+        libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+        // Without the right to drop there is nothing to drop from either: a plain user's exec gives none.
+        for capability in 0..64 {
+            if libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) != 0 {
+                break;
+            }
+        }
+        let header = Header { version: VERSION_3, pid: 0 };
+        let none = [0u32; 6];
+        libc::syscall(libc::SYS_capset, &raw const header, none.as_ptr()) == 0
+    }
+}
+
+/// # Safety
+/// Only in the child of a fork.
+unsafe fn default_signals() {
+    // SAFETY: an all-zero set is valid for sigemptyset, which fills it; plain numbers otherwise.
+    unsafe {
+        for signal in 1..=64 {
+            libc::signal(signal, libc::SIG_DFL);
+        }
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+    }
+}

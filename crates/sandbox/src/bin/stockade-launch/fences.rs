@@ -1,0 +1,199 @@
+//! The fences that the guest puts around each process of the workload: a seccomp filter and a Landlock ruleset.
+//!
+//! They are made here, where the crates for them are, and handed over as descriptors; the guest itself must
+//! still be able to enter the workload's user namespace, so they are not its own.
+
+use std::{collections::BTreeMap, io, os::fd::OwnedFd};
+
+use landlock::{
+    ABI, Access, AccessFs, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetCreatedAttr, path_beneath_rules,
+};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen::Dword, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    sock_filter,
+};
+
+use crate::{Failure, Step, sys};
+
+/// Where the workload may write, make and remove.
+const WRITABLE: [&str; 7] =
+    ["/workspace", "/home/agent", "/tmp", "/run/stockade/transfer", "/dev", "/proc", "/dev/shm"];
+
+/// The oldest Landlock that is enough: renames and links between folders are governed from this on.
+const LEAST: ABI = ABI::V2;
+
+/// The newest whose rights are asked for where the kernel has them.
+const BEST: ABI = ABI::V5;
+
+/// The Landlock ruleset; nothing if the machine has none and the plan goes on without.
+pub fn landlock(may_be_absent: bool) -> Result<Option<OwnedFd>, Failure> {
+    let made = (|| {
+        let read = AccessFs::from_read(BEST);
+        let created = Ruleset::default()
+            .set_compatibility(CompatLevel::HardRequirement)
+            .handle_access(AccessFs::from_all(LEAST))?
+            .set_compatibility(CompatLevel::BestEffort)
+            .handle_access(AccessFs::from_all(BEST))?
+            .create()?
+            .add_rules(path_beneath_rules(["/"], read))?
+            .add_rules(path_beneath_rules(WRITABLE, AccessFs::from_all(BEST)))?;
+        Ok::<Option<OwnedFd>, landlock::RulesetError>(created.into())
+    })();
+    match made {
+        Ok(Some(fd)) => Ok(Some(fd)),
+        _ if may_be_absent => Ok(None),
+        Ok(None) => Err("the kernel has no Landlock").step("landlock"),
+        Err(error) => Err(error).step("landlock"),
+    }
+}
+
+/// What no workload has business with. Refused with EPERM.
+const REFUSED: &[i64] = &[
+    libc::SYS_bpf,
+    libc::SYS_perf_event_open,
+    libc::SYS_keyctl,
+    libc::SYS_add_key,
+    libc::SYS_request_key,
+    libc::SYS_userfaultfd,
+    libc::SYS_kexec_load,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_kexec_file_load,
+    libc::SYS_init_module,
+    libc::SYS_finit_module,
+    libc::SYS_delete_module,
+    libc::SYS_mount,
+    libc::SYS_umount2,
+    libc::SYS_pivot_root,
+    libc::SYS_move_mount,
+    libc::SYS_open_tree,
+    libc::SYS_fsopen,
+    libc::SYS_fsconfig,
+    libc::SYS_fsmount,
+    libc::SYS_fspick,
+    libc::SYS_mount_setattr,
+    libc::SYS_setns,
+    libc::SYS_swapon,
+    libc::SYS_swapoff,
+    libc::SYS_reboot,
+    libc::SYS_syslog,
+    libc::SYS_acct,
+    libc::SYS_quotactl,
+    libc::SYS_quotactl_fd,
+    libc::SYS_settimeofday,
+    libc::SYS_clock_settime,
+    libc::SYS_open_by_handle_at,
+    libc::SYS_fanotify_init,
+    libc::SYS_lookup_dcookie,
+    libc::SYS_vhangup,
+    libc::SYS_kcmp,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_iopl,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_ioperm,
+];
+
+/// What programs ask for politely and do without. Refused with ENOSYS, as an older kernel would: clone3 carries
+/// its flags in memory, where no filter can read them, and io_uring does what the filter would refuse.
+const ABSENT: &[i64] =
+    &[libc::SYS_clone3, libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register];
+
+const NAMESPACES: [libc::c_int; 8] = [
+    libc::CLONE_NEWUSER,
+    libc::CLONE_NEWNS,
+    libc::CLONE_NEWPID,
+    libc::CLONE_NEWNET,
+    libc::CLONE_NEWIPC,
+    libc::CLONE_NEWUTS,
+    libc::CLONE_NEWCGROUP,
+    // CLONE_NEWTIME is a signal number to clone(2) and is added for unshare(2) alone.
+    0,
+];
+const CLONE_NEWTIME: u64 = 0x80;
+const TIOCSTI: u64 = 0x5412;
+const TIOCLINUX: u64 = 0x541C;
+
+/// The seccomp programs, one after another in a memory file: each is a count (u32, native order) and that many
+/// instructions of eight bytes.
+pub fn seccomp() -> Result<OwnedFd, Failure> {
+    let step = "seccomp";
+    let mut bytes = Vec::new();
+    for program in programs().step(step)? {
+        bytes.extend(u32::try_from(program.len()).step(step)?.to_ne_bytes());
+        for sock_filter { code, jt, jf, k } in program {
+            bytes.extend(code.to_ne_bytes());
+            bytes.extend([jt, jf]);
+            bytes.extend(k.to_ne_bytes());
+        }
+    }
+    let file = rustix::fs::memfd_create("seccomp", rustix::fs::MemfdFlags::CLOEXEC).step(step)?;
+    sys::write_all(&file, &bytes).step(step)?;
+    rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(0)).step(step)?;
+    Ok(file)
+}
+
+fn programs() -> Result<Vec<BpfProgram>, seccompiler::BackendError> {
+    use SeccompCmpOp::{Eq, MaskedEq, Ne};
+    let condition = |arg, op, value| SeccompCondition::new(arg, Dword, op, value);
+    let mut refused: BTreeMap<i64, Vec<SeccompRule>> = REFUSED.iter().map(|call| (*call, Vec::new())).collect();
+
+    for call in [libc::SYS_clone, libc::SYS_unshare] {
+        let mut rules = Vec::new();
+        for flag in NAMESPACES.iter().filter(|flag| **flag != 0).map(|flag| u64::from(flag.cast_unsigned())) {
+            rules.push(SeccompRule::new(vec![condition(0, MaskedEq(flag), flag)?])?);
+        }
+        if call == libc::SYS_unshare {
+            rules.push(SeccompRule::new(vec![condition(0, MaskedEq(CLONE_NEWTIME), CLONE_NEWTIME)?])?);
+        }
+        refused.insert(call, rules);
+    }
+    let family = |value: libc::c_int| u64::from(value.cast_unsigned());
+    let (unix, inet, inet6, netlink) =
+        (family(libc::AF_UNIX), family(libc::AF_INET), family(libc::AF_INET6), family(libc::AF_NETLINK));
+    for call in [libc::SYS_socket, libc::SYS_socketpair] {
+        let other = vec![
+            condition(0, Ne, unix)?,
+            condition(0, Ne, inet)?,
+            condition(0, Ne, inet6)?,
+            condition(0, Ne, netlink)?,
+        ];
+        let not_route = vec![condition(0, Eq, netlink)?, condition(2, Ne, family(libc::NETLINK_ROUTE))?];
+        refused.insert(call, vec![SeccompRule::new(other)?, SeccompRule::new(not_route)?]);
+    }
+    let pushing = [TIOCSTI, TIOCLINUX].map(|request| SeccompRule::new(vec![condition(1, Eq, request)?]));
+    refused.insert(libc::SYS_ioctl, pushing.into_iter().collect::<Result<_, _>>()?);
+
+    let absent: BTreeMap<i64, Vec<SeccompRule>> = ABSENT.iter().map(|call| (*call, Vec::new())).collect();
+    let arch = std::env::consts::ARCH.try_into()?;
+    let compile = |rules, errno: libc::c_int| -> Result<BpfProgram, seccompiler::BackendError> {
+        let action = SeccompAction::Errno(errno.cast_unsigned());
+        SeccompFilter::new(rules, SeccompAction::Allow, action, arch)?.try_into()
+    };
+    let mut programs = vec![compile(refused, libc::EPERM)?, compile(absent, libc::ENOSYS)?];
+    if cfg!(target_arch = "x86_64") {
+        programs.push(no_x32());
+    }
+    Ok(programs)
+}
+
+/// The x32 numbers of the same calls would pass all of the above: refused as a whole.
+fn no_x32() -> BpfProgram {
+    const X32: u32 = 0x4000_0000;
+    const ALLOW: u32 = 0x7FFF_0000;
+    let errno = 0x0005_0000 | libc::ENOSYS.cast_unsigned();
+    vec![
+        // Load the number of the call; from the x32 bit on, refuse.
+        sock_filter { code: 0x20, jt: 0, jf: 0, k: 0 },
+        sock_filter { code: 0x35, jt: 0, jf: 1, k: X32 },
+        sock_filter { code: 0x06, jt: 0, jf: 0, k: errno },
+        sock_filter { code: 0x06, jt: 0, jf: 0, k: ALLOW },
+    ]
+}
+
+/// Whether the filter can be made and put on. For `probe`, in a process that ends right after.
+pub fn try_seccomp() -> io::Result<()> {
+    rustix::thread::set_no_new_privs(true)?;
+    for program in programs().map_err(io::Error::other)? {
+        seccompiler::apply_filter(&program).map_err(io::Error::other)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,289 @@
+//! What the launcher does in the new namespaces: a root of its own, and then it is the guest.
+
+use std::{
+    ffi::CString,
+    fs,
+    io::{self, Write},
+    os::fd::{AsFd, OwnedFd},
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::{CWD, Mode, OFlags},
+    mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, UnmountFlags},
+};
+use stockade_sandbox::launch::{Plan, WORKLOAD_ID};
+
+use crate::{
+    Failure, Step, fences,
+    outside::{Cargo, Tree},
+    sys::{self, ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY},
+};
+
+/// What the new root's own file system may hold: a few small files.
+const ROOT_BYTES: u64 = 4 << 20;
+
+/// Parts of `/proc` that tell of the machine or act upon it; replaced by nothing.
+const HIDDEN: [&str; 10] = [
+    "proc/kcore",
+    "proc/keys",
+    "proc/key-users",
+    "proc/kmsg",
+    "proc/kallsyms",
+    "proc/timer_list",
+    "proc/sched_debug",
+    "proc/latency_stats",
+    "proc/sysrq-trigger",
+    "proc/vmallocinfo",
+];
+
+/// Parts of `/proc` that can only be read.
+const READ_ONLY: [&str; 4] = ["proc/sys", "proc/bus", "proc/fs", "proc/irq"];
+
+/// Parts of `/proc` that are empty.
+const EMPTY: [&str; 3] = ["proc/acpi", "proc/scsi", "proc/driver"];
+
+const PASSWD: &str = "root:x:0:0:root:/root:/usr/sbin/nologin\nagent:x:1000:1000:agent:/home/agent:/bin/bash\n\
+                      nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n";
+const GROUP: &str = "root:x:0:\ntty:x:5:\nagent:x:1000:\nnogroup:x:65534:\n";
+const HOSTS: &str = "127.0.0.1 localhost stockade\n::1 localhost\n";
+const NSSWITCH: &str = "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nnetworks: files\n\
+                        protocols: files\nservices: files\n";
+const HOST_NAME: &str = "stockade";
+
+/// Does all of it. Comes back only if something failed.
+pub fn become_guest(cargo: Cargo, go: &OwnedFd) -> Failure {
+    match prepare(cargo, go) {
+        Ok(never) => match never {},
+        Err(failure) => failure,
+    }
+}
+
+enum Never {}
+
+fn prepare(cargo: Cargo, go: &OwnedFd) -> Result<Never, Failure> {
+    let Cargo { plan, trees, links, listener, state, guest } = cargo;
+    wait_for(go, b'm')?;
+    let by_root = plan.id_base.is_some();
+    if by_root {
+        sys::become_id(0, true).step("becoming the guest's user")?;
+    }
+    sys::loopback_up().step("bringing up the loopback interface")?;
+    rustix::system::sethostname(HOST_NAME.as_bytes()).step("naming the host")?;
+
+    enter_new_root(trees, links, &plan)?;
+    let landlock = fences::landlock(plan.without_landlock)?;
+    let seccomp = fences::seccomp()?;
+    set_limits(&plan)?;
+    let users = workload_users(by_root)?;
+
+    wait_for(go, b'g')?;
+    // Only now, so that the control groups joined meanwhile are the root of what the environment sees.
+    sys::unshare(libc::CLONE_NEWCGROUP).step("making a cgroup namespace")?;
+    rustix::thread::set_no_new_privs(true).step("giving up new privileges")?;
+
+    let null =
+        rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).step("opening /dev/null")?;
+    let mut args = vec!["stockade-guest".to_owned()];
+    let step = "handing over descriptors";
+    let lifted = |fd: &OwnedFd| sys::lift(fd.as_fd()).step(step);
+    let guest = lifted(&guest)?;
+    let mut handed = vec![("listener", lifted(&listener)?), ("state", lifted(&state)?)];
+    handed.push(("users", lifted(&users)?));
+    handed.push(("seccomp", lifted(&seccomp)?));
+    if let Some(ruleset) = &landlock {
+        handed.push(("landlock", lifted(ruleset)?));
+    }
+    for number in 0..3 {
+        sys::place(null.as_fd(), number).step(step)?;
+    }
+    for (number, (name, fd)) in (3..).zip(&handed) {
+        sys::place(fd.as_fd(), number).step(step)?;
+        args.extend([format!("--{name}"), number.to_string()]);
+    }
+    let mut say = |name: &str, value: String| args.extend([format!("--{name}"), value]);
+    say("workload-id", WORKLOAD_ID.to_string());
+    say("file-id", if by_root { WORKLOAD_ID } else { 0 }.to_string());
+    say("processes", plan.processes.to_string());
+    say("open-files", plan.open_files.to_string());
+    say("path", search_path(&plan.extra_read_only));
+    if let Some(bytes) = plan.watch_bytes {
+        say("watch-bytes", bytes.to_string());
+    }
+    let args: Result<Vec<_>, _> = args.into_iter().map(CString::new).collect();
+    let error = sys::exec(guest.as_fd(), &args.step("starting the guest")?);
+    Err(error).step(format!("starting {}", plan.guest.display()))
+}
+
+fn wait_for(go: &OwnedFd, word: u8) -> Result<(), Failure> {
+    match sys::read_byte(go).step("waiting for the parent")? {
+        Some(said) if said == word => Ok(()),
+        // The parent died or gave up: an environment that nobody noted must not live.
+        _ => Err(Failure { step: "waiting for the parent".into(), message: "it is gone".into() }),
+    }
+}
+
+/// Where programs are looked for: the system's folders, and `bin` of each toolchain that was named.
+fn search_path(extra: &[PathBuf]) -> String {
+    let mut path = String::from("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    for folder in extra {
+        let bin = if folder.ends_with("bin") { folder.clone() } else { folder.join("bin") };
+        if let Some(text) = bin.to_str().filter(|text| !text.contains(':') && bin.is_dir()) {
+            path.push(':');
+            path.push_str(text);
+        }
+    }
+    path
+}
+
+fn new_mount(kind: &str, options: &[(&str, &str)], attributes: u64) -> io::Result<OwnedFd> {
+    let context = rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for (key, value) in options {
+        rustix::mount::fsconfig_set_string(context.as_fd(), *key, *value)?;
+    }
+    rustix::mount::fsconfig_create(context.as_fd())?;
+    let mount = rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
+    if attributes != 0 {
+        sys::mount_add_attributes(mount.as_fd(), attributes, false)?;
+    }
+    Ok(mount)
+}
+
+fn hang(mount: &OwnedFd, target: &Path) -> io::Result<()> {
+    Ok(rustix::mount::move_mount(mount.as_fd(), "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
+}
+
+/// Makes a folder and those above it, below the working directory.
+fn folders(path: &Path) -> io::Result<()> {
+    if path.as_os_str().is_empty() { Ok(()) } else { fs::create_dir_all(path) }
+}
+
+fn enter_new_root(trees: Vec<Tree>, links: Vec<(PathBuf, PathBuf)>, plan: &Plan) -> Result<(), Failure> {
+    let size = ROOT_BYTES.to_string();
+    let root = new_mount(
+        "tmpfs",
+        &[("mode", "0755"), ("size", &size), ("nr_inodes", "4096")],
+        ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC,
+    )
+    .step("making a root")?;
+    let seat = if Path::new("/tmp").is_dir() { "/tmp" } else { "/usr" };
+    hang(&root, Path::new(seat)).step("hanging the root")?;
+    rustix::process::fchdir(root.as_fd()).step("entering the root")?;
+
+    for folder in ["etc/ssl", "dev/pts", "dev/shm", "proc", "sys", "run/stockade", "var", "root", "home", "mnt"] {
+        folders(Path::new(folder)).step(format!("making /{folder}"))?;
+    }
+    for tree in &trees {
+        let step = || format!("mounting /{}", tree.target.display());
+        if tree.folder {
+            folders(&tree.target).step(step())?;
+        } else {
+            folders(tree.target.parent().unwrap_or(Path::new(""))).step(step())?;
+            fs::File::create(&tree.target).step(step())?;
+        }
+        hang(&tree.mount, &tree.target).step(step())?;
+    }
+    drop(trees);
+    let own = [
+        ("dev/fd", "/proc/self/fd"),
+        ("dev/stdin", "/proc/self/fd/0"),
+        ("dev/stdout", "/proc/self/fd/1"),
+        ("dev/stderr", "/proc/self/fd/2"),
+        ("dev/ptmx", "pts/ptmx"),
+        ("etc/mtab", "/proc/self/mounts"),
+        ("var/tmp", "/tmp"),
+        ("var/run", "/run"),
+    ];
+    let own = own.map(|(at, to)| (PathBuf::from(at), PathBuf::from(to)));
+    for (at, to) in own.into_iter().chain(links) {
+        let step = || format!("linking /{}", at.display());
+        folders(at.parent().unwrap_or(Path::new(""))).step(step())?;
+        std::os::unix::fs::symlink(&to, &at).step(step())?;
+    }
+    for (name, text) in [
+        ("etc/passwd", PASSWD),
+        ("etc/group", GROUP),
+        ("etc/hosts", HOSTS),
+        ("etc/nsswitch.conf", NSSWITCH),
+        ("etc/hostname", HOST_NAME),
+        ("etc/resolv.conf", ""),
+        ("etc/shells", "/bin/sh\n/bin/bash\n"),
+    ] {
+        fs::File::create(name).and_then(|mut file| file.write_all(text.as_bytes())).step(format!("writing /{name}"))?;
+    }
+    let shm = plan.shm_bytes.to_string();
+    let shm = [("mode", "1777"), ("size", shm.as_str()), ("nr_inodes", "65536")];
+    let shm = new_mount("tmpfs", &shm, ATTR_NOSUID | ATTR_NODEV).step("making /dev/shm")?;
+    hang(&shm, Path::new("dev/shm")).step("mounting /dev/shm")?;
+    let pts = [("ptmxmode", "0666"), ("mode", "0620")];
+    let pts = new_mount("devpts", &pts, ATTR_NOSUID | ATTR_NOEXEC).step("making /dev/pts")?;
+    hang(&pts, Path::new("dev/pts")).step("mounting /dev/pts")?;
+    mount_proc()?;
+
+    rustix::process::pivot_root(".", ".").step("leaving the machine's root")?;
+    rustix::mount::unmount(".", UnmountFlags::DETACH).step("leaving the machine's root")?;
+    rustix::process::chdir("/").step("entering the root")?;
+    sys::mount_add_attributes(root.as_fd(), ATTR_RDONLY, false).step("sealing the root")
+}
+
+fn mount_proc() -> Result<(), Failure> {
+    // `hidepid`: the workload does not even see the guest, only what it may trace.
+    let proc =
+        new_mount("proc", &[("hidepid", "invisible")], ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC).step("making /proc")?;
+    hang(&proc, Path::new("proc")).step("mounting /proc")?;
+    let bind = |from: &str, to: &str| rustix::mount::mount_bind(from, to);
+    for path in HIDDEN.iter().filter(|path| Path::new(path).exists()) {
+        bind("dev/null", path).step(format!("hiding /{path}"))?;
+    }
+    for path in READ_ONLY.iter().filter(|path| Path::new(path).exists()) {
+        bind(path, path)
+            .and_then(|()| {
+                let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+                rustix::mount::mount_remount(*path, MountFlags::BIND | flags, "")
+            })
+            .step(format!("sealing /{path}"))?;
+    }
+    for path in EMPTY.iter().filter(|path| Path::new(path).exists()) {
+        let empty = new_mount("tmpfs", &[("size", "0"), ("nr_inodes", "2"), ("mode", "0555")], ATTR_RDONLY)
+            .step(format!("hiding /{path}"))?;
+        hang(&empty, Path::new(path)).step(format!("hiding /{path}"))?;
+    }
+    Ok(())
+}
+
+fn set_limits(plan: &Plan) -> Result<(), Failure> {
+    let mut limits = vec![(libc::RLIMIT_CORE, 0), (libc::RLIMIT_FSIZE, plan.file_bytes)];
+    if let Some(bytes) = plan.data_bytes {
+        limits.push((libc::RLIMIT_DATA, bytes));
+    }
+    for (resource, value) in limits {
+        sys::limit(resource, value).step("setting limits")?;
+    }
+    Ok(())
+}
+
+/// The workload's own user namespace, one level further in: it holds one user and nothing of this level is its.
+fn workload_users(by_root: bool) -> Result<OwnedFd, Failure> {
+    let step = "making the workload's user namespace";
+    let (ready, ready_write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).step(step)?;
+    let (end, end_write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).step(step)?;
+    let child = sys::fork_into(libc::CLONE_NEWUSER).step(step)?;
+    if child == 0 {
+        drop((ready, end_write));
+        let _ = sys::write_all(&ready_write, b"r");
+        drop(ready_write);
+        let _ = sys::read_byte(&end);
+        sys::exit_now(0);
+    }
+    let map = format!("{WORKLOAD_ID} {} 1", if by_root { WORKLOAD_ID } else { 0 });
+    let made = (|| {
+        let _ = sys::read_byte(&ready)?;
+        fs::write(format!("/proc/{child}/uid_map"), &map)?;
+        fs::write(format!("/proc/{child}/gid_map"), &map)?;
+        let path = format!("/proc/{child}/ns/user");
+        Ok::<_, io::Error>(rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
+    })();
+    drop((end, end_write));
+    let _ = sys::wait(child);
+    made.step(step)
+}

@@ -1,0 +1,60 @@
+//! The launcher: makes an environment's namespaces and becomes its guest.
+//!
+//! It owns everything between the driver's plan and the guest's first instruction: namespaces, mounts, ids,
+//! fences. It is one thread, reads nothing that the workload could have written, and ends when the guest runs.
+//! It refuses to go on when any step fails: a half-made environment is killed, never used.
+//!
+//! Called as `stockade-launch start FOLDER` with the listening socket as standard input, a pipe for its report
+//! as standard output and the environment's lock as standard error; or as `stockade-launch probe`.
+
+mod fences;
+mod inside;
+mod outside;
+mod probe;
+mod sys;
+
+use std::{path::Path, process::ExitCode};
+
+use stockade_sandbox::launch::Report;
+
+/// What went wrong, and while doing what.
+#[derive(Debug)]
+pub struct Failure {
+    /// What was being done.
+    pub step: String,
+    /// What happened.
+    pub message: String,
+}
+
+/// Names the step that an error belongs to.
+pub trait Step<T> {
+    /// Turns the error into a [`Failure`] of this step.
+    fn step(self, step: impl Into<String>) -> Result<T, Failure>;
+}
+
+impl<T, E: std::fmt::Display> Step<T> for Result<T, E> {
+    fn step(self, step: impl Into<String>) -> Result<T, Failure> {
+        self.map_err(|error| Failure { step: step.into(), message: error.to_string() })
+    }
+}
+
+fn main() -> ExitCode {
+    let mut args = std::env::args_os().skip(1);
+    let (report, code) = match (args.next().as_deref().and_then(|verb| verb.to_str()), args.next()) {
+        (Some("probe"), None) => (serde_json::to_string(&probe::all()), ExitCode::SUCCESS),
+        (Some("start"), Some(folder)) => match outside::start(Path::new(&folder)) {
+            Ok(running) => (serde_json::to_string(&Report::Started(running)), ExitCode::SUCCESS),
+            Err(Failure { step, message }) => {
+                (serde_json::to_string(&Report::Failed { step, message }), ExitCode::FAILURE)
+            }
+        },
+        _ => return ExitCode::from(2),
+    };
+    match report.map(|mut line| {
+        line.push('\n');
+        sys::write_all(&rustix::stdio::stdout(), line.as_bytes())
+    }) {
+        Ok(Ok(())) => code,
+        _ => ExitCode::FAILURE,
+    }
+}

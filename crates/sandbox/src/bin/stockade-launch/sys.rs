@@ -1,0 +1,231 @@
+//! The system calls that no crate of ours wraps, each behind a safe function.
+
+use std::{
+    ffi::CString,
+    io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+};
+
+use rustix::io::Errno;
+
+/// `MOUNT_ATTR_*` and `AT_*` of mount_setattr(2).
+pub const ATTR_RDONLY: u64 = 1;
+/// Set-user-id bits count for nothing.
+pub const ATTR_NOSUID: u64 = 2;
+/// Device nodes are no devices.
+pub const ATTR_NODEV: u64 = 4;
+/// Programs cannot be started from it.
+pub const ATTR_NOEXEC: u64 = 8;
+const AT_RECURSIVE: libc::c_uint = 0x8000;
+
+#[repr(C)]
+struct MountAttr {
+    set: u64,
+    clear: u64,
+    propagation: u64,
+    userns: u64,
+}
+
+fn checked(result: libc::c_long) -> io::Result<libc::c_long> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Adds attributes to a mount, and to those below it.
+pub fn mount_add_attributes(mount: BorrowedFd<'_>, set: u64, recursive: bool) -> io::Result<()> {
+    let attr = MountAttr { set, clear: 0, propagation: 0, userns: 0 };
+    let flags = if recursive { AT_RECURSIVE } else { 0 } | libc::AT_EMPTY_PATH.unsigned_abs();
+    // SAFETY: the descriptor is open, the path is an empty C string, and `attr` is a `struct mount_attr` of
+    // the size given; the kernel only reads it.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &raw const attr,
+            size_of::<MountAttr>(),
+        )
+    };
+    checked(result).map(drop)
+}
+
+/// Like fork(2), in new namespaces. The child gets 0.
+pub fn fork_into(namespaces: libc::c_int) -> io::Result<libc::pid_t> {
+    let flags = libc::c_ulong::from(namespaces.cast_unsigned()) | libc::SIGCHLD.cast_unsigned() as libc::c_ulong;
+    // SAFETY: without CLONE_VM this is fork(2): the child has its own copy of this program's one thread.
+    let result = unsafe { libc::syscall(libc::SYS_clone, flags, 0usize, 0usize, 0usize, 0usize) };
+    checked(result).map(|pid| libc::pid_t::try_from(pid).unwrap_or(-1))
+}
+
+/// Ends this process without running anything further.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: _exit(2) has no preconditions.
+    unsafe { libc::_exit(code) }
+}
+
+/// Moves this process into new namespaces.
+pub fn unshare(namespaces: libc::c_int) -> io::Result<()> {
+    // SAFETY: no flag given here lets two threads share memory wrongly: this program has one thread.
+    checked(unsafe { libc::unshare(namespaces) }.into()).map(drop)
+}
+
+/// Becomes a user and group of this user namespace, without supplementary groups where that may be said.
+pub fn become_id(id: u32, groups_may_be_set: bool) -> io::Result<()> {
+    if groups_may_be_set {
+        // SAFETY: zero groups are read from no memory.
+        checked(unsafe { libc::setgroups(0, std::ptr::null()) }.into())?;
+    }
+    // SAFETY: plain numbers; this program has one thread, so libc's broadcast to threads is moot.
+    checked(unsafe { libc::setresgid(id, id, id) }.into())?;
+    // SAFETY: as above.
+    checked(unsafe { libc::setresuid(id, id, id) }.into()).map(drop)
+}
+
+/// Brings up the loopback interface of this network namespace.
+pub fn loopback_up() -> io::Result<()> {
+    // SAFETY: plain numbers.
+    let socket = checked(unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) }.into())?;
+    // SAFETY: the kernel just gave us this descriptor and nobody else has it.
+    let socket = unsafe { OwnedFd::from_raw_fd(RawFd::try_from(socket).unwrap_or(-1)) };
+    // SAFETY: all zeroes are a valid `ifreq`.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo\0") {
+        *to = from.cast_signed();
+    }
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    // SAFETY: the request is a valid `ifreq` with a terminated name, and outlives the call.
+    checked(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) }.into()).map(drop)
+}
+
+/// Sets a resource limit, soft and hard alike. One above the present hard limit becomes that limit.
+pub fn limit(resource: libc::__rlimit_resource_t, value: u64) -> io::Result<()> {
+    let mut now = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `now` is a valid place for the answer.
+    checked(unsafe { libc::getrlimit(resource, &raw mut now) }.into())?;
+    let value = value.min(now.rlim_max);
+    let new = libc::rlimit { rlim_cur: value, rlim_max: value };
+    // SAFETY: `new` is a valid `rlimit`.
+    checked(unsafe { libc::setrlimit(resource, &raw const new) }.into()).map(drop)
+}
+
+/// Waits for a child.
+pub fn wait(pid: libc::pid_t) -> io::Result<i32> {
+    let mut status = 0;
+    loop {
+        // SAFETY: `status` is a valid place for the answer.
+        match checked(unsafe { libc::waitpid(pid, &raw mut status, 0) }.into()) {
+            Ok(_) => return Ok(status),
+            Err(error) if error.raw_os_error() == Some(libc::EINTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Kills a child, for certain.
+pub fn kill(pid: libc::pid_t) {
+    // SAFETY: plain numbers; the child is not yet reaped, so the number is still its own.
+    let _ = unsafe { libc::kill(pid, libc::SIGKILL) };
+}
+
+/// Lets a descriptor through the next exec, at a number of one's choice.
+pub fn place(fd: BorrowedFd<'_>, at: RawFd) -> io::Result<()> {
+    // SAFETY: plain numbers; `at` is above every descriptor that an owner of ours holds.
+    checked(unsafe { libc::dup3(fd.as_raw_fd(), at, 0) }.into()).map(drop)
+}
+
+/// A copy of a descriptor above 99, where it is in nobody's way; it ends at exec.
+pub fn lift(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    Ok(rustix::io::fcntl_dupfd_cloexec(fd, 100)?)
+}
+
+/// Becomes the program behind a descriptor, with an empty environment.
+pub fn exec(program: BorrowedFd<'_>, args: &[CString]) -> io::Error {
+    let mut argv: Vec<*const libc::c_char> = args.iter().map(|arg| arg.as_ptr()).collect();
+    argv.push(std::ptr::null());
+    let envp = [std::ptr::null::<libc::c_char>()];
+    // SAFETY: both lists end with a null and point to C strings that live until the call ends.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            program.as_raw_fd(),
+            c"".as_ptr(),
+            argv.as_ptr(),
+            envp.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    io::Error::last_os_error()
+}
+
+/// Writes all of it.
+pub fn write_all(fd: &impl AsFd, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match rustix::io::write(fd, bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => bytes = bytes.get(n..).unwrap_or_default(),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Reads one byte; nothing at the end.
+pub fn read_byte(fd: &impl AsFd) -> io::Result<Option<u8>> {
+    let mut byte = [0u8; 1];
+    loop {
+        match rustix::io::read(fd, &mut byte) {
+            Ok(0) => return Ok(None),
+            Ok(_) => return Ok(byte.first().copied()),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Ties a file to a free loop device that frees itself when nothing uses it any more.
+pub fn loop_device(image: BorrowedFd<'_>) -> io::Result<(OwnedFd, String)> {
+    const LOOP_CTL_GET_FREE: libc::c_ulong = 0x4C82;
+    const LOOP_CONFIGURE: libc::c_ulong = 0x4C0A;
+    const LO_FLAGS_AUTOCLEAR: u32 = 4;
+    // `struct loop_config`: fd, block size, then `struct loop_info64` whose flags stand at 52, then 64 bytes.
+    #[repr(C)]
+    struct Config {
+        fd: u32,
+        block_size: u32,
+        head: [u8; 52],
+        flags: u32,
+        tail: [u8; 176],
+        reserved: [u64; 8],
+    }
+    const { assert!(size_of::<Config>() == 8 + 232 + 64) };
+    let open = |path: &str| -> io::Result<OwnedFd> {
+        Ok(rustix::fs::open(path, rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty())?)
+    };
+    let control = open("/dev/loop-control")?;
+    for _ in 0..LOOP_ATTEMPTS {
+        // SAFETY: this request takes no argument.
+        let number = checked(unsafe { libc::ioctl(control.as_raw_fd(), LOOP_CTL_GET_FREE) }.into())?;
+        let path = format!("/dev/loop{number}");
+        let device = open(&path)?;
+        let config = Config {
+            fd: image.as_raw_fd().cast_unsigned(),
+            block_size: 4096,
+            head: [0; 52],
+            flags: LO_FLAGS_AUTOCLEAR,
+            tail: [0; 176],
+            reserved: [0; 8],
+        };
+        // SAFETY: `config` has the layout of `struct loop_config` (its size is asserted) and outlives the call.
+        match checked(unsafe { libc::ioctl(device.as_raw_fd(), LOOP_CONFIGURE, &raw const config) }.into()) {
+            Ok(_) => return Ok((device, path)),
+            // Somebody else was quicker with this device.
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::Error::other("no free loop device"))
+}
+
+/// How often another process may be quicker in taking a free loop device.
+const LOOP_ATTEMPTS: u32 = 64;

@@ -1,0 +1,111 @@
+//! What driver and launcher say to each other: a file in the environment's folder, and one line back.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// The file in `root/ENV/` that tells the launcher what to make.
+pub const PLAN_FILE: &str = "plan.json";
+
+/// The file in `root/ENV/` that tells which process is the guest.
+pub const RUN_FILE: &str = "run.json";
+
+/// The workload's user and group inside.
+pub const WORKLOAD_ID: u32 = 1_000;
+
+/// How many ids of the machine one environment has when it is made by root.
+pub const ID_RANGE: u32 = 65_536;
+
+/// An environment as the launcher makes it. Written by the driver before the launcher starts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The environment's folder: `root/ENV`.
+    pub folder: PathBuf,
+    /// The guest's program.
+    pub guest: PathBuf,
+    /// The first of [`ID_RANGE`] ids of the machine that this environment has to itself; nothing when the
+    /// launcher is not root, and the caller's own id is the only one.
+    pub id_base: Option<u32>,
+    /// The image that holds its files, if the disk limit is one.
+    pub image: Option<PathBuf>,
+    /// `cgroup.procs` (or `tasks`) files that the guest's id is written to, before it acts.
+    pub cgroups: Vec<PathBuf>,
+    /// More that may be read, at the same path.
+    pub extra_read_only: Vec<PathBuf>,
+    /// Processes and threads of the workload at any one time.
+    pub processes: u64,
+    /// Open files of one process.
+    pub open_files: u64,
+    /// The largest file.
+    pub file_bytes: u64,
+    /// Private memory of one process, where no control group holds all of them together.
+    pub data_bytes: Option<u64>,
+    /// `/dev/shm`.
+    pub shm_bytes: u64,
+    /// The guest measures the files and kills the workload above this, where no image holds them.
+    pub watch_bytes: Option<u64>,
+    /// Whether to go on without Landlock.
+    pub without_landlock: bool,
+}
+
+/// Which process is the guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Running {
+    /// Its id on the machine.
+    pub pid: i32,
+    /// When it started, in clock ticks since boot (proc(5), `stat` field 22): an id alone may be another's.
+    pub start: u64,
+    /// The boot that the ticks count from.
+    pub boot: String,
+}
+
+/// The launcher's one line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Report {
+    /// The guest runs.
+    Started(Running),
+    /// It does not.
+    Failed {
+        /// What the launcher was doing.
+        step: String,
+        /// What happened.
+        message: String,
+    },
+}
+
+/// One thing that the launcher tried for `probe`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tried {
+    /// The capability.
+    pub name: String,
+    /// Nothing if it worked.
+    pub error: Option<String>,
+    /// What it found.
+    pub found: String,
+}
+
+/// Reads when a process started from the text of its `stat`; nothing if the text is none, or it is dead and
+/// only not yet reaped.
+pub fn start_of(stat: &str) -> Option<u64> {
+    // The second field is a name in parentheses that may hold anything, parentheses too.
+    let rest = stat.rsplit_once(')')?.1;
+    let mut fields = rest.split_ascii_whitespace();
+    if matches!(fields.next()?, "Z" | "X" | "x") {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hostile_process_name_does_not_move_the_fields() {
+        let stat = "7 (a) S 9 (b) S 1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4242 1000 10";
+        assert_eq!(start_of(stat), Some(4242));
+        assert_eq!(start_of("7 (a) Z 1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4242 1000 10"), None);
+        assert_eq!(start_of("nonsense"), None);
+    }
+}

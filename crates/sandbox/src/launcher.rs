@@ -1,1 +1,0 @@
-//! The launcher: see its head when it is filled.
