@@ -11,13 +11,13 @@ use crate::{Capability, SandboxError};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Class {
-    /// Memory of all its processes together, page cache and `/tmp` included.
+    /// Memory of all its processes together, page cache and `/dev/shm` included.
     pub memory_bytes: u64,
     /// Processes and threads at any one time.
     pub processes: u64,
     /// Processor time: thousandths of one core.
     pub cpu_millis: u64,
-    /// Workspace, home and transfer folder together.
+    /// Workspace, home, `/tmp` and transfer folder together.
     pub disk_bytes: u64,
     /// Open files of one process.
     pub open_files: u64,

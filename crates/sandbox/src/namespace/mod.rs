@@ -1,11 +1,21 @@
 //! The default driver: Linux namespaces, without image, daemon or root.
+//!
+//! It owns the folder `root`: below it each environment has its files, its guest's journal, its socket and the
+//! note of all that must be removed one day. It refuses to remember anything elsewhere: a runner that died and
+//! came back finds every environment as it was.
 
-use std::path::PathBuf;
+mod groups;
+mod image;
+mod life;
+mod probe;
+
+use std::{io::ErrorKind, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use stockade_domain::ids::EnvironmentId;
 use tokio::net::UnixStream;
 
+use self::life::Held;
 use crate::{Capability, Driver, EnvironmentSpec, SandboxError};
 
 /// How the namespace driver works on this machine.
@@ -25,13 +35,27 @@ pub struct NamespaceConfig {
 /// Makes environments out of namespaces.
 #[derive(Debug)]
 pub struct NamespaceDriver {
-    config: NamespaceConfig,
+    config: Arc<NamespaceConfig>,
 }
 
 impl NamespaceDriver {
     /// A driver for environments below `config.root`. Touches nothing yet.
     pub fn new(config: NamespaceConfig) -> Self {
-        Self { config }
+        Self { config: Arc::new(config) }
+    }
+
+    /// Does what blocks where blocking is no harm.
+    async fn held<T: Send + 'static>(
+        &self,
+        id: EnvironmentId,
+        act: impl FnOnce(&Held<'_>) -> Result<T, SandboxError> + Send + 'static,
+    ) -> Result<T, SandboxError> {
+        let config = Arc::clone(&self.config);
+        let done = tokio::task::spawn_blocking(move || act(&Held::new(&config, id)?)).await;
+        done.unwrap_or_else(|error| {
+            let (step, message) = ("waiting for it".to_owned(), error.to_string());
+            Err(SandboxError::Launch { id, step, message })
+        })
     }
 }
 
@@ -40,34 +64,54 @@ impl Driver for NamespaceDriver {
     fn name(&self) -> &'static str {
         "namespace"
     }
+
     fn assurance(&self) -> u8 {
         1
     }
+
     async fn probe(&self) -> Vec<Capability> {
-        Vec::new()
+        let config = Arc::clone(&self.config);
+        tokio::task::spawn_blocking(move || probe::probe(&config)).await.unwrap_or_default()
     }
+
     async fn create(&self, spec: &EnvironmentSpec) -> Result<(), SandboxError> {
-        Err(SandboxError::Helper {
-            path: self.config.helpers.clone(),
-            source: std::io::Error::other(spec.id.to_string()),
-        })
+        let spec = spec.clone();
+        self.held(spec.id, move |held| held.create(&spec)).await
     }
+
     async fn connect(&self, id: EnvironmentId) -> Result<UnixStream, SandboxError> {
-        Err(SandboxError::Gone { id })
+        let folder = life::folder(&self.config, id);
+        if !self.is_running(id).await {
+            return Err(if folder.exists() { SandboxError::Gone { id } } else { SandboxError::Unknown { id } });
+        }
+        let failed = |source| SandboxError::Io { id, what: "connecting to the guest", path: folder.clone(), source };
+        let (_open, path) = life::socket(&folder).map_err(failed)?;
+        match UnixStream::connect(&path).await {
+            Err(error) if matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::NotFound) => {
+                Err(SandboxError::Gone { id })
+            }
+            other => other.map_err(failed),
+        }
     }
-    async fn is_running(&self, _id: EnvironmentId) -> bool {
-        false
+
+    async fn is_running(&self, id: EnvironmentId) -> bool {
+        // A few reads of files that are always in memory: not worth another thread.
+        life::running(&life::folder(&self.config, id)).is_some()
     }
+
     async fn restart(&self, id: EnvironmentId) -> Result<(), SandboxError> {
-        Err(SandboxError::Unknown { id })
+        self.held(id, |held| held.restart()).await
     }
-    async fn stop(&self, _id: EnvironmentId) -> Result<(), SandboxError> {
-        Ok(())
+
+    async fn stop(&self, id: EnvironmentId) -> Result<(), SandboxError> {
+        self.held(id, |held| held.stop()).await
     }
-    async fn delete(&self, _id: EnvironmentId) -> Result<(), SandboxError> {
-        Ok(())
+
+    async fn delete(&self, id: EnvironmentId) -> Result<(), SandboxError> {
+        self.held(id, |held| held.delete()).await
     }
+
     async fn list(&self) -> Vec<EnvironmentId> {
-        Vec::new()
+        life::list(&self.config)
     }
 }
