@@ -67,6 +67,9 @@ fn prepare(cargo: Cargo, go: &OwnedFd) -> Result<Never, Failure> {
     let by_root = plan.id_base.is_some();
     if by_root {
         sys::become_id(0, true).step("becoming the guest's user")?;
+        // Changing ids hides a process from its like; our own child's maps are still to be written.
+        rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::Dumpable)
+            .step("becoming the guest's user")?;
     }
     sys::loopback_up().step("bringing up the loopback interface")?;
     rustix::system::sethostname(HOST_NAME.as_bytes()).step("naming the host")?;
