@@ -27,7 +27,7 @@ pub enum Form {
 /// How an installation is made.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Another folder with cassettes than the samples'.
+    /// A folder with cassettes besides the samples' and the tests' own.
     pub cassettes: Option<PathBuf>,
     /// The text of stockade.toml.
     pub config: String,
@@ -68,6 +68,10 @@ impl Installation {
             runner: None,
         };
         fs::create_dir_all(installation.data())?;
+        let ours = [crate::root().join("samples/cassettes"), crate::root().join("crates/stockade/tests/cassettes")];
+        for folder in ours.iter().chain(&installation.options.cassettes) {
+            crate::repository::copy(folder, &installation.cassettes())?;
+        }
         if !installation.options.config.is_empty() {
             fs::write(installation.data().join("stockade.toml"), &installation.options.config)?;
         }
@@ -276,7 +280,7 @@ impl Installation {
     }
 
     fn cassettes(&self) -> PathBuf {
-        self.options.cassettes.clone().unwrap_or_else(|| crate::root().join("samples/cassettes"))
+        self.folder.path().join("cassettes")
     }
 
     fn spawn(&self, mut command: Command, log: &str) -> Result<Child> {

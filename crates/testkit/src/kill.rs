@@ -84,9 +84,7 @@ impl Trials {
     /// An installation in two processes with a small project. The cassette `kill` writes files, runs commands that append
     /// their call's id to a file that git ignores, and prints that file at the end.
     pub fn start() -> Result<Self> {
-        let cassettes = crate::root().join("crates/stockade/tests/cassettes");
-        let options = Options { cassettes: Some(cassettes), ..Options::default() };
-        let installation = Installation::start(Form::TwoProcesses, options)?;
+        let installation = Installation::start(Form::TwoProcesses, Options::default())?;
         let folder = installation.folder().join("project");
         fs::create_dir_all(&folder)?;
         fs::write(folder.join("counter.txt"), "zero\n")?;
