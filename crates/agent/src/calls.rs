@@ -13,6 +13,9 @@ use crate::{
 /// The longest result that the model is given whole, in bytes. A longer one loses its middle.
 pub const MAX_RESULT: usize = 48 * 1024;
 
+/// How the result of a call that a crash cut off begins. The rehearsal provider knows it too.
+pub const INTERRUPTED: &str = "[interrupted]";
+
 /// One call.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Pending {
@@ -112,11 +115,13 @@ impl Calls {
                  `done` false.",
                 if text.is_empty() { "refused" } else { &said }
             ),
+            ToolOutcome::Interrupted if said.starts_with(INTERRUPTED) => said,
             ToolOutcome::Interrupted => format!(
-                "[interrupted] A crash cut this call off. It is not known how far it came, and it was not repeated. Look at \
-                 what it did before you go on.{}{said}",
-                if text.is_empty() { "" } else { "\n" }
-            ),
+                "{INTERRUPTED} A crash cut this call off. It is not known how far it came, and it was not repeated. Look at \
+                 what it did before you go on.\n{said}"
+            )
+            .trim_end()
+            .to_owned(),
         };
         self.set(call, said, outcome != ToolOutcome::Ok, Some(outcome));
     }

@@ -25,6 +25,7 @@ pub mod tool;
 mod want;
 
 pub use agent::{Agent, ApplyError};
+pub use calls::{INTERRUPTED, MAX_RESULT};
 pub use config::Config;
 pub use definitions::definitions;
 pub use input::{Facts, Input, Line, ModelFailure};

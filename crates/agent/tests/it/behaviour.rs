@@ -328,3 +328,17 @@ fn an_identifier_of_a_call_is_used_once() {
     };
     assert_eq!(sim.agent.accepts(&input), Err(ApplyError::Calls { wanted: 1, given: 0 }));
 }
+
+#[test]
+fn a_result_that_comes_after_the_end_does_not_wake_the_run() {
+    let mut sim = Sim::begun(config());
+    sim.call(&[("run", json!({"command": "make"}))]);
+    let call = sim.tools()[0].call;
+    sim.give(Input::Stop { cause: FailureCause::Environment, text: "it broke".into() });
+    sim.give(Input::Tool { call, outcome: ToolOutcome::Ok, text: "exit status 0".into() });
+    sim.give(Input::Stop { cause: FailureCause::Internal, text: "later".into() });
+    assert_eq!(sim.failed(), (FailureCause::Environment, "it broke".to_owned()), "the first cause stands");
+    sim.give(Input::Retry {});
+    assert_eq!(sim.last_result().0, "exit status 0");
+    assert!(matches!(sim.want(), Want::Model { turn: 2, .. }));
+}
