@@ -26,6 +26,8 @@ pub struct Facts<'a> {
     resource: EntityUid,
     pub entities: Entities,
     pub project: Option<String>,
+    /// What is given, by slot.
+    given: Vec<Option<&'a ContextValue>>,
 }
 
 impl<'a> Facts<'a> {
@@ -44,7 +46,7 @@ impl<'a> Facts<'a> {
         if deed.resource.id.len() > MAX_RESOURCE_ID_BYTES {
             return Err(format!("the name of the {} is longer than {MAX_RESOURCE_ID_BYTES} bytes", deed.resource.kind));
         }
-        check_context(vocabulary, deed)?;
+        let given = given(vocabulary, deed)?;
         let broken = |e: &dyn std::fmt::Display| format!("the deed could not be put to policy: {e}");
         let missing = || "the deed could not be put to policy".to_owned();
         let principal_id = deed.principal.id();
@@ -59,7 +61,7 @@ impl<'a> Facts<'a> {
         let [a, b] = entities;
         let entities = Entities::from_entities([a.map_err(|e| broken(&e))?, b.map_err(|e| broken(&e))?], None)
             .map_err(|e| broken(&e))?;
-        Ok(Self { deed, shape, principal, action, resource, entities, project })
+        Ok(Self { deed, shape, principal, action, resource, entities, project, given })
     }
 
     /// One of the two questions.
@@ -73,19 +75,21 @@ impl<'a> Facts<'a> {
             .map_err(|e| e.to_string())
     }
 
-    /// A circumstance, public or content.
-    pub fn circumstance(&self, name: &str) -> Option<&ContextValue> {
-        self.deed.context.public.get(name).or_else(|| self.deed.context.content.get(name))
+    /// What is given in a slot.
+    pub fn circumstance(&self, slot: usize) -> Option<&ContextValue> {
+        self.given.get(slot).copied().flatten()
     }
 }
 
-fn check_context(vocabulary: &Vocabulary, deed: &Deed) -> Result<(), String> {
+/// Checks the circumstances and sorts them into their slots.
+fn given<'a>(vocabulary: &Vocabulary, deed: &'a Deed) -> Result<Vec<Option<&'a ContextValue>>, String> {
     let mut text = 0_usize;
+    let mut given = vec![None; vocabulary.circumstances()];
     for (name, value) in deed.context.public.iter().chain(&deed.context.content) {
         if name == UNATTENDED {
             return Err(format!("the circumstance `{UNATTENDED}` is Stockade's own to give"));
         }
-        let expected = vocabulary
+        let (slot, expected) = vocabulary
             .circumstance(name)
             .ok_or_else(|| format!("there is no circumstance `{}` in the schema", name.escape_debug()))?;
         let found = match value {
@@ -104,12 +108,16 @@ fn check_context(vocabulary: &Vocabulary, deed: &Deed) -> Result<(), String> {
         if found != expected {
             return Err(format!("the circumstance `{name}` must be {}, not {}", expected.as_str(), found.as_str()));
         }
+        if let Some(place) = given.get_mut(slot)
+            && place.replace(value).is_some()
+        {
+            return Err(format!("the circumstance `{name}` is given twice, in public and as content"));
+        }
     }
     if text > MAX_CONTEXT_TEXT_BYTES {
         return Err(format!("the circumstances are longer than {MAX_CONTEXT_TEXT_BYTES} bytes"));
     }
-    let twice = deed.context.public.keys().find(|name| deed.context.content.contains_key(*name));
-    twice.map_or(Ok(()), |name| Err(format!("the circumstance `{name}` is given twice, in public and as content")))
+    Ok(given)
 }
 
 fn principal_attributes(principal: &Principal, id: String) -> HashMap<String, RestrictedExpression> {

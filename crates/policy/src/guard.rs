@@ -6,15 +6,19 @@
 //! over would have come out as "does not match", and would not have failed. A property test compares every
 //! shortened decision with the whole one.
 
-use std::collections::BTreeSet;
+use std::{cmp::Ordering, collections::BTreeSet};
 
 use cedar_policy::{Policy, ResourceConstraint};
+use memchr::memmem::Finder;
 use serde_json::Value;
 use stockade_domain::{ContextValue, Principal};
 
-use crate::{facts::Facts, vocabulary::UNATTENDED};
+use crate::{
+    facts::Facts,
+    vocabulary::{UNATTENDED, Vocabulary},
+};
 
-/// A condition, as far as it is understood here.
+/// A condition, as far as it is understood here. Circumstances are named by their slots.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Test {
     /// Always so.
@@ -30,15 +34,15 @@ pub enum Test {
     /// It is not so.
     Not(Box<Test>),
     /// The circumstance is given.
-    Given(String),
+    Given(usize),
     /// The circumstance is yes.
-    Yes(String),
+    Yes(usize),
     /// The circumstance is a number within these bounds, both included.
-    Number(String, i64, i64),
+    Number(usize, i64, i64),
     /// The circumstance is this text.
-    Text(String, String),
+    Text(usize, String),
     /// The circumstance is a text with these pieces, any text between any two of them.
-    Like(String, Vec<String>),
+    Like(usize, Pieces),
     /// The resource's id is one of these.
     ResourceId(BTreeSet<String>),
     /// The resource belongs to a project.
@@ -66,14 +70,14 @@ impl From<bool> for Found {
 
 impl Test {
     /// The whole condition of a policy, from its JSON form.
-    pub fn of(policy: &Policy, json: &Value) -> Self {
+    pub fn of(words: &Vocabulary, policy: &Policy, json: &Value) -> Self {
         let scope = match policy.resource_constraint() {
             ResourceConstraint::Eq(uid) => Self::ResourceId(BTreeSet::from([uid.id().unescaped().to_owned()])),
             _ => Self::Unknown,
         };
         let Some(conditions) = json.get("conditions").and_then(Value::as_array) else { return Self::Risky };
         conditions.iter().fold(scope, |whole, condition| {
-            let body = condition.get("body").map_or(Self::Risky, test);
+            let body = condition.get("body").map_or(Self::Risky, |body| test(words, body));
             let body = match condition.get("kind").and_then(Value::as_str) {
                 Some("when") => body,
                 Some("unless") => Self::Not(Box::new(body)),
@@ -124,21 +128,21 @@ impl Test {
                 Found::No => Found::Yes,
                 other => other,
             },
-            Self::Given(name) => facts.circumstance(name).is_some().into(),
-            Self::Yes(name) => match facts.circumstance(name) {
+            Self::Given(slot) => facts.circumstance(*slot).is_some().into(),
+            Self::Yes(slot) => match facts.circumstance(*slot) {
                 Some(ContextValue::Bool(yes)) => (*yes).into(),
                 _ => Found::Risky,
             },
-            Self::Number(name, least, most) => match facts.circumstance(name) {
+            Self::Number(slot, least, most) => match facts.circumstance(*slot) {
                 Some(ContextValue::Long(number)) => (least <= number && number <= most).into(),
                 _ => Found::Risky,
             },
-            Self::Text(name, wanted) => match facts.circumstance(name) {
+            Self::Text(slot, wanted) => match facts.circumstance(*slot) {
                 Some(ContextValue::Text(text)) => (text == wanted).into(),
                 _ => Found::Risky,
             },
-            Self::Like(name, pieces) => match facts.circumstance(name) {
-                Some(ContextValue::Text(text)) => like(text, pieces).into(),
+            Self::Like(slot, pieces) => match facts.circumstance(*slot) {
+                Some(ContextValue::Text(text)) => pieces.are_in(text).into(),
                 _ => Found::Risky,
             },
             Self::ResourceId(wanted) => wanted.contains(&facts.deed.resource.id).into(),
@@ -152,51 +156,85 @@ impl Test {
     }
 }
 
-/// Cedar's `like`: the pieces in this order, the first at the start and the last at the end.
-fn like(text: &str, pieces: &[String]) -> bool {
-    let [first, middle @ .., last] = pieces else { return pieces.first().is_some_and(|only| only == text) };
-    let Some(mut rest) = text.strip_prefix(first.as_str()).and_then(|rest| rest.strip_suffix(last.as_str())) else {
-        return false;
-    };
-    for piece in middle {
-        match rest.find(piece.as_str()).and_then(|at| rest.get(at + piece.len()..)) {
-            Some(after) => rest = after,
-            None => return false,
-        }
+/// A pattern of Cedar's `like`: literal pieces, one more than it has wildcards.
+#[derive(Debug, Clone)]
+pub struct Pieces {
+    texts: Vec<String>,
+    /// One for each piece but the first and the last.
+    finders: Vec<Finder<'static>>,
+}
+
+impl Pieces {
+    fn new(texts: Vec<String>) -> Self {
+        let middle = texts.get(1..texts.len().saturating_sub(1)).unwrap_or_default();
+        let finders = middle.iter().map(|text| Finder::new(text.as_bytes()).into_owned()).collect();
+        Self { texts, finders }
     }
-    true
+
+    /// Whether a text has the pieces in this order, the first at its start and the last at its end.
+    fn are_in(&self, text: &str) -> bool {
+        let [first, .., last] = self.texts.as_slice() else {
+            return self.texts.first().is_some_and(|only| only == text);
+        };
+        let inner = text.as_bytes().strip_prefix(first.as_bytes()).and_then(|rest| rest.strip_suffix(last.as_bytes()));
+        let Some(mut rest) = inner else { return false };
+        for finder in &self.finders {
+            match finder.find(rest).and_then(|at| rest.get(at + finder.needle().len()..)) {
+                Some(after) => rest = after,
+                None => return false,
+            }
+        }
+        true
+    }
 }
 
-fn test(expr: &Value) -> Test {
-    understood(expr).unwrap_or(if cannot_fail(expr) { Test::Unknown } else { Test::Risky })
+impl PartialEq for Pieces {
+    fn eq(&self, other: &Self) -> bool {
+        self.texts == other.texts
+    }
+}
+impl Eq for Pieces {}
+impl PartialOrd for Pieces {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Pieces {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.texts.cmp(&other.texts)
+    }
 }
 
-fn understood(expr: &Value) -> Option<Test> {
+fn test(words: &Vocabulary, expr: &Value) -> Test {
+    understood(words, expr).unwrap_or(if cannot_fail(expr) { Test::Unknown } else { Test::Risky })
+}
+
+fn understood(words: &Vocabulary, expr: &Value) -> Option<Test> {
     let (operator, body) = only_entry(expr)?;
     let pair = |make: fn(Box<Test>, Box<Test>) -> Test| {
-        Some(make(Box::new(test(body.get("left")?)), Box::new(test(body.get("right")?))))
+        Some(make(Box::new(test(words, body.get("left")?)), Box::new(test(words, body.get("right")?))))
     };
     match operator {
         "Value" => body.as_bool().map(Test::Constant),
         "&&" => pair(Test::Both),
         "||" => pair(Test::Either),
-        "!" => Some(Test::Not(Box::new(test(body.get("arg")?)))),
+        "!" => Some(Test::Not(Box::new(test(words, body.get("arg")?)))),
         "has" => match (variable(body.get("left")?)?, body.get("attr")?.as_str()?) {
-            ("context", name) => (name != UNATTENDED).then(|| Test::Given(name.to_owned())),
+            ("context", name) => Some(Test::Given(slot(words, name)?)),
             ("resource", "project") => Some(Test::InProject),
             _ => None,
         },
         "." => match attribute(expr)? {
-            ("context", name) => (name != UNATTENDED).then(|| Test::Yes(name.to_owned())),
+            ("context", name) => Some(Test::Yes(slot(words, name)?)),
             _ => None,
         },
         "==" => {
             let (left, right) = (body.get("left")?, body.get("right")?);
-            equality(left, right).or_else(|| equality(right, left))
+            equality(words, left, right).or_else(|| equality(words, right, left))
         }
         "!=" => {
             let (left, right) = (body.get("left")?, body.get("right")?);
-            let equal = equality(left, right).or_else(|| equality(right, left))?;
+            let equal = equality(words, left, right).or_else(|| equality(words, right, left))?;
             Some(Test::Not(Box::new(equal)))
         }
         "<" | "<=" | ">" | ">=" => {
@@ -208,11 +246,11 @@ fn understood(expr: &Value) -> Option<Test> {
                 ">" => (bound.checked_add(1)?, i64::MAX),
                 _ => (bound, i64::MAX),
             };
-            Some(Test::Number(name.to_owned(), least, most))
+            Some(Test::Number(slot(words, name)?, least, most))
         }
         "like" => {
             let ("context", name) = attribute(body.get("left")?)? else { return None };
-            Some(Test::Like(name.to_owned(), pieces(body.get("pattern")?)?))
+            Some(Test::Like(slot(words, name)?, Pieces::new(pieces(body.get("pattern")?)?)))
         }
         "contains" => {
             let (set, member) = (body.get("left")?, body.get("right")?);
@@ -227,18 +265,23 @@ fn understood(expr: &Value) -> Option<Test> {
     }
 }
 
-fn equality(left: &Value, right: &Value) -> Option<Test> {
+fn equality(words: &Vocabulary, left: &Value, right: &Value) -> Option<Test> {
     let value = literal(right)?;
     match attribute(left)? {
-        ("context", name) if name != UNATTENDED => match value {
-            Value::Number(number) => Some(Test::Number(name.to_owned(), number.as_i64()?, number.as_i64()?)),
-            Value::String(text) => Some(Test::Text(name.to_owned(), text.clone())),
+        ("context", name) => match value {
+            Value::Number(number) => Some(Test::Number(slot(words, name)?, number.as_i64()?, number.as_i64()?)),
+            Value::String(text) => Some(Test::Text(slot(words, name)?, text.clone())),
             _ => None,
         },
         ("resource", "id") => Some(Test::ResourceId(BTreeSet::from([value.as_str()?.to_owned()]))),
         ("resource", "project") => Some(Test::Project(value.as_str()?.to_owned())),
         _ => None,
     }
+}
+
+/// The slot of a circumstance. The engine's own `unattended` has none: it differs between the questions.
+fn slot(words: &Vocabulary, name: &str) -> Option<usize> {
+    words.circumstance(name).map(|(slot, _)| slot)
 }
 
 /// The literal pieces of a pattern: one more than it has wildcards.

@@ -38,7 +38,7 @@ impl Index {
         for policy in policies {
             // A policy without a JSON form is always evaluated, and for both questions.
             let json = policy.to_json().ok();
-            let test = json.as_ref().map_or(Test::Risky, |json| Test::of(policy, json));
+            let test = json.as_ref().map_or(Test::Risky, |json| Test::of(vocabulary, policy, json));
             let looks = json.as_ref().is_none_or(guard::looks_at_unattended);
             let shapes = shapes_of(vocabulary, policy, &test);
             for shape in shapes {

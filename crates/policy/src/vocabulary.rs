@@ -94,7 +94,8 @@ pub struct Vocabulary {
     resources: HashMap<ResourceKind, EntityTypeName>,
     actions: HashMap<Action, EntityUid>,
     shapes: BTreeSet<(Action, PrincipalKind, ResourceKind)>,
-    circumstances: BTreeMap<String, ContextType>,
+    /// Sorted by name: the place in here is the circumstance's slot.
+    circumstances: Vec<(String, ContextType)>,
 }
 
 /// The one circumstance that nobody but the engine gives.
@@ -118,7 +119,7 @@ impl Vocabulary {
             .map(|a| (*a, EntityUid::from_type_name_and_id(action_type.clone(), EntityId::new(a.as_str()))))
             .collect();
         let mut vocabulary = Self {
-            circumstances: circumstances().map_err(|e| broken(&e))?,
+            circumstances: circumstances().map_err(|e| broken(&e))?.into_iter().collect(),
             shapes: BTreeSet::new(),
             schema,
             principals,
@@ -170,9 +171,15 @@ impl Vocabulary {
         })
     }
 
-    /// What a circumstance must be, if there is one of that name.
-    pub fn circumstance(&self, name: &str) -> Option<ContextType> {
-        self.circumstances.get(name).copied()
+    /// The slot of a circumstance and what it must be, if there is one of that name.
+    pub fn circumstance(&self, name: &str) -> Option<(usize, ContextType)> {
+        let slot = self.circumstances.binary_search_by(|(known, _)| known.as_str().cmp(name)).ok()?;
+        self.circumstances.get(slot).map(|(_, kind)| (slot, *kind))
+    }
+
+    /// How many circumstances there are.
+    pub const fn circumstances(&self) -> usize {
+        self.circumstances.len()
     }
 }
 

@@ -114,6 +114,14 @@ fn policies() -> impl Strategy<Value = String> {
         "context has owner && context.owner == \"somebody\"",
         "resource has project && resource.project == \"prj_01040g2081040g2081040g2081\"",
         "[\"read\", \"run\"].contains(resource.id)",
+        "!([\"read\"].contains(resource.id))",
+        "context has protected_paths && context.protected_paths",
+        "context has protected_paths && !context.protected_paths",
+        "context has files && context.files >= 1",
+        "context has files && !(context.files < 1)",
+        "context has level && context.level != 1",
+        "!(context has command && context.command like \"git*\")",
+        "(context has owner || context has path)",
         "resource.id == \"run\"",
         "resource has run && resource.run == \"x\"",
         "(if context.unattended then resource.id == \"run\" else true)",
@@ -144,14 +152,18 @@ fn deeds() -> impl Strategy<Value = Deed> {
         texts(&["git push", "ls"]),
         texts(&["somebody", "else"]),
         prop::option::of(prop::sample::select(vec![project(1), project(2)])),
+        prop::option::of(prop::bool::ANY),
     )
-        .prop_map(|(mut deed, level, files, path, command, owner, project)| {
+        .prop_map(|(mut deed, level, files, path, command, owner, project, protected)| {
             let mut context = deed.context;
             if let Some(level) = level {
                 context = context.with("level", level);
             }
             if let Some(files) = files {
                 context = context.with("files", files);
+            }
+            if let Some(protected) = protected {
+                context = context.with("protected_paths", protected);
             }
             for (name, text) in [("path", path), ("command", command), ("owner", owner)] {
                 if let Some(text) = text {
@@ -189,6 +201,31 @@ proptest! {
                 (true, true, false) => Answer::Ask,
             };
             prop_assert_eq!(answer, decision.answer);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn patterns_mean_what_they_mean_to_cedar(
+        patterns in prop::collection::vec("([abé]|\\*|\\\\\\*){0,6}", 1..8),
+        texts in prop::collection::vec("[abé*]{0,6}", 6),
+    ) {
+        let policies: Vec<(String, String)> = patterns.iter().enumerate().map(|(n, pattern)| {
+            let when = format!("context has command && context.command like \"{pattern}\"");
+            (format!("p{n}"), format!("permit(principal, action, resource) when {{ {when} }};"))
+        }).collect();
+        let rows: Vec<(&str, &str)> = policies.iter().map(|(id, text)| (id.as_str(), text.as_str())).collect();
+        let engine = Bundle::parse(1, &bundle(&rows)).map_err(|e| TestCaseError::fail(format!("{:#?}", e.problems)))?;
+        let (schema, _) = Schema::from_cedarschema_str(stockade_policy::schema()).unwrap();
+        for text in texts {
+            let mut deed = deed(agent(), Action::ToolCall, ResourceKind::Tool, "run");
+            deed.context = deed.context.with_content("command", text);
+            let decision = engine.simulate(&deed);
+            let ids: Vec<String> = decision.policies.iter().map(|policy| policy.id.clone()).collect();
+            prop_assert_eq!((decision.answer, ids), oracle(&engine, &schema, &deed), "{:?}", deed);
         }
     }
 }
