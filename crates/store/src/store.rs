@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use sqlx::{Any, AnyConnection, AnyPool, Executor as _, any::AnyPoolOptions};
+use sqlx::{Any, AnyConnection, AnyPool, Connection as _, Executor as _, any::AnyPoolOptions};
 
 use crate::{Result, StoreError, migrations, sql::Ask};
 
@@ -24,6 +24,14 @@ pub const MAX_WAIT: Duration = Duration::from_secs(30);
 /// A SQLite file up to this size, in bytes, is checked whole when it is opened. A larger one says that it is damaged
 /// when the damage is met.
 pub const CHECKED_WHEN_OPENED: u64 = 64 * 1024 * 1024;
+
+/// Nobody holds a lock, or a transaction without doing anything, for ever: another server may wait for it.
+const POSTGRES_SETTINGS: &str = "SET lock_timeout = '30s'; SET idle_in_transaction_session_timeout = '60s'";
+
+const SQLITE_WRITER: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 10000; \
+                             PRAGMA foreign_keys = ON";
+
+const SQLITE_READER: &str = "PRAGMA busy_timeout = 10000; PRAGMA query_only = ON";
 
 /// The database.
 #[derive(Clone)]
@@ -65,31 +73,30 @@ impl Store {
     }
 
     async fn open_postgres(url: &str) -> Result<Self> {
+        // Once without the pool, which would try again and again what cannot succeed.
+        let first = AnyConnection::connect(url).await.map_err(|error| match error {
+            sqlx::Error::Configuration(_) => StoreError::Url { url: without_password(url) },
+            other => StoreError::from(other),
+        })?;
+        first.close().await?;
         let pool = AnyPoolOptions::new()
             .max_connections(MAX_CONNECTIONS)
             .acquire_timeout(MAX_WAIT)
             .after_connect(|conn, _| {
-                Box::pin(async move {
-                    conn.execute("SET lock_timeout = '30s'").await?;
-                    conn.execute("SET idle_in_transaction_session_timeout = '60s'").await.map(drop)
-                })
+                Box::pin(async move { conn.execute(sqlx::raw_sql(POSTGRES_SETTINGS)).await.map(drop) })
             })
             .connect(url)
-            .await
-            .map_err(|error| match error {
-                sqlx::Error::Configuration(_) => StoreError::Url { url: without_password(url) },
-                other => StoreError::from(other),
-            })?;
+            .await?;
         Ok(Self { engine: Engine::Postgres, readers: pool.clone(), writers: pool, lock: None })
     }
 
     async fn open_sqlite(path: &Path) -> Result<Self> {
         let lock = lock_file(path)?;
-        let damaged = |error: sqlx::Error| match StoreError::from(error) {
+        let url = sqlite_url(path);
+        check_file(path, &url).await.map_err(|error| match error {
             StoreError::Corrupt { detail, .. } => StoreError::Corrupt { place: path.display().to_string(), detail },
             other => other,
-        };
-        let url = sqlite_url(path);
+        })?;
         // One writer: whoever wants to write waits for the connection in order, and nobody is told BUSY.
         let writers = AnyPoolOptions::new()
             .max_connections(1)
@@ -97,34 +104,23 @@ impl Store {
             .idle_timeout(None)
             .max_lifetime(None)
             .after_connect(|conn, _| {
+                Box::pin(async move { conn.execute(sqlx::raw_sql(SQLITE_WRITER)).await.map(drop) })
+            })
+            // A full disk makes SQLite undo a transaction by itself. The library does not notice, takes the connection
+            // for busy and refuses every transaction from then on: such a connection goes.
+            .after_release(|conn, _| {
                 Box::pin(async move {
-                    conn.execute(
-                        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 10000; \
-                         PRAGMA foreign_keys = ON",
-                    )
-                    .await
-                    .map(drop)
+                    conn.ping().await?;
+                    Ok(!conn.is_in_transaction())
                 })
             })
             .connect(&url)
-            .await
-            .map_err(damaged)?;
-        let small = std::fs::metadata(path).is_ok_and(|meta| meta.len() <= CHECKED_WHEN_OPENED);
-        if small {
-            let mut conn = writers.acquire().await?;
-            let found = sqlx::query("PRAGMA quick_check(1)").fetch_one(&mut *conn).await.map_err(damaged)?;
-            let found: String = sqlx::Row::try_get(&found, 0)?;
-            if found != "ok" {
-                return Err(StoreError::Corrupt { place: path.display().to_string(), detail: found });
-            }
-        }
+            .await?;
         let readers = AnyPoolOptions::new()
             .max_connections(MAX_READERS)
             .acquire_timeout(MAX_WAIT)
             .after_connect(|conn, _| {
-                Box::pin(
-                    async move { conn.execute("PRAGMA busy_timeout = 10000; PRAGMA query_only = ON").await.map(drop) },
-                )
+                Box::pin(async move { conn.execute(sqlx::raw_sql(SQLITE_READER)).await.map(drop) })
             })
             .connect_lazy(&url)?;
         Ok(Self { engine: Engine::Sqlite, readers, writers, lock: Some(Arc::new(lock)) })
@@ -194,7 +190,11 @@ impl Tx {
 
     /// Undoes all of it.
     pub async fn rollback(self) -> Result<()> {
-        Ok(self.inner.rollback().await?)
+        match self.inner.rollback().await {
+            // "No transaction is active": a full disk made SQLite undo it already.
+            Err(sqlx::Error::Database(told)) if told.code().as_deref() == Some("1") => Ok(()),
+            other => Ok(other?),
+        }
     }
 
     pub(crate) fn conn(&mut self) -> &mut AnyConnection {
@@ -253,6 +253,20 @@ fn without_password(url: &str) -> String {
         (Some((scheme, _)), Some((_, host))) => format!("{scheme}://…@{host}"),
         _ => url.to_owned(),
     }
+}
+
+/// Opens the file once without the pool, which would try again and again what cannot succeed.
+async fn check_file(path: &Path, url: &str) -> Result<()> {
+    let mut conn = AnyConnection::connect(url).await?;
+    conn.execute(sqlx::raw_sql(SQLITE_WRITER)).await?;
+    if std::fs::metadata(path).is_ok_and(|meta| meta.len() <= CHECKED_WHEN_OPENED) {
+        let found = sqlx::query("PRAGMA quick_check(1)").fetch_one(&mut conn).await?;
+        let found: String = sqlx::Row::try_get(&found, 0)?;
+        if found != "ok" {
+            return Err(StoreError::Corrupt { place: String::new(), detail: found });
+        }
+    }
+    Ok(conn.close().await?)
 }
 
 fn lock_file(path: &Path) -> Result<File> {

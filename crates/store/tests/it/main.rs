@@ -1,0 +1,16 @@
+//! The store's whole suite, on both engines. Each test gets a database of its own.
+//!
+//! If you are here because Postgres is missing: the tests named `on_postgres` say so and pass; with the variable `CI`
+//! set they fail instead.
+
+mod approving;
+mod door;
+mod engines;
+mod fixture;
+mod intake;
+mod leasing;
+mod money;
+mod people;
+mod projects;
+mod recording;
+mod running;
