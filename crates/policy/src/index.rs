@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use cedar_policy::{ActionConstraint, Policy, PolicySet, PolicySetError};
+use cedar_policy::{ActionConstraint, Policy, PolicySet};
 
 use crate::{
     guard::{self, Test},
@@ -29,10 +29,7 @@ pub struct Index {
 }
 
 impl Index {
-    pub fn new<'a>(
-        vocabulary: &Vocabulary,
-        policies: impl Iterator<Item = &'a Policy>,
-    ) -> Result<Self, PolicySetError> {
+    pub fn new<'a>(vocabulary: &Vocabulary, policies: impl Iterator<Item = &'a Policy>) -> Result<Self, String> {
         type Members = (Vec<Policy>, Vec<Policy>);
         let mut sorted: HashMap<Shape, BTreeMap<Test, Members>> = HashMap::new();
         for policy in policies {
@@ -54,11 +51,10 @@ impl Index {
             let groups = groups
                 .into_iter()
                 .map(|(test, (all, unattended))| {
-                    let unattended =
-                        (!unattended.is_empty()).then(|| PolicySet::from_policies(unattended)).transpose()?;
-                    Ok(Group { test, all: PolicySet::from_policies(all)?, unattended })
+                    let unattended = (!unattended.is_empty()).then(|| set(unattended)).transpose()?;
+                    Ok(Group { test, all: set(all)?, unattended })
                 })
-                .collect::<Result<Vec<_>, PolicySetError>>()?;
+                .collect::<Result<Vec<_>, String>>()?;
             shapes.insert(shape, groups);
         }
         Ok(Self { shapes })
@@ -73,6 +69,10 @@ impl Index {
         let size = |groups: &Vec<Group>| groups.iter().map(|group| group.all.num_of_policies()).sum();
         self.shapes.values().map(size).max().unwrap_or(0)
     }
+}
+
+fn set(policies: Vec<Policy>) -> Result<PolicySet, String> {
+    PolicySet::from_policies(policies).map_err(|e| e.to_string())
 }
 
 /// Where a policy can apply. Cedar's typechecker leaves out where it can never match; but what never matches may

@@ -1,5 +1,12 @@
 //! The crate as its users see it.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
 mod agreement;
 mod bundles;
 mod deciding;
