@@ -10,6 +10,14 @@
 
 mod config;
 mod error;
+mod files;
+mod guest;
+mod journal;
+mod link;
+mod purse;
+mod ship;
+mod spool;
+mod workspace;
 
 pub use config::{EnvironmentClass, GitIdentity, RunnerConfig, SPOOL_MAX_BYTES};
 pub use error::RunnerError;

@@ -1,0 +1,330 @@
+//! The money that the server has leased to this runner.
+//!
+//! Owns slices, reservations and settlements. Every step is an entry of the spool before it counts, and a restart folds the
+//! same entries, so that no crash makes or loses money. It refuses: overdrawing a slice, and spending of a run beyond its own
+//! bound. *Invariant:* of every slice, spent + reserved + free is what was leased.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use stockade_api::runner::{BudgetEntry, LeaseSlice};
+use stockade_domain::{
+    BudgetScope, Nanos, World,
+    ids::{ModelCallId, RunId, SliceId},
+};
+
+use crate::{
+    files,
+    link::Link,
+    spool::{Spool, SpoolError, budget_entry},
+};
+
+/// A slice is asked for this many times what is needed, so that not every call asks the server.
+pub const SLICE_FACTOR: i64 = 4;
+/// The largest slice that is asked for beyond what is needed: 2 dollars.
+pub const SLICE_MOST: Nanos = Nanos(2_000_000_000);
+
+/// One slice of a run's money.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SliceState {
+    /// Whose.
+    pub run: RunId,
+    /// What was leased.
+    pub amount: Nanos,
+    /// What is spent.
+    pub spent: Nanos,
+    /// What is set aside, by call.
+    pub reserved: BTreeMap<ModelCallId, Nanos>,
+}
+
+impl SliceState {
+    /// What is neither spent nor set aside.
+    pub fn free(&self) -> Nanos {
+        let reserved: Nanos = self.reserved.values().copied().sum();
+        self.amount.saturating_sub(self.spent).saturating_sub(reserved)
+    }
+
+}
+
+/// What follows from all budget entries so far.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Money {
+    /// Slices that are not over.
+    pub slices: BTreeMap<SliceId, SliceState>,
+    /// What each run has spent of slices that are over.
+    pub past: BTreeMap<RunId, Nanos>,
+}
+
+impl Money {
+    /// Folds an entry.
+    pub fn take(&mut self, entry: &BudgetEntry) {
+        let slices = &mut self.slices;
+        match entry {
+            BudgetEntry::Leased { slice, run, amount } => {
+                slices.entry(*slice).or_insert_with(|| SliceState {
+                    run: *run,
+                    amount: *amount,
+                    spent: Nanos::ZERO,
+                    reserved: BTreeMap::new(),
+                });
+            }
+            BudgetEntry::Reserved { slice, call, amount } => {
+                if let Some(state) = slices.get_mut(slice) {
+                    state.reserved.insert(*call, *amount);
+                }
+            }
+            BudgetEntry::Settled { slice, call, spent } => {
+                if let Some(state) = slices.get_mut(slice) {
+                    state.reserved.remove(call);
+                    state.spent = state.spent.saturating_add(*spent);
+                }
+            }
+            BudgetEntry::Returned { slice, .. } => {
+                if let Some(state) = slices.remove(slice) {
+                    let past = self.past.entry(state.run).or_default();
+                    *past = past.saturating_add(state.spent);
+                }
+            }
+        }
+    }
+}
+
+/// Why there is no money.
+#[derive(Debug, thiserror::Error)]
+pub enum NoMoney {
+    /// Some budget has not that much left.
+    #[error("the budget of this {0} is used up")]
+    Exhausted(BudgetScope),
+    /// It cannot be found out, or not be written down, now.
+    #[error("money for the call cannot be set aside: {0}")]
+    Unavailable(String),
+}
+
+#[derive(Debug, Default)]
+struct Account {
+    /// The run's own bound.
+    limit: Option<Nanos>,
+    /// One lease of a slice at a time.
+    leasing: Arc<tokio::sync::Mutex<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Books {
+    money: Money,
+    accounts: BTreeMap<RunId, Account>,
+}
+
+/// The purse of this runner.
+#[derive(Debug)]
+pub struct SitePurse {
+    books: Mutex<Books>,
+    spool: Arc<Spool>,
+    link: Arc<Link>,
+    world: Arc<dyn World>,
+    dir: PathBuf,
+    /// Entries go to the log in the order in which the books change.
+    writing: tokio::sync::Mutex<()>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Pending {
+    slice: SliceId,
+    need: Nanos,
+    want: Nanos,
+}
+
+impl SitePurse {
+    /// Takes up the slices that a restart found. `dir` is where requests for slices are noted while they are under way.
+    pub fn new(
+        money: Money,
+        spool: Arc<Spool>,
+        link: Arc<Link>,
+        world: Arc<dyn World>,
+        dir: PathBuf,
+    ) -> Self {
+        let books = Mutex::new(Books { money, accounts: BTreeMap::new() });
+        Self { books, spool, link, world, dir, writing: tokio::sync::Mutex::new(()) }
+    }
+
+    fn books(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A run begins or goes on: this is its bound.
+    pub fn begin(&self, run: RunId, limit: Nanos) {
+        self.books().accounts.entry(run).or_default().limit = Some(limit);
+    }
+
+    /// Calls that were under way when the process died: they are charged what was set aside. Given to the reaper once.
+    pub async fn charge_reserved(&self) -> Result<Vec<(ModelCallId, Nanos)>, SpoolError> {
+        let open: Vec<(SliceId, ModelCallId, Nanos)> = self
+            .books()
+            .money
+            .slices
+            .iter()
+            .flat_map(|(id, s)| s.reserved.iter().map(|(call, amount)| (*id, *call, *amount)))
+            .collect();
+        let mut charged = Vec::new();
+        for (slice, call, amount) in open {
+            self.write(vec![BudgetEntry::Settled { slice, call, spent: amount }]).await?;
+            charged.push((call, amount));
+        }
+        Ok(charged)
+    }
+
+    async fn write(&self, entries: Vec<BudgetEntry>) -> Result<(), SpoolError> {
+        let _turn = self.writing.lock().await;
+        self.spool.append(entries.iter().map(budget_entry).collect()).await?;
+        let mut books = self.books();
+        entries.iter().for_each(|entry| books.money.take(entry));
+        Ok(())
+    }
+
+    /// Sets money aside in a slice that has it. The whole step is under one lock, so that two calls never take the same money.
+    async fn from_slices(&self, run: RunId, call: ModelCallId, amount: Nanos) -> Result<bool, NoMoney> {
+        let _turn = self.writing.lock().await;
+        let slice = {
+            let books = self.books();
+            let account = books.accounts.get(&run);
+            let mine = || books.money.slices.values().filter(|s| s.run == run);
+            let committed: Nanos = mine().map(|s| s.spent.saturating_add(s.reserved.values().copied().sum())).sum();
+            let past = books.money.past.get(&run).copied().unwrap_or_default();
+            let limit = account.and_then(|a| a.limit).unwrap_or(Nanos(i64::MAX));
+            if past.saturating_add(committed).saturating_add(amount) > limit {
+                return Err(NoMoney::Exhausted(BudgetScope::Run));
+            }
+            books.money.slices.iter().find(|(_, s)| s.run == run && s.free() >= amount).map(|(id, _)| *id)
+        };
+        let Some(slice) = slice else { return Ok(false) };
+        let entry = BudgetEntry::Reserved { slice, call, amount };
+        self.spool
+            .append(vec![budget_entry(&entry)])
+            .await
+            .map_err(|e| NoMoney::Unavailable(e.to_string()))?;
+        self.books().money.take(&entry);
+        Ok(true)
+    }
+
+    /// Sets money aside for a call.
+    pub async fn set_aside(&self, run: RunId, call: ModelCallId, amount: Nanos) -> Result<(), NoMoney> {
+        self.spool.room().map_err(|e| NoMoney::Unavailable(e.to_string()))?;
+        if self.from_slices(run, call, amount).await? {
+            return Ok(());
+        }
+        let leasing = Arc::clone(&self.books().accounts.entry(run).or_default().leasing);
+        let _one = leasing.lock().await;
+        // Somebody may have brought a slice while this call waited.
+        for _ in 0..2 {
+            if self.from_slices(run, call, amount).await? {
+                return Ok(());
+            }
+            self.lease(run, amount).await?;
+        }
+        if self.from_slices(run, call, amount).await? { Ok(()) } else { Err(NoMoney::Exhausted(BudgetScope::Run)) }
+    }
+
+    async fn lease(&self, run: RunId, need: Nanos) -> Result<(), NoMoney> {
+        let unavailable = |e: &dyn std::fmt::Display| NoMoney::Unavailable(e.to_string());
+        self.give_back_idle(run).await.map_err(|e| unavailable(&e))?;
+        let path = self.pending_file(run);
+        // A request that a crash cut off is made again first: the server may have leased that slice already.
+        let old: Option<Pending> = pending(&path);
+        let request = old.unwrap_or_else(|| Pending {
+            slice: self.world.id(),
+            need,
+            want: Nanos(need.0.saturating_mul(SLICE_FACTOR)).min(SLICE_MOST).max(need),
+        });
+        note(&path, &request).map_err(|e| unavailable(&e))?;
+        let Pending { slice, need, want } = request;
+        let leased = self
+            .link
+            .slice(&LeaseSlice { slice, run, need, want })
+            .await
+            .map_err(|e| unavailable(&e))?;
+        if leased.amount > Nanos::ZERO {
+            self.write(vec![BudgetEntry::Leased { slice, run, amount: leased.amount }])
+                .await
+                .map_err(|e| unavailable(&e))?;
+        }
+        files::remove_all(&path).map_err(|e| unavailable(&e))?;
+        if leased.amount > Nanos::ZERO {
+            Ok(())
+        } else {
+            Err(NoMoney::Exhausted(leased.exhausted.unwrap_or(BudgetScope::Organization)))
+        }
+    }
+
+    /// The call is over.
+    pub async fn pay(&self, call: ModelCallId, spent: Nanos) -> Result<(), SpoolError> {
+        let found = {
+            let books = self.books();
+            books.money.slices.iter().find_map(|(id, s)| s.reserved.get(&call).map(|reserved| (*id, *reserved, s.free())))
+        };
+        let Some((slice, reserved, free)) = found else { return Ok(()) };
+        // More than was set aside can only be taken from what is free of the slice: the bound holds, the rest is said aloud.
+        let most = reserved.saturating_add(free);
+        if spent > most {
+            tracing::error!(%call, %spent, %most, "model call {call} cost more than could be set aside for it");
+        }
+        self.write(vec![BudgetEntry::Settled { slice, call, spent: spent.min(most) }]).await
+    }
+
+    async fn give_back_idle(&self, run: RunId) -> Result<(), SpoolError> {
+        let idle: Vec<BudgetEntry> = self
+            .books()
+            .money
+            .slices
+            .iter()
+            .filter(|(_, s)| s.run == run && s.reserved.is_empty())
+            .map(|(id, s)| BudgetEntry::Returned { slice: *id, amount: s.free() })
+            .collect();
+        for entry in idle {
+            self.write(vec![entry]).await?;
+        }
+        Ok(())
+    }
+
+    /// The run is over: what is left goes back. Calls that are still under way keep theirs until they end.
+    pub async fn end(&self, run: RunId) -> Result<(), SpoolError> {
+        let path = self.pending_file(run);
+        if let Some(Pending { slice, need, want }) = pending(&path) {
+            match self.link.slice(&LeaseSlice { slice, run, need, want }).await {
+                Ok(leased) => {
+                    if leased.amount > Nanos::ZERO {
+                        self.write(vec![BudgetEntry::Leased { slice, run, amount: leased.amount }]).await?;
+                    }
+                    let _ = files::remove_all(&path);
+                }
+                // The server is away: the note stays, and the next end of this run asks again.
+                Err(error) => tracing::warn!(%error, %run, "a slice of {run} may stay leased until the server is back"),
+            }
+        }
+        self.give_back_idle(run).await
+    }
+
+    /// What is leased, spent and reserved of a run's slices that are not over: for tests and `doctor`.
+    pub fn slices(&self, run: RunId) -> Vec<SliceState> {
+        self.books().money.slices.values().filter(|s| s.run == run).cloned().collect()
+    }
+
+    fn pending_file(&self, run: RunId) -> PathBuf {
+        self.dir.join(format!("{run}.slice"))
+    }
+}
+
+fn pending(path: &Path) -> Option<Pending> {
+    files::read_if_there(path).ok().flatten().and_then(|bytes| serde_json::from_slice(&bytes).ok())
+}
+
+fn note(path: &Path, request: &Pending) -> std::io::Result<()> {
+    if let Some(dir) = path.parent() {
+        files::private_dir(dir)?;
+    }
+    files::replace(path, &serde_json::to_vec(request).unwrap_or_default())
+}
+

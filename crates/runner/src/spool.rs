@@ -1,0 +1,317 @@
+//! What waits for the server: records, sealed content, events and spending, in one durable order.
+//!
+//! Owns the index that a restart rebuilds (the last event number of every run, every slice of money), what an entry looks
+//! like on the wire, how much may wait, and the archive of sealed content that has been shipped. It refuses to lose anything:
+//! at the bound new deeds are refused, never old entries dropped.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use stockade_api::runner::{BudgetEntry, Entry};
+use stockade_domain::{
+    ContentRef, Digest, RunEvent,
+    ids::RunId,
+};
+use stockade_ledger::{EntryKind, Log, LogEntry, LogError};
+
+use crate::{files, purse::Money};
+
+/// The file beside the log from which a restart takes up the index.
+pub const INDEX_FILE: &str = "runner.index";
+/// The most entries that are read at once.
+pub const READ_ITEMS: usize = 512;
+/// The most bytes of payload that are read at once.
+pub const READ_BYTES: usize = 6 * 1024 * 1024;
+
+/// Why the spool refuses.
+#[derive(Debug, thiserror::Error)]
+pub enum SpoolError {
+    /// The log.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// Too much waits for the server.
+    #[error("{waiting} bytes wait for the server, the bound is {bound}: no new deed begins until the server takes them")]
+    Full {
+        /// How much waits.
+        waiting: u64,
+        /// How much may.
+        bound: u64,
+    },
+    /// An entry is none of ours.
+    #[error("entry {position} of the spool cannot be read: {why}")]
+    Damaged {
+        /// Where.
+        position: u64,
+        /// What is wrong.
+        why: String,
+    },
+    /// A file beside the log.
+    #[error("cannot use `{}`", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+}
+
+/// What follows from the entries up to a position.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Index {
+    /// The position up to which it speaks.
+    pub position: u64,
+    /// The number of the last event of each run.
+    pub events: BTreeMap<RunId, u64>,
+    /// Leased money.
+    pub money: Money,
+}
+
+#[derive(Serialize, Deserialize)]
+struct EventLine {
+    fence: u64,
+    line: RunEvent,
+}
+
+impl Index {
+    fn take(&mut self, position: u64, entry: &LogEntry) -> Result<(), SpoolError> {
+        let damaged = |e: serde_json::Error| SpoolError::Damaged { position, why: e.to_string() };
+        match entry.kind {
+            EntryKind::Event => {
+                let EventLine { line, .. } = serde_json::from_slice(&entry.payload).map_err(damaged)?;
+                self.events.insert(line.run, line.seq);
+            }
+            EntryKind::Budget => {
+                let entry: BudgetEntry = serde_json::from_slice(&entry.payload).map_err(damaged)?;
+                self.money.take(&entry);
+            }
+            EntryKind::Record | EntryKind::Content => {}
+        }
+        self.position = position + 1;
+        Ok(())
+    }
+}
+
+/// The spool.
+#[derive(Debug)]
+pub struct Spool {
+    log: Arc<Log>,
+    archive: PathBuf,
+    live: Mutex<BTreeMap<RunId, u64>>,
+    shipped: Mutex<Index>,
+    /// What the server expects next. Behind the index only after the server was restored from an older state.
+    cursor: AtomicU64,
+    total: AtomicU64,
+    gone: AtomicU64,
+    bound: u64,
+}
+
+impl Spool {
+    /// Takes up the spool of a log: reads what is there. The leased money comes with it.
+    pub fn start(log: Arc<Log>, archive: PathBuf, bound: u64) -> Result<(Self, Money), SpoolError> {
+        let path = log.dir().join(INDEX_FILE);
+        let file = |source| SpoolError::File { path: path.clone(), source };
+        let shipped: Index = match files::read_if_there(&path).map_err(file)? {
+            Some(bytes) => serde_json::from_slice(&bytes)
+                .map_err(|e| SpoolError::Damaged { position: 0, why: format!("its index: {e}") })?,
+            None => Index::default(),
+        };
+        if shipped.position < log.start() || shipped.position > log.end() {
+            let why = format!(
+                "the index ends at {} and the log reaches from {} to {}: one of them was restored without the other",
+                shipped.position,
+                log.start(),
+                log.end()
+            );
+            return Err(SpoolError::Damaged { position: shipped.position, why });
+        }
+        let mut live = shipped.clone();
+        let mut total = 0;
+        while live.position < log.end() {
+            for (position, entry) in log.read(live.position, READ_ITEMS, READ_BYTES)? {
+                total += entry.payload.len() as u64;
+                live.take(position, &entry)?;
+            }
+        }
+        let spool = Self {
+            log,
+            archive,
+            live: Mutex::new(live.events),
+            cursor: AtomicU64::new(shipped.position),
+            shipped: Mutex::new(shipped),
+            total: AtomicU64::new(total),
+            gone: AtomicU64::new(0),
+            bound,
+        };
+        Ok((spool, live.money))
+    }
+
+    fn live(&self) -> MutexGuard<'_, BTreeMap<RunId, u64>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The log.
+    pub const fn log(&self) -> &Arc<Log> {
+        &self.log
+    }
+
+    /// The number that the next event of a run has. Whoever asks is the run's only writer.
+    pub fn next_seq(&self, run: RunId) -> u64 {
+        self.live().get(&run).copied().unwrap_or(0) + 1
+    }
+
+    /// Events of a run are durable up to this number.
+    pub fn told(&self, run: RunId, last_seq: u64) {
+        let mut live = self.live();
+        let last = live.entry(run).or_default();
+        *last = (*last).max(last_seq);
+    }
+
+    /// Appends entries that are no events.
+    pub async fn append(&self, entries: Vec<LogEntry>) -> Result<u64, SpoolError> {
+        self.count(&entries);
+        Ok(self.log.append(entries).await?)
+    }
+
+    /// Entries that somebody else has appended or will append: they count.
+    pub fn count(&self, entries: &[LogEntry]) {
+        let bytes: u64 = entries.iter().map(|e| e.payload.len() as u64).sum();
+        self.total.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// How many entries wait for the server.
+    pub fn waiting(&self) -> u64 {
+        self.log.end().saturating_sub(self.cursor())
+    }
+
+    /// Refuses if too much waits for the server. Asked before a new deed begins.
+    pub fn room(&self) -> Result<(), SpoolError> {
+        let waiting = self.total.load(Ordering::Relaxed).saturating_sub(self.gone.load(Ordering::Relaxed));
+        if waiting < self.bound { Ok(()) } else { Err(SpoolError::Full { waiting, bound: self.bound }) }
+    }
+
+    /// The position to ship next.
+    pub fn cursor(&self) -> u64 {
+        self.cursor.load(Ordering::Relaxed)
+    }
+
+    /// How far the server has had it, as far as is known.
+    pub fn shipped_to(&self) -> u64 {
+        self.shipped.lock().unwrap_or_else(PoisonError::into_inner).position
+    }
+
+    /// The server has everything before `next`: archives the content on the way. Blocking.
+    pub fn shipped_before(&self, next: u64) -> Result<(), SpoolError> {
+        self.cursor.store(next, Ordering::Relaxed);
+        let mut index = self.shipped.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        while index.position < next {
+            let want = usize::try_from(next - index.position).unwrap_or(READ_ITEMS).min(READ_ITEMS);
+            for (position, entry) in self.log.read(index.position, want, READ_BYTES)? {
+                if entry.kind == EntryKind::Content {
+                    self.keep(&entry)?;
+                }
+                index.take(position, &entry)?;
+                self.gone.fetch_add(entry.payload.len() as u64, Ordering::Relaxed);
+            }
+        }
+        *self.shipped.lock().unwrap_or_else(PoisonError::into_inner) = index;
+        Ok(())
+    }
+
+    /// Makes the index durable and gives back the space of what the server has. Blocking. The ledger's own state has been
+    /// saved before.
+    pub fn forget(&self) -> Result<(), SpoolError> {
+        let index = self.shipped.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let path = self.log.dir().join(INDEX_FILE);
+        let bytes = serde_json::to_vec(&index).unwrap_or_default();
+        files::replace(&path, &bytes).map_err(|source| SpoolError::File { path, source })?;
+        Ok(self.log.forget_before(index.position)?)
+    }
+
+    fn kept(&self, run: RunId, digest: Digest) -> PathBuf {
+        self.archive.join(run.to_string()).join(digest.to_string().replace(':', "-"))
+    }
+
+    fn keep(&self, entry: &LogEntry) -> Result<(), SpoolError> {
+        let (run, content, bytes) = entry.as_content()?;
+        let path = self.kept(run, content.digest);
+        if path.exists() {
+            return Ok(());
+        }
+        let file = |source| SpoolError::File { path: path.clone(), source };
+        files::private_dir(path.parent().unwrap_or(&self.archive)).map_err(file)?;
+        files::replace(&path, &bytes).map_err(file)
+    }
+
+    /// The sealed bytes of a piece of content that was made here, shipped or not. Blocking.
+    pub fn content(&self, run: RunId, digest: Digest) -> Result<Option<Bytes>, SpoolError> {
+        let path = self.kept(run, digest);
+        let file = |source| SpoolError::File { path: path.clone(), source };
+        if let Some(bytes) = files::read_if_there(&path).map_err(file)? {
+            return Ok(Some(bytes.into()));
+        }
+        let mut position = self.shipped_to();
+        while position < self.log.end() {
+            for (at, entry) in self.log.read(position, READ_ITEMS, READ_BYTES)? {
+                if entry.kind == EntryKind::Content {
+                    let (of, content, bytes) = entry.as_content()?;
+                    if (of, content.digest) == (run, digest) {
+                        return Ok(Some(bytes));
+                    }
+                }
+                position = at + 1;
+            }
+        }
+        Ok(None)
+    }
+
+    /// Removes the archived content of a run. Blocking.
+    pub fn erase(&self, run: RunId) -> Result<(), SpoolError> {
+        let path = self.archive.join(run.to_string());
+        files::remove_all(&path).map_err(|source| SpoolError::File { path, source })
+    }
+}
+
+/// An event as a log entry.
+pub fn event_entry(fence: u64, line: RunEvent) -> LogEntry {
+    LogEntry::new(EntryKind::Event, serde_json::to_vec(&EventLine { fence, line }).unwrap_or_default())
+}
+
+/// Spending as a log entry.
+pub fn budget_entry(entry: &BudgetEntry) -> LogEntry {
+    LogEntry::new(EntryKind::Budget, serde_json::to_vec(entry).unwrap_or_default())
+}
+
+/// An entry as it travels.
+pub fn on_the_wire(position: u64, entry: &LogEntry) -> Result<Entry, SpoolError> {
+    let damaged = |why: String| SpoolError::Damaged { position, why };
+    Ok(match entry.kind {
+        EntryKind::Record => Entry::Record {
+            canonical: String::from_utf8(entry.payload.to_vec()).map_err(|e| damaged(e.to_string()))?,
+        },
+        EntryKind::Event => {
+            let EventLine { fence, line } = serde_json::from_slice(&entry.payload).map_err(|e| damaged(e.to_string()))?;
+            Entry::Event { fence, line }
+        }
+        EntryKind::Content => {
+            let (run, content, bytes): (RunId, ContentRef, Bytes) = entry.as_content()?;
+            Entry::Content { run, content, sealed: BASE64_STANDARD.encode(&bytes) }
+        }
+        EntryKind::Budget => {
+            Entry::Budget { entry: serde_json::from_slice(&entry.payload).map_err(|e| damaged(e.to_string()))? }
+        }
+    })
+}
+
+/// Where the archive of a data folder is.
+pub fn archive_dir(data: &Path) -> PathBuf {
+    data.join("contents")
+}
