@@ -75,11 +75,9 @@ impl Guest {
         let theirs = Arc::clone(&waiting);
         let reader = tokio::spawn(async move {
             while let Ok(answer) = read_answer(&mut read).await {
-                let sender = theirs
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .as_mut()
-                    .and_then(|map| if answer.reply.is_final() { map.remove(&answer.id) } else { map.get(&answer.id).cloned() });
+                let sender = theirs.lock().unwrap_or_else(PoisonError::into_inner).as_mut().and_then(|map| {
+                    if answer.reply.is_final() { map.remove(&answer.id) } else { map.get(&answer.id).cloned() }
+                });
                 if let Some(sender) = sender {
                     // Whoever asked may have stopped listening: then the answer is nobody's.
                     let _ = sender.send(answer).await;

@@ -257,11 +257,8 @@ impl Journal {
     /// Appends an entry; it is durable when this returns.
     pub async fn append(&mut self, world: &dyn World, entry: &Entry) -> Result<(), JournalError> {
         let plain = serde_json::to_vec(entry).map_err(|e| JournalError::Seal(e.to_string()))?;
-        let sealed = self
-            .key
-            .seal(world, ContentKind::Transcript, &plain)
-            .map_err(|e| JournalError::Seal(e.to_string()))?
-            .bytes;
+        let sealed =
+            self.key.seal(world, ContentKind::Transcript, &plain).map_err(|e| JournalError::Seal(e.to_string()))?.bytes;
         let len = u32::try_from(sealed.len()).ok().filter(|len| *len as usize <= MAX_ENTRY);
         let len = len.ok_or(JournalError::TooLarge(sealed.len()))?;
         let mut frame = Vec::with_capacity(sealed.len() + 4);
@@ -301,7 +298,9 @@ fn read(path: &Path, mut file: &File, key: &RunKey) -> Result<(Vec<Entry>, u64),
     let mut good = 0;
     while let Some((head, tail)) = rest.split_first_chunk::<4>() {
         let len = u32::from_be_bytes(*head) as usize;
-        let Some((sealed, after)) = (len <= MAX_ENTRY).then_some(tail).and_then(|t| t.split_at_checked(len)) else { break };
+        let Some((sealed, after)) = (len <= MAX_ENTRY).then_some(tail).and_then(|t| t.split_at_checked(len)) else {
+            break;
+        };
         let number = entries.len() as u64 + 1;
         let opened = key
             .open(ContentKind::Transcript, sealed)

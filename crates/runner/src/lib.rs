@@ -8,10 +8,12 @@
 //! *Invariant:* the only network peer that a runner begins to talk to are the server, the providers of its models
 //! and the repositories of its projects.
 
+mod book;
 mod config;
 mod error;
 mod files;
 mod guest;
+mod identity;
 mod journal;
 mod link;
 mod purse;

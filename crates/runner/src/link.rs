@@ -74,7 +74,10 @@ pub struct Link {
 
 impl std::fmt::Debug for Link {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Link").field("base", &self.base).field("away_since", &*self.away.borrow()).finish_non_exhaustive()
+        f.debug_struct("Link")
+            .field("base", &self.base)
+            .field("away_since", &*self.away.borrow())
+            .finish_non_exhaustive()
     }
 }
 
@@ -83,7 +86,8 @@ impl Link {
     pub fn anonymous(url: &str, world: Arc<dyn World>) -> Result<Self, LinkError> {
         let away = |why: String| LinkError::Away { url: url.to_owned(), why };
         let parsed = url::Url::parse(url).map_err(|e| away(e.to_string()))?;
-        if !matches!(parsed.scheme(), "http" | "https") || !parsed.username().is_empty() || parsed.password().is_some() {
+        if !matches!(parsed.scheme(), "http" | "https") || !parsed.username().is_empty() || parsed.password().is_some()
+        {
             return Err(away("its URL must begin with http:// or https:// and hold no name or password".to_owned()));
         }
         let http = reqwest::Client::builder()
@@ -97,12 +101,7 @@ impl Link {
     }
 
     /// The link of an enrolled runner.
-    pub fn signed(
-        url: &str,
-        world: Arc<dyn World>,
-        runner: RunnerId,
-        key: Arc<SigningKey>,
-    ) -> Result<Self, LinkError> {
+    pub fn signed(url: &str, world: Arc<dyn World>, runner: RunnerId, key: Arc<SigningKey>) -> Result<Self, LinkError> {
         Ok(Self { signer: Some((runner, key)), ..Self::anonymous(url, world)? })
     }
 
@@ -171,11 +170,8 @@ impl Link {
         timeout: Duration,
     ) -> Result<A, LinkError> {
         let body = serde_json::to_vec(question).map_err(|e| LinkError::Nonsense { path, why: e.to_string() })?;
-        let mut request = self
-            .http
-            .post(format!("{}{path}", self.base))
-            .timeout(timeout)
-            .header("content-type", "application/json");
+        let mut request =
+            self.http.post(format!("{}{path}", self.base)).timeout(timeout).header("content-type", "application/json");
         if let Some((runner, key)) = &self.signer {
             let time = self.world.now().0;
             let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &body);

@@ -48,7 +48,6 @@ impl SliceState {
         let reserved: Nanos = self.reserved.values().copied().sum();
         self.amount.saturating_sub(self.spent).saturating_sub(reserved)
     }
-
 }
 
 /// What follows from all budget entries so far.
@@ -140,13 +139,7 @@ struct Pending {
 
 impl SitePurse {
     /// Takes up the slices that a restart found. `dir` is where requests for slices are noted while they are under way.
-    pub fn new(
-        money: Money,
-        spool: Arc<Spool>,
-        link: Arc<Link>,
-        world: Arc<dyn World>,
-        dir: PathBuf,
-    ) -> Self {
+    pub fn new(money: Money, spool: Arc<Spool>, link: Arc<Link>, world: Arc<dyn World>, dir: PathBuf) -> Self {
         let books = Mutex::new(Books { money, accounts: BTreeMap::new() });
         Self { books, spool, link, world, dir, writing: tokio::sync::Mutex::new(()) }
     }
@@ -202,10 +195,7 @@ impl SitePurse {
         };
         let Some(slice) = slice else { return Ok(false) };
         let entry = BudgetEntry::Reserved { slice, call, amount };
-        self.spool
-            .append(vec![budget_entry(&entry)])
-            .await
-            .map_err(|e| NoMoney::Unavailable(e.to_string()))?;
+        self.spool.append(vec![budget_entry(&entry)]).await.map_err(|e| NoMoney::Unavailable(e.to_string()))?;
         self.books().money.take(&entry);
         Ok(true)
     }
@@ -241,11 +231,7 @@ impl SitePurse {
         });
         note(&path, &request).map_err(|e| unavailable(&e))?;
         let Pending { slice, need, want } = request;
-        let leased = self
-            .link
-            .slice(&LeaseSlice { slice, run, need, want })
-            .await
-            .map_err(|e| unavailable(&e))?;
+        let leased = self.link.slice(&LeaseSlice { slice, run, need, want }).await.map_err(|e| unavailable(&e))?;
         if leased.amount > Nanos::ZERO {
             self.write(vec![BudgetEntry::Leased { slice, run, amount: leased.amount }])
                 .await
@@ -263,7 +249,11 @@ impl SitePurse {
     pub async fn pay(&self, call: ModelCallId, spent: Nanos) -> Result<(), SpoolError> {
         let found = {
             let books = self.books();
-            books.money.slices.iter().find_map(|(id, s)| s.reserved.get(&call).map(|reserved| (*id, *reserved, s.free())))
+            books
+                .money
+                .slices
+                .iter()
+                .find_map(|(id, s)| s.reserved.get(&call).map(|reserved| (*id, *reserved, s.free())))
         };
         let Some((slice, reserved, free)) = found else { return Ok(()) };
         // More than was set aside can only be taken from what is free of the slice: the bound holds, the rest is said aloud.
@@ -327,4 +317,3 @@ fn note(path: &Path, request: &Pending) -> std::io::Result<()> {
     }
     files::replace(path, &serde_json::to_vec(request).unwrap_or_default())
 }
-

@@ -102,7 +102,9 @@ pub enum ShipError {
     #[error(transparent)]
     Spool(#[from] SpoolError),
     /// The two disagree beyond repair.
-    #[error("the server expects entry {wanted} and the spool reaches from {start} to {end}: one of them was restored from a backup")]
+    #[error(
+        "the server expects entry {wanted} and the spool reaches from {start} to {end}: one of them was restored from a backup"
+    )]
     Gap {
         /// What the server expects.
         wanted: u64,

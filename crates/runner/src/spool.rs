@@ -17,10 +17,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use stockade_api::runner::{BudgetEntry, Entry};
-use stockade_domain::{
-    ContentRef, Digest, RunEvent,
-    ids::RunId,
-};
+use stockade_domain::{ContentRef, Digest, RunEvent, ids::RunId};
 use stockade_ledger::{EntryKind, Log, LogEntry, LogError};
 
 use crate::{files, purse::Money};
@@ -39,7 +36,9 @@ pub enum SpoolError {
     #[error(transparent)]
     Log(#[from] LogError),
     /// Too much waits for the server.
-    #[error("{waiting} bytes wait for the server, the bound is {bound}: no new deed begins until the server takes them")]
+    #[error(
+        "{waiting} bytes wait for the server, the bound is {bound}: no new deed begins until the server takes them"
+    )]
     Full {
         /// How much waits.
         waiting: u64,
@@ -109,8 +108,6 @@ pub struct Spool {
     shipped: Mutex<Index>,
     /// What the server expects next. Behind the index only after the server was restored from an older state.
     cursor: AtomicU64,
-    total: AtomicU64,
-    gone: AtomicU64,
     bound: u64,
 }
 
@@ -134,10 +131,8 @@ impl Spool {
             return Err(SpoolError::Damaged { position: shipped.position, why });
         }
         let mut live = shipped.clone();
-        let mut total = 0;
         while live.position < log.end() {
             for (position, entry) in log.read(live.position, READ_ITEMS, READ_BYTES)? {
-                total += entry.payload.len() as u64;
                 live.take(position, &entry)?;
             }
         }
@@ -147,8 +142,6 @@ impl Spool {
             live: Mutex::new(live.events),
             cursor: AtomicU64::new(shipped.position),
             shipped: Mutex::new(shipped),
-            total: AtomicU64::new(total),
-            gone: AtomicU64::new(0),
             bound,
         };
         Ok((spool, live.money))
@@ -175,16 +168,9 @@ impl Spool {
         *last = (*last).max(last_seq);
     }
 
-    /// Appends entries that are no events.
+    /// Appends entries.
     pub async fn append(&self, entries: Vec<LogEntry>) -> Result<u64, SpoolError> {
-        self.count(&entries);
         Ok(self.log.append(entries).await?)
-    }
-
-    /// Entries that somebody else has appended or will append: they count.
-    pub fn count(&self, entries: &[LogEntry]) {
-        let bytes: u64 = entries.iter().map(|e| e.payload.len() as u64).sum();
-        self.total.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// How many entries wait for the server.
@@ -192,9 +178,18 @@ impl Spool {
         self.log.end().saturating_sub(self.cursor())
     }
 
-    /// Refuses if too much waits for the server. Asked before a new deed begins.
+    /// Refuses if too much waits for the server. Asked before a new deed begins; what counts is the space on the disk.
     pub fn room(&self) -> Result<(), SpoolError> {
-        let waiting = self.total.load(Ordering::Relaxed).saturating_sub(self.gone.load(Ordering::Relaxed));
+        if self.waiting() == 0 {
+            return Ok(());
+        }
+        let dir = self.log.dir();
+        let file = |source| SpoolError::File { path: dir.to_owned(), source };
+        let mut waiting = 0;
+        for entry in std::fs::read_dir(dir).map_err(file)? {
+            // A segment may be given back while this looks.
+            waiting += entry.and_then(|e| e.metadata()).map_or(0, |about| about.len());
+        }
         if waiting < self.bound { Ok(()) } else { Err(SpoolError::Full { waiting, bound: self.bound }) }
     }
 
@@ -219,7 +214,6 @@ impl Spool {
                     self.keep(&entry)?;
                 }
                 index.take(position, &entry)?;
-                self.gone.fetch_add(entry.payload.len() as u64, Ordering::Relaxed);
             }
         }
         *self.shipped.lock().unwrap_or_else(PoisonError::into_inner) = index;
@@ -294,11 +288,12 @@ pub fn budget_entry(entry: &BudgetEntry) -> LogEntry {
 pub fn on_the_wire(position: u64, entry: &LogEntry) -> Result<Entry, SpoolError> {
     let damaged = |why: String| SpoolError::Damaged { position, why };
     Ok(match entry.kind {
-        EntryKind::Record => Entry::Record {
-            canonical: String::from_utf8(entry.payload.to_vec()).map_err(|e| damaged(e.to_string()))?,
-        },
+        EntryKind::Record => {
+            Entry::Record { canonical: String::from_utf8(entry.payload.to_vec()).map_err(|e| damaged(e.to_string()))? }
+        }
         EntryKind::Event => {
-            let EventLine { fence, line } = serde_json::from_slice(&entry.payload).map_err(|e| damaged(e.to_string()))?;
+            let EventLine { fence, line } =
+                serde_json::from_slice(&entry.payload).map_err(|e| damaged(e.to_string()))?;
             Entry::Event { fence, line }
         }
         EntryKind::Content => {

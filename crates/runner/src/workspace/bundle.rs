@@ -42,7 +42,8 @@ pub fn head(bytes: &[u8]) -> Result<Head, GitError> {
         if line.starts_with('-') {
             continue;
         }
-        let name = line.split(' ').next().filter(|name| is_object_name(name)).ok_or_else(|| hostile("has a bad line"))?;
+        let name =
+            line.split(' ').next().filter(|name| is_object_name(name)).ok_or_else(|| hostile("has a bad line"))?;
         if commit.replace(name.to_owned()).is_some() {
             return Err(hostile("brings more than one reference"));
         }

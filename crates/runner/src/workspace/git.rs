@@ -148,7 +148,10 @@ impl Address {
         }
         // What `scp` understands: user@host:path.
         let scp = text.split_once(':').filter(|(host, path)| {
-            !host.contains('/') && !host.starts_with('-') && !path.is_empty() && !path.starts_with('-')
+            !host.contains('/')
+                && !host.starts_with('-')
+                && !path.is_empty()
+                && !path.starts_with('-')
                 && host.chars().all(|c| c.is_ascii_alphanumeric() || "@.-_".contains(c))
                 && !host.rsplit('@').next().is_some_and(|host| host.starts_with('-') || host.is_empty())
         });
@@ -202,12 +205,8 @@ pub async fn git_with<S: AsRef<OsStr>>(dir: &Path, args: &[S], call: Call<'_>) -
         (Some(_), None) => Stdio::piped(),
         (None, None) => Stdio::null(),
     });
-    let mut child = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(GitError::Missing)?;
+    let mut child =
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true).spawn().map_err(GitError::Missing)?;
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let write = async {
         if let (Some(mut pipe), Some(input)) = (stdin, call.input) {
@@ -251,11 +250,7 @@ pub async fn git_with<S: AsRef<OsStr>>(dir: &Path, args: &[S], call: Call<'_>) -
         };
     }
     let status = child.wait().await.map_err(GitError::Missing)?;
-    if status.success() {
-        Ok(out)
-    } else {
-        Err(GitError::Failed { verb, said: tail(&said) })
-    }
+    if status.success() { Ok(out) } else { Err(GitError::Failed { verb, said: tail(&said) }) }
 }
 
 /// The version of git on this machine.

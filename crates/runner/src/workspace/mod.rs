@@ -118,7 +118,13 @@ impl Workspaces {
     }
 
     /// Brings the mirror up to date and finds the commit to stand on.
-    pub async fn fetch(&self, project: ProjectId, repository: &str, branch: &str, run: RunId) -> Result<Base, GitError> {
+    pub async fn fetch(
+        &self,
+        project: ProjectId,
+        repository: &str,
+        branch: &str,
+        run: RunId,
+    ) -> Result<Base, GitError> {
         let address = Address::parse(repository)?;
         let dir = self.mirror(project);
         let _guard = self.locked(project).await;
@@ -144,7 +150,8 @@ impl Workspaces {
         } else {
             (format!("refs/stockade/heads/{branch}"), branch.to_owned())
         };
-        let commit = git_text(&dir, &["rev-parse", "--verify", "--end-of-options", &format!("{name}^{{commit}}")]).await?;
+        let commit =
+            git_text(&dir, &["rev-parse", "--verify", "--end-of-options", &format!("{name}^{{commit}}")]).await?;
         git(&dir, &["update-ref", "--end-of-options", &base_ref(run), &commit]).await?;
         Ok(Base { commit, branch })
     }
@@ -281,9 +288,9 @@ impl Workspaces {
 }
 
 fn is_protected(path: &str) -> bool {
-    PROTECTED.iter().any(|p| {
-        if p.ends_with('/') { path.starts_with(p) } else { path == *p || path.ends_with(&format!("/{p}")) }
-    })
+    PROTECTED
+        .iter()
+        .any(|p| if p.ends_with('/') { path.starts_with(p) } else { path == *p || path.ends_with(&format!("/{p}")) })
 }
 
 async fn init_bare(dir: &Path) -> Result<(), GitError> {
