@@ -30,7 +30,9 @@ pub enum BookError {
     #[error(transparent)]
     Ledger(#[from] LedgerError),
     /// Spool and journal do not belong together.
-    #[error("the journal of {run} ends with event {journal} and the spool knows {spool}: one of them was restored without the other")]
+    #[error(
+        "the journal of {run} ends with event {journal} and the spool knows {spool}: one of them was restored without the other"
+    )]
     Apart {
         /// Which run.
         run: RunId,

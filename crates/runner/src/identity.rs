@@ -74,11 +74,8 @@ pub async fn load_or_enroll(
             hint: "make a token with `stockade runner token` and start with it".to_owned(),
         });
     };
-    let server = |what: String, hint: &str| RunnerError::Server {
-        url: config.server_url.clone(),
-        what,
-        hint: hint.to_owned(),
-    };
+    let server =
+        |what: String, hint: &str| RunnerError::Server { url: config.server_url.clone(), what, hint: hint.to_owned() };
     let link = Link::anonymous(&config.server_url, Arc::clone(world))
         .map_err(|e| server(format!("cannot be used: {e}"), "check the server's URL"))?;
     let enrolled = link

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use stockade_agent::Input;
 use stockade_domain::{
     ContentKind, ContentRef, EventKind, Nanos, Timestamp, Usage, World,
-    ids::{ApprovalId, CallId, RecordId},
+    ids::{ApprovalId, CallId, EnvironmentId, RecordId},
 };
 use stockade_ledger::RunKey;
 
@@ -145,7 +145,10 @@ pub enum About {
 #[serde(tag = "step", rename_all = "snake_case")]
 pub enum Step {
     /// The run is taken; its environment is being made.
-    Taken {},
+    Taken {
+        /// In which environment.
+        environment: EnvironmentId,
+    },
     /// On what it stands.
     Based {
         /// The commit.
@@ -183,14 +186,9 @@ pub enum Step {
         /// Which.
         change: Box<Change>,
     },
-    /// The change is decided: its record.
-    Opening {
-        /// The record.
-        record: RecordId,
-    },
     /// The run is over in a way that a person may take back.
     Over {},
-    /// A person has taken it back: by this order, told for this generation.
+    /// A person has taken it back.
     Again {},
     /// Nothing but its events.
     Aside {},

@@ -1,0 +1,162 @@
+//! What a run's journal comes to: the agent, and what the runner itself must remember. A fold, without input and output.
+
+use std::collections::BTreeMap;
+
+use stockade_agent::{Agent, ApplyError, Config, Input, Line, Notice};
+use stockade_api::runner::Assignment;
+use stockade_domain::{
+    EventKind, Observed, RunTransition, Timestamp,
+    ids::{ApprovalId, EnvironmentId},
+};
+
+use crate::{
+    journal::{About, Change, Entry, Step},
+    workspace::Base,
+};
+
+/// The state of a run.
+#[derive(Debug, Clone)]
+pub struct State {
+    /// The agent.
+    pub agent: Agent,
+    /// Whether the agent has begun.
+    pub began: bool,
+    /// The environment in which the workspace is.
+    pub environment: Option<EnvironmentId>,
+    /// On what it stands.
+    pub base: Option<Base>,
+    /// What it waits for.
+    pub asked: Option<(ApprovalId, About, Timestamp)>,
+    /// What people have answered.
+    pub answers: BTreeMap<About, (ApprovalId, bool)>,
+    /// Which reply it waits for.
+    pub questioned: Option<u64>,
+    /// The last reply that was taken note of.
+    pub replied: u64,
+    /// The commit on its way.
+    pub change: Option<Change>,
+    /// How many changes have been dealt with.
+    pub changes: u32,
+    /// Whether it is over.
+    pub over: bool,
+    /// How often a person had it tried again.
+    pub again: u32,
+    /// The last state that was told.
+    pub told: Option<RunTransition>,
+    /// What was last told about the environment.
+    pub seen: Option<(EnvironmentId, Observed, u64)>,
+}
+
+/// How the agent of an assignment is configured.
+pub fn agent_config(assignment: &Assignment) -> Config {
+    let spec = &assignment.agent;
+    Config {
+        max_turns: spec.max_turns,
+        max_time_ms: spec.max_time_ms,
+        max_tokens: spec.max_tokens,
+        max_cost: spec.max_cost,
+        gate_attempts: assignment.project.gate_attempts,
+        ..Config::new(spec.model.clone())
+    }
+}
+
+impl State {
+    /// Before the first entry.
+    pub fn new(config: Config) -> Self {
+        Self {
+            agent: Agent::new(config),
+            began: false,
+            environment: None,
+            base: None,
+            asked: None,
+            answers: BTreeMap::new(),
+            questioned: None,
+            replied: 0,
+            change: None,
+            changes: 0,
+            over: false,
+            again: 0,
+            told: None,
+            seen: None,
+        }
+    }
+
+    /// Folds a journal.
+    pub fn fold(config: Config, entries: &[Entry]) -> Result<Self, ApplyError> {
+        let mut state = Self::new(config);
+        for entry in entries {
+            if let Some(input) = &entry.input {
+                state.agent.apply(&Line { at: entry.at, input: input.clone() })?;
+            }
+            state.take(entry);
+        }
+        Ok(state)
+    }
+
+    /// What the agent would be after an input, and what it wants noticed. Nothing has changed yet.
+    pub fn tried(&self, at: Timestamp, input: &Input) -> Result<(Agent, Vec<Notice>), ApplyError> {
+        let mut agent = self.agent.clone();
+        let notices = agent.apply(&Line { at, input: input.clone() })?;
+        Ok((agent, notices))
+    }
+
+    /// Folds what an entry says to the runner; the agent has been told by the caller.
+    pub fn take(&mut self, entry: &Entry) {
+        match &entry.input {
+            Some(Input::Began { .. }) => self.began = true,
+            Some(Input::ChangeOpened {} | Input::ChangeDenied { .. } | Input::NoChange {}) => {
+                self.changes += 1;
+                self.change = None;
+            }
+            _ => {}
+        }
+        match &entry.step {
+            Some(Step::Taken { environment }) => self.environment = Some(*environment),
+            Some(Step::Based { base }) => self.base = Some(base.clone()),
+            Some(Step::Asked { approval, about, expires_at }) => self.asked = Some((*approval, *about, *expires_at)),
+            Some(Step::Answered { approval, granted }) => {
+                if let Some((asked, about, _)) = self.asked.take() {
+                    if asked == *approval {
+                        self.answers.insert(about, (*approval, *granted));
+                    } else {
+                        self.asked = Some((asked, about, Timestamp::default()));
+                    }
+                }
+            }
+            Some(Step::Questioned { reply }) => self.questioned = Some(*reply),
+            Some(Step::Replied { reply }) => {
+                self.replied = *reply;
+                self.questioned = None;
+            }
+            Some(Step::Committed { change }) => self.change = Some((**change).clone()),
+            Some(Step::Over {}) => self.over = true,
+            Some(Step::Again {}) => {
+                self.over = false;
+                self.again += 1;
+                self.asked = None;
+                self.questioned = None;
+            }
+            Some(Step::Aside {}) | None => {}
+        }
+        for event in &entry.events {
+            match event {
+                EventKind::State { transition } => self.told = Some(*transition),
+                EventKind::Environment { environment, observed, generation, .. } => {
+                    self.seen = Some((*environment, *observed, *generation));
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// A notice of the agent as an event.
+pub fn event_of(notice: &Notice) -> EventKind {
+    match notice {
+        Notice::Turn { turn } => EventKind::Turn { turn: *turn },
+        Notice::Compacted { before_tokens, after_tokens } => {
+            EventKind::Compacted { before_tokens: *before_tokens, after_tokens: *after_tokens }
+        }
+        other => EventKind::Notice { code: other.code().to_owned() },
+    }
+}

@@ -1,0 +1,278 @@
+//! What this runner holds of each run: the assignment as last seen, the key, the book, the environment, and whoever works on it.
+//!
+//! Owns the registry of runs and the way in which work on a run is stopped. *Invariant:* at most one task works on a run.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use secrecy::SecretString;
+use stockade_api::runner::Assignment;
+use stockade_domain::{Timestamp, ids::RunId};
+use stockade_gateway::{Caller, Runs};
+use stockade_ledger::RunKey;
+use tokio_util::sync::CancellationToken;
+
+use crate::{book::Book, files, guest::Guest};
+
+/// The file with the fence of the lease that is held.
+const LEASE_FILE: &str = "lease";
+/// The file with the run's key, wrapped to the site's.
+const KEY_FILE: &str = "key.wrapped";
+
+/// Why work on a run stops before it is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Halt {
+    /// The runner shuts down.
+    Shutdown,
+    /// The lease is lost: nothing more may be written.
+    LeaseLost,
+    /// The server wants something else of it: the reconciler looks again.
+    Changed,
+}
+
+/// Where the work on a run stands, for the reconciler.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Nobody has looked at it in this process.
+    New,
+    /// A task works on it.
+    Busy,
+    /// It waits for a person.
+    Parked,
+    /// It is over; the spool ended there.
+    Over {
+        /// The position after its last event.
+        position: u64,
+    },
+    /// It could not be worked on; again at that time.
+    Later {
+        /// When.
+        at: Timestamp,
+    },
+    /// Nothing of its environment is left.
+    Gone,
+}
+
+/// One run at this runner.
+#[derive(Debug)]
+pub struct Slot {
+    /// Which.
+    pub run: RunId,
+    /// Its folder.
+    pub dir: PathBuf,
+    assignment: ArcSwap<Assignment>,
+    phase: Mutex<Phase>,
+    halt: Mutex<(CancellationToken, Option<Halt>)>,
+    key: Mutex<Option<Arc<RunKey>>>,
+    fence: Mutex<Option<u64>>,
+    /// Its book, once it is open.
+    pub book: tokio::sync::Mutex<Option<Book>>,
+    /// The connection to its guest.
+    pub guest: tokio::sync::Mutex<Option<Arc<Guest>>>,
+    /// How often in a row work on it failed for reasons of ours.
+    pub failures: std::sync::atomic::AtomicU32,
+}
+
+impl Slot {
+    fn new(dir: PathBuf, assignment: Assignment) -> Self {
+        Self {
+            run: assignment.run,
+            dir,
+            assignment: ArcSwap::from_pointee(assignment),
+            phase: Mutex::new(Phase::New),
+            halt: Mutex::new((CancellationToken::new(), None)),
+            key: Mutex::new(None),
+            fence: Mutex::new(None),
+            book: tokio::sync::Mutex::new(None),
+            guest: tokio::sync::Mutex::new(None),
+            failures: std::sync::atomic::AtomicU32::new(0),
+        }
+    }
+
+    /// The assignment as last seen.
+    pub fn assignment(&self) -> Arc<Assignment> {
+        self.assignment.load_full()
+    }
+
+    /// Where the work stands.
+    pub fn phase(&self) -> Phase {
+        *lock(&self.phase)
+    }
+
+    /// The work stands there now.
+    pub fn set_phase(&self, phase: Phase) {
+        *lock(&self.phase) = phase;
+    }
+
+    /// Claims the run for one task; gives the token that tells it to stop.
+    pub fn claim(&self) -> Option<CancellationToken> {
+        let mut phase = lock(&self.phase);
+        if *phase == Phase::Busy {
+            return None;
+        }
+        *phase = Phase::Busy;
+        let mut halt = lock(&self.halt);
+        *halt = (CancellationToken::new(), None);
+        Some(halt.0.clone())
+    }
+
+    /// Tells whoever works on it to stop.
+    pub fn stop(&self, why: Halt) {
+        let mut halt = lock(&self.halt);
+        if halt.1.is_none_or(|known| known == Halt::Changed) {
+            halt.1 = Some(why);
+        }
+        halt.0.cancel();
+    }
+
+    /// Why it was told to stop.
+    pub fn halted(&self) -> Option<Halt> {
+        lock(&self.halt).1
+    }
+
+    /// The run's key.
+    pub fn key(&self) -> Option<Arc<RunKey>> {
+        lock(&self.key).clone()
+    }
+
+    /// Sets or takes away the run's key.
+    pub fn set_key(&self, key: Option<Arc<RunKey>>) {
+        *lock(&self.key) = key;
+    }
+
+    /// The fence of the lease that is held.
+    pub fn fence(&self) -> Option<u64> {
+        *lock(&self.fence)
+    }
+
+    /// The lease that a process before this one held.
+    pub fn remembered_lease(&self) -> Option<u64> {
+        let bytes = files::read_if_there(&self.dir.join(LEASE_FILE)).ok().flatten()?;
+        String::from_utf8(bytes).ok()?.trim().parse().ok()
+    }
+
+    /// A lease is held, or none any more.
+    pub fn set_fence(&self, fence: Option<u64>) -> std::io::Result<()> {
+        let path = self.dir.join(LEASE_FILE);
+        match fence {
+            Some(fence) => files::replace(&path, fence.to_string().as_bytes())?,
+            None => files::remove_all(&path)?,
+        }
+        *lock(&self.fence) = fence;
+        Ok(())
+    }
+
+    /// Its journal's file.
+    pub fn journal(&self) -> PathBuf {
+        journal_of(&self.dir)
+    }
+}
+
+/// The journal's file in a run's folder.
+pub fn journal_of(dir: &Path) -> PathBuf {
+    dir.join("journal")
+}
+
+/// The wrapped key in a run's folder.
+pub fn wrapped_key(dir: &Path) -> std::io::Result<Option<String>> {
+    let bytes = files::read_if_there(&dir.join(KEY_FILE))?;
+    Ok(bytes.and_then(|b| String::from_utf8(b).ok()).map(|t| t.trim().to_owned()))
+}
+
+/// Keeps the wrapped key in a run's folder.
+pub fn keep_wrapped_key(dir: &Path, wrapped: &str) -> std::io::Result<()> {
+    files::private_dir(dir)?;
+    files::replace(&dir.join(KEY_FILE), wrapped.as_bytes())
+}
+
+/// Removes the wrapped key from a run's folder.
+pub fn destroy_wrapped_key(dir: &Path) -> std::io::Result<()> {
+    files::remove_all(&dir.join(KEY_FILE))
+}
+
+/// All runs of this runner.
+#[derive(Debug)]
+pub struct Registry {
+    dir: PathBuf,
+    slots: Mutex<BTreeMap<RunId, Arc<Slot>>>,
+}
+
+impl Registry {
+    /// Keeps the folders of its runs below `dir`.
+    pub fn new(dir: PathBuf) -> Self {
+        Self { dir, slots: Mutex::new(BTreeMap::new()) }
+    }
+
+    /// The folder of a run.
+    pub fn dir_of(&self, run: RunId) -> PathBuf {
+        self.dir.join(run.to_string())
+    }
+
+    /// Every run of which there is a folder.
+    pub fn on_disk(&self) -> std::io::Result<Vec<RunId>> {
+        let mut runs = Vec::new();
+        match std::fs::read_dir(&self.dir) {
+            Ok(entries) => {
+                for entry in entries {
+                    runs.extend(entry?.file_name().to_str().and_then(|name| name.parse::<RunId>().ok()));
+                }
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        runs.sort();
+        Ok(runs)
+    }
+
+    /// Every run that is assigned.
+    pub fn all(&self) -> Vec<Arc<Slot>> {
+        lock(&self.slots).values().cloned().collect()
+    }
+
+    /// One of them.
+    pub fn get(&self, run: RunId) -> Option<Arc<Slot>> {
+        lock(&self.slots).get(&run).cloned()
+    }
+
+    /// This is what is assigned now. Runs that are no longer assigned are given back.
+    pub fn replace(&self, assignments: Vec<Assignment>) -> std::io::Result<Vec<Arc<Slot>>> {
+        let mut slots = lock(&self.slots);
+        let mut kept = BTreeMap::new();
+        for assignment in assignments {
+            let run = assignment.run;
+            match slots.remove(&run) {
+                Some(slot) => {
+                    slot.assignment.store(Arc::new(assignment));
+                    kept.insert(run, slot);
+                }
+                None => {
+                    let dir = self.dir_of(run);
+                    files::private_dir(&dir)?;
+                    kept.insert(run, Arc::new(Slot::new(dir, assignment)));
+                }
+            }
+        }
+        Ok(std::mem::replace(&mut *slots, kept).into_values().collect())
+    }
+}
+
+#[async_trait]
+impl Runs for Registry {
+    /// No agent works inside an environment yet, so no token opens the gateway.
+    async fn caller(&self, _token: &SecretString) -> Option<Caller> {
+        None
+    }
+
+    fn key(&self, run: RunId) -> Option<Arc<RunKey>> {
+        self.get(run)?.key()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
