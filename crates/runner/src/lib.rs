@@ -10,6 +10,7 @@
 
 mod book;
 mod config;
+mod drive;
 mod error;
 mod files;
 mod guest;
@@ -18,6 +19,8 @@ mod journal;
 mod link;
 mod purse;
 mod ship;
+mod site;
+mod slot;
 mod spool;
 mod workspace;
 

@@ -156,6 +156,18 @@ impl Workspaces {
         Ok(Base { commit, branch })
     }
 
+    /// Whether the mirror holds a base.
+    pub async fn has(&self, project: ProjectId, base: &Base) -> bool {
+        self.holds(&self.mirror(project), &base.commit).await
+    }
+
+    /// Whether a repository of ours holds a commit.
+    pub async fn holds(&self, dir: &Path, commit: &str) -> bool {
+        bundle::is_object_name(commit)
+            && dir.join("objects").is_dir()
+            && git(dir, &["cat-file", "-e", &format!("{commit}^{{commit}}")]).await.is_ok()
+    }
+
     /// Writes the bundle that goes into the environment.
     pub async fn bundle(&self, project: ProjectId, run: RunId, base: &Base, to: &Path) -> Result<(), GitError> {
         let dir = self.mirror(project);
@@ -336,6 +348,14 @@ git reset -q --hard
 git clean -ffdxq
 git config user.name Agent
 git config user.email agent@stockade.invalid
+"#;
+
+/// What runs inside the environment to bring back the work of an environment before this one. Wants `BASE`, `REF`.
+pub const RESTORE: &str = r#"set -eu
+export GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_NOSYSTEM=1 GIT_TERMINAL_PROMPT=0
+git fetch -q --no-tags "$STOCKADE_TRANSFER/work.bundle" refs/stockade/out:refs/stockade/work
+git read-tree -u --reset refs/stockade/work
+git read-tree "$BASE"
 "#;
 
 /// What runs inside the environment to hand the work out, as `out.bundle` in the transfer folder. Changes nothing but

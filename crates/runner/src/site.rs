@@ -1,0 +1,80 @@
+//! What every part of a running runner shares.
+
+use std::{path::PathBuf, sync::Arc};
+
+use arc_swap::ArcSwap;
+use stockade_domain::World;
+use stockade_gateway::Gateway;
+use stockade_policy::Engine;
+use stockade_sandbox::{Class, Driver};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    RunnerConfig,
+    book::Desk,
+    identity::{Identity, Keys},
+    link::Link,
+    purse::SitePurse,
+    slot::Registry,
+    workspace::Workspaces,
+};
+
+/// One site's process.
+pub struct Site {
+    /// How it was started.
+    pub config: RunnerConfig,
+    /// Who it is.
+    pub identity: Identity,
+    /// Its keys.
+    pub keys: Keys,
+    /// The way to the server.
+    pub link: Arc<Link>,
+    /// Spool, ledger, time.
+    pub desk: Desk,
+    /// The money.
+    pub purse: Arc<SitePurse>,
+    /// The bundle in force. Nothing is done before there is one.
+    pub policy: Arc<ArcSwap<Engine>>,
+    /// The way of model calls.
+    pub gateway: Gateway,
+    /// The way to make environments.
+    pub driver: Arc<dyn Driver>,
+    /// The mirrors.
+    pub workspaces: Workspaces,
+    /// The runs.
+    pub runs: Arc<Registry>,
+    /// Everything stops.
+    pub stop: CancellationToken,
+    /// The reconciler looks again.
+    pub wake: Arc<tokio::sync::Notify>,
+}
+
+impl std::fmt::Debug for Site {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Site").field("identity", &self.identity).finish_non_exhaustive()
+    }
+}
+
+impl Site {
+    /// The time and randomness.
+    pub fn world(&self) -> &dyn World {
+        &*self.desk.world
+    }
+
+    /// The size of environments.
+    pub fn class(&self) -> Class {
+        let c = self.config.class;
+        Class {
+            memory_bytes: c.memory_bytes,
+            processes: c.processes,
+            cpu_millis: c.cpu_millis,
+            disk_bytes: c.disk_bytes,
+            open_files: c.open_files,
+        }
+    }
+
+    /// Where the last word of the server about what should be is kept.
+    pub fn desired_file(&self) -> PathBuf {
+        self.config.data_dir.join("desired.json")
+    }
+}
