@@ -35,6 +35,8 @@ pub struct RunnerConfig {
     pub git: GitIdentity,
     /// Protections that may be missing on this machine; each is warned about at start.
     pub allow_degraded: Vec<String>,
+    /// More folders or files of this machine that every environment may read, at the same path.
+    pub extra_read_only: Vec<PathBuf>,
     /// At most so many bytes may wait in the spool for the server; then new deeds are refused.
     pub spool_max_bytes: u64,
 }
@@ -56,6 +58,7 @@ impl RunnerConfig {
             class: EnvironmentClass::default(),
             git: GitIdentity::default(),
             allow_degraded: Vec::new(),
+            extra_read_only: Vec::new(),
             spool_max_bytes: SPOOL_MAX_BYTES,
         }
     }

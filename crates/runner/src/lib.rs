@@ -11,6 +11,7 @@
 mod book;
 mod config;
 mod drive;
+mod erase;
 mod error;
 mod files;
 mod guest;
@@ -18,6 +19,8 @@ mod identity;
 mod journal;
 mod link;
 mod purse;
+mod reaper;
+mod reconcile;
 mod ship;
 mod site;
 mod slot;

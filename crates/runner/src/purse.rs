@@ -17,6 +17,7 @@ use stockade_domain::{
     BudgetScope, Nanos, World,
     ids::{ModelCallId, RunId, SliceId},
 };
+use stockade_gateway::{Purse, PurseError};
 
 use crate::{
     files,
@@ -154,18 +155,18 @@ impl SitePurse {
     }
 
     /// Calls that were under way when the process died: they are charged what was set aside. Given to the reaper once.
-    pub async fn charge_reserved(&self) -> Result<Vec<(ModelCallId, Nanos)>, SpoolError> {
-        let open: Vec<(SliceId, ModelCallId, Nanos)> = self
+    pub async fn charge_reserved(&self) -> Result<Vec<(RunId, ModelCallId, Nanos)>, SpoolError> {
+        let open: Vec<(RunId, SliceId, ModelCallId, Nanos)> = self
             .books()
             .money
             .slices
             .iter()
-            .flat_map(|(id, s)| s.reserved.iter().map(|(call, amount)| (*id, *call, *amount)))
+            .flat_map(|(id, s)| s.reserved.iter().map(|(call, amount)| (s.run, *id, *call, *amount)))
             .collect();
         let mut charged = Vec::new();
-        for (slice, call, amount) in open {
+        for (run, slice, call, amount) in open {
             self.write(vec![BudgetEntry::Settled { slice, call, spent: amount }]).await?;
-            charged.push((call, amount));
+            charged.push((run, call, amount));
         }
         Ok(charged)
     }
@@ -316,4 +317,18 @@ fn note(path: &Path, request: &Pending) -> std::io::Result<()> {
         files::private_dir(dir)?;
     }
     files::replace(path, &serde_json::to_vec(request).unwrap_or_default())
+}
+
+#[async_trait]
+impl Purse for SitePurse {
+    async fn reserve(&self, run: RunId, call: ModelCallId, amount: Nanos) -> Result<(), PurseError> {
+        self.set_aside(run, call, amount).await.map_err(|e| match e {
+            NoMoney::Exhausted(scope) => PurseError::Exhausted { scope },
+            NoMoney::Unavailable(why) => PurseError::Unavailable(why),
+        })
+    }
+
+    async fn settle(&self, call: ModelCallId, spent: Nanos) -> Result<(), PurseError> {
+        self.pay(call, spent).await.map_err(|e| PurseError::Unavailable(e.to_string()))
+    }
 }

@@ -5,14 +5,20 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU32},
+    },
 };
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use secrecy::SecretString;
 use stockade_api::runner::Assignment;
-use stockade_domain::{Timestamp, ids::RunId};
+use stockade_domain::{
+    Timestamp,
+    ids::{ApprovalId, RunId},
+};
 use stockade_gateway::{Caller, Runs};
 use stockade_ledger::RunKey;
 use tokio_util::sync::CancellationToken;
@@ -43,7 +49,7 @@ pub enum Phase {
     /// A task works on it.
     Busy,
     /// It waits for a person.
-    Parked,
+    Parked(Waits),
     /// It is over; the spool ended there.
     Over {
         /// The position after its last event.
@@ -56,6 +62,15 @@ pub enum Phase {
     },
     /// Nothing of its environment is left.
     Gone,
+}
+
+/// For what a parked run waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Waits {
+    /// For this approval, until then.
+    pub approval: Option<(ApprovalId, Timestamp)>,
+    /// For this reply.
+    pub reply: Option<u64>,
 }
 
 /// One run at this runner.
@@ -75,7 +90,11 @@ pub struct Slot {
     /// The connection to its guest.
     pub guest: tokio::sync::Mutex<Option<Arc<Guest>>>,
     /// How often in a row work on it failed for reasons of ours.
-    pub failures: std::sync::atomic::AtomicU32,
+    pub failures: AtomicU32,
+    /// Whether its key was destroyed in this life.
+    pub erased: AtomicBool,
+    /// Whether its environment was stopped in this life.
+    pub stopped: AtomicBool,
 }
 
 impl Slot {
@@ -90,7 +109,9 @@ impl Slot {
             fence: Mutex::new(None),
             book: tokio::sync::Mutex::new(None),
             guest: tokio::sync::Mutex::new(None),
-            failures: std::sync::atomic::AtomicU32::new(0),
+            failures: AtomicU32::new(0),
+            erased: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
         }
     }
 
@@ -152,8 +173,12 @@ impl Slot {
 
     /// The lease that a process before this one held.
     pub fn remembered_lease(&self) -> Option<u64> {
-        let bytes = files::read_if_there(&self.dir.join(LEASE_FILE)).ok().flatten()?;
-        String::from_utf8(bytes).ok()?.trim().parse().ok()
+        remembered(&self.dir).filter(|(_, lost)| !lost).map(|(fence, _)| fence)
+    }
+
+    /// The fence of the last lease, lost or not: what has happened to an environment may be told under it.
+    pub fn last_fence(&self) -> u64 {
+        self.fence().or_else(|| remembered(&self.dir).map(|(fence, _)| fence)).unwrap_or(0)
     }
 
     /// A lease is held, or none any more.
@@ -161,7 +186,7 @@ impl Slot {
         let path = self.dir.join(LEASE_FILE);
         match fence {
             Some(fence) => files::replace(&path, fence.to_string().as_bytes())?,
-            None => files::remove_all(&path)?,
+            None => files::replace(&path, format!("{} lost", self.last_fence()).as_bytes())?,
         }
         *lock(&self.fence) = fence;
         Ok(())
@@ -171,6 +196,14 @@ impl Slot {
     pub fn journal(&self) -> PathBuf {
         journal_of(&self.dir)
     }
+}
+
+/// The last lease in a run's folder, and whether it was lost.
+pub fn remembered(dir: &Path) -> Option<(u64, bool)> {
+    let bytes = files::read_if_there(&dir.join(LEASE_FILE)).ok().flatten()?;
+    let text = String::from_utf8(bytes).ok()?;
+    let (number, lost) = text.trim().split_once(' ').map_or((text.trim(), false), |(number, _)| (number, true));
+    Some((number.parse().ok()?, lost))
 }
 
 /// The journal's file in a run's folder.

@@ -211,7 +211,7 @@ impl Spool {
             let want = usize::try_from(next - index.position).unwrap_or(READ_ITEMS).min(READ_ITEMS);
             for (position, entry) in self.log.read(index.position, want, READ_BYTES)? {
                 if entry.kind == EntryKind::Content {
-                    self.keep(&entry)?;
+                    self.keep(position, &entry)?;
                 }
                 index.take(position, &entry)?;
             }
@@ -234,8 +234,8 @@ impl Spool {
         self.archive.join(run.to_string()).join(digest.to_string().replace(':', "-"))
     }
 
-    fn keep(&self, entry: &LogEntry) -> Result<(), SpoolError> {
-        let (run, content, bytes) = entry.as_content()?;
+    fn keep(&self, position: u64, entry: &LogEntry) -> Result<(), SpoolError> {
+        let (run, content, bytes) = content_of(position, entry)?;
         let path = self.kept(run, content.digest);
         if path.exists() {
             return Ok(());
@@ -256,7 +256,7 @@ impl Spool {
         while position < self.log.end() {
             for (at, entry) in self.log.read(position, READ_ITEMS, READ_BYTES)? {
                 if entry.kind == EntryKind::Content {
-                    let (of, content, bytes) = entry.as_content()?;
+                    let (of, content, bytes) = content_of(at, &entry)?;
                     if (of, content.digest) == (run, digest) {
                         return Ok(Some(bytes));
                     }
@@ -297,13 +297,18 @@ pub fn on_the_wire(position: u64, entry: &LogEntry) -> Result<Entry, SpoolError>
             Entry::Event { fence, line }
         }
         EntryKind::Content => {
-            let (run, content, bytes): (RunId, ContentRef, Bytes) = entry.as_content()?;
+            let (run, content, bytes) = content_of(position, entry)?;
             Entry::Content { run, content, sealed: BASE64_STANDARD.encode(&bytes) }
         }
         EntryKind::Budget => {
             Entry::Budget { entry: serde_json::from_slice(&entry.payload).map_err(|e| damaged(e.to_string()))? }
         }
     })
+}
+
+fn content_of(position: u64, entry: &LogEntry) -> Result<(RunId, ContentRef, Bytes), SpoolError> {
+    let why = || SpoolError::Damaged { position, why: "it is no sealed content".to_owned() };
+    entry.as_content().ok_or_else(why)
 }
 
 /// Where the archive of a data folder is.

@@ -80,7 +80,10 @@ impl Drive {
                 Ok(answered) => return Ok(answered),
                 Err(GuestError::TooLarge(_)) => {
                     let message = "the input is too large to be carried out".to_owned();
-                    return Ok(Answered { reply: Reply::Error { code: "too_large".to_owned(), message }, replayed: false });
+                    return Ok(Answered {
+                        reply: Reply::Error { code: "too_large".to_owned(), message },
+                        replayed: false,
+                    });
                 }
                 Err(GuestError::Gone(why)) => return Err(AskError::Died(why)),
             }

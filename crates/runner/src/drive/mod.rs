@@ -19,8 +19,7 @@ use stockade_agent::{Input, Want};
 use stockade_api::runner::{Assignment, Order};
 use stockade_domain::{
     Action, ContentKind, ContextValue, Deed, EventKind, FailureCause, Principal, Resource, RunState, RunTransition,
-    Timestamp, WaitReason,
-    ids::ApprovalId,
+    Timestamp, WaitReason, ids::ApprovalId,
 };
 use stockade_ledger::{LedgerError, RunKey, Sealed};
 use stockade_policy::{Permit, Question, Refusal, Ruling};
@@ -31,7 +30,7 @@ use crate::{
     guest::GuestError,
     journal::{About, Step},
     site::Site,
-    slot::Slot,
+    slot::{Slot, Waits},
     spool::SpoolError,
     workspace::git::GitError,
 };
@@ -51,7 +50,7 @@ pub const ANSWER_GRACE_MS: u64 = 60_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rest {
     /// It waits for a person.
-    Parked,
+    Parked(Waits),
     /// It is over.
     Over,
     /// It was told to stop.
@@ -108,14 +107,19 @@ impl DriveError {
             Self::Sandbox(_) | Self::Guest(_) => Some(FailureCause::Environment),
             Self::Git(_) => Some(FailureCause::Repository),
             Self::Defect(_) => Some(FailureCause::Internal),
-            Self::Book(_) | Self::Ledger(_) | Self::Spool(_) | Self::File { .. } | Self::Lease(_) | Self::Key(_) => None,
+            Self::Book(_) | Self::Ledger(_) | Self::Spool(_) | Self::File { .. } | Self::Lease(_) | Self::Key(_) => {
+                None
+            }
             Self::Halted => None,
         }
     }
 
     /// Whether trying again is of no use.
     const fn is_final(&self) -> bool {
-        matches!(self, Self::Git(GitError::Address { .. } | GitError::Limit { .. } | GitError::Hostile(_)) | Self::Defect(_))
+        matches!(
+            self,
+            Self::Git(GitError::Address { .. } | GitError::Limit { .. } | GitError::Hostile(_)) | Self::Defect(_)
+        )
     }
 }
 
@@ -148,7 +152,12 @@ impl std::fmt::Debug for Drive {
 }
 
 /// Works on a run until it comes to rest. `patience` is spent when it has failed too often: then the run fails.
-pub async fn work(site: Arc<Site>, slot: Arc<Slot>, halt: CancellationToken, patient: bool) -> Result<Rest, DriveError> {
+pub async fn work(
+    site: Arc<Site>,
+    slot: Arc<Slot>,
+    halt: CancellationToken,
+    patient: bool,
+) -> Result<Rest, DriveError> {
     let mut drive = match Drive::take(site, slot, halt).await? {
         Ok(drive) => drive,
         Err(rest) => return Ok(rest),
@@ -178,7 +187,7 @@ impl Drive {
             self.again().await?;
         }
         if !self.person_has_spoken().await? {
-            return Ok(Rest::Parked);
+            return Ok(self.parked());
         }
         self.prepare().await?;
         if self.state.began && self.state.told != Some(RunTransition::Work) {
@@ -225,8 +234,7 @@ impl Drive {
         // The agent is tried first: a line that does not fit must never reach the journal.
         let agent = match &draft.input {
             Some(input) => {
-                let (agent, notices) =
-                    self.state.tried(at, input).map_err(|e| DriveError::Defect(e.to_string()))?;
+                let (agent, notices) = self.state.tried(at, input).map_err(|e| DriveError::Defect(e.to_string()))?;
                 draft.events.extend(notices.iter().map(event_of));
                 Some(agent)
             }
@@ -300,7 +308,12 @@ impl Drive {
             ..Draft::default()
         };
         self.write_at(at, draft).await?;
-        Ok(Rest::Parked)
+        Ok(self.parked())
+    }
+
+    fn parked(&self) -> Rest {
+        let approval = self.state.asked.map(|(approval, _, until)| (approval, until.plus_ms(ANSWER_GRACE_MS)));
+        Rest::Parked(Waits { approval, reply: self.state.questioned })
     }
 
     /// Takes note of what a person has said. False: it still waits.
@@ -319,8 +332,7 @@ impl Drive {
         if let Some(number) = self.state.questioned {
             let Some(reply) = self.a.replies.iter().find(|r| r.number == number) else { return Ok(false) };
             let text = self.open_reply(reply)?;
-            let events =
-                vec![EventKind::InputReceived {}, EventKind::State { transition: RunTransition::Work }];
+            let events = vec![EventKind::InputReceived {}, EventKind::State { transition: RunTransition::Work }];
             let step = Some(Step::Replied { reply: number });
             self.write(Draft { input: Some(Input::Reply { text }), step, events, ..Draft::default() }).await?;
         }
@@ -346,12 +358,13 @@ impl Drive {
         self.write(Draft { step, events, contents, ..Draft::default() }).await?;
         // The answer may be there already, for example after a crash.
         self.a = self.slot.assignment();
-        Ok(if self.person_has_spoken().await? { None } else { Some(Rest::Parked) })
+        Ok(if self.person_has_spoken().await? { None } else { Some(self.parked()) })
     }
 
     /// A person wants it tried again.
     async fn again(&mut self) -> Result<(), DriveError> {
-        let input = if self.state.agent.accepts(&Input::Retry {}).is_ok() { Input::Retry {} } else { Input::Resumed {} };
+        let input =
+            if self.state.agent.accepts(&Input::Retry {}).is_ok() { Input::Retry {} } else { Input::Resumed {} };
         let events = vec![
             EventKind::State { transition: RunTransition::Prepare },
             EventKind::Notice { code: "resumed".to_owned() },

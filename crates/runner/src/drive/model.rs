@@ -100,7 +100,9 @@ impl Drive {
     }
 
     async fn failed(&mut self, attempt: u32, finished: Finished) -> Result<Option<Rest>, DriveError> {
-        let Some(failure) = finished.failure else { return Err(DriveError::Defect("a failure without one".to_owned())) };
+        let Some(failure) = finished.failure else {
+            return Err(DriveError::Defect("a failure without one".to_owned()));
+        };
         if failure.kind == FailureKind::Stopped && self.halt.is_cancelled() {
             // What it cost is in the ledger and in the purse; the same attempt is made again by whoever goes on.
             return Err(DriveError::Halted);

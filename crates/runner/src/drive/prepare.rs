@@ -16,8 +16,9 @@ use tokio_util::sync::CancellationToken;
 use super::{Drive, DriveError, Rest, State, file_error, state::agent_config};
 use crate::{
     book::{Book, Draft},
-    files, ship,
+    files,
     journal::Step,
+    ship,
     site::Site,
     slot::{self, Slot},
     workspace::{self, Base, base_ref, git::GitError},
@@ -36,12 +37,17 @@ impl Drive {
         halt: CancellationToken,
     ) -> Result<Result<Self, Rest>, DriveError> {
         let a = slot.assignment();
-        let Some(wrapped) = a.wrapped_key.clone().map_or_else(|| slot::wrapped_key(&slot.dir), |k| Ok(Some(k))).map_err(file_error(&slot.dir))?
+        let Some(wrapped) = a
+            .wrapped_key
+            .clone()
+            .map_or_else(|| slot::wrapped_key(&slot.dir), |k| Ok(Some(k)))
+            .map_err(file_error(&slot.dir))?
         else {
             return Ok(Err(Rest::Over));
         };
         if slot.key().is_none() {
-            let wrapped_key: WrappedKey = wrapped.parse().map_err(|_| DriveError::Key("it cannot be read".to_owned()))?;
+            let wrapped_key: WrappedKey =
+                wrapped.parse().map_err(|_| DriveError::Key("it cannot be read".to_owned()))?;
             let key = site.keys.site.unwrap_key(&wrapped_key).map_err(|e| DriveError::Key(e.to_string()))?;
             if key.run() != a.run {
                 return Err(DriveError::Key("it is another run's".to_owned()));
@@ -149,7 +155,8 @@ impl Drive {
             self.site.workspaces.fetch(project.id, &project.repository, &project.base_branch, self.a.run).await?;
             return Ok(base);
         }
-        let base = self.site.workspaces.fetch(project.id, &project.repository, &project.base_branch, self.a.run).await?;
+        let base =
+            self.site.workspaces.fetch(project.id, &project.repository, &project.base_branch, self.a.run).await?;
         self.write(Draft::step(Step::Based { base: base.clone() }, vec![])).await?;
         Ok(base)
     }
@@ -202,7 +209,9 @@ impl Drive {
             let data = BASE64_STANDARD.encode(piece.get(..n).unwrap_or_default());
             match self.ask(None, Op::Put { name: name.to_owned(), offset, data }).await?.reply {
                 Reply::Done {} => {}
-                other => return Err(DriveError::Git(GitError::Hostile(format!("the guest did not take a file: {other:?}")))),
+                other => {
+                    return Err(DriveError::Git(GitError::Hostile(format!("the guest did not take a file: {other:?}"))));
+                }
             }
             offset += n as u64;
             if n == 0 {
@@ -224,7 +233,8 @@ impl Drive {
             Reply::Exited { status: 0, .. } => Ok(()),
             Reply::Exited { status, stderr, timed_out, .. } => {
                 let end: String = stderr.chars().rev().take(400).collect::<Vec<_>>().into_iter().rev().collect();
-                let why = if timed_out { "it took too long".to_owned() } else { format!("exit status {status}: {end}") };
+                let why =
+                    if timed_out { "it took too long".to_owned() } else { format!("exit status {status}: {end}") };
                 Err(DriveError::Git(GitError::Failed { verb: "inside the environment".to_owned(), said: why }))
             }
             other => Err(DriveError::Git(GitError::Failed {

@@ -230,7 +230,8 @@ fn told_of(tool: &Tool, reply: Reply) -> (ToolOutcome, String) {
         Reply::Error { message, .. } => (ToolOutcome::Error, message),
         Reply::Interrupted {} => (
             ToolOutcome::Interrupted,
-            "[interrupted] a crash cut this call off; it is not known how far it came, and it was not repeated".to_owned(),
+            "[interrupted] a crash cut this call off; it is not known how far it came, and it was not repeated"
+                .to_owned(),
         ),
         Reply::Pong { .. } | Reply::Output { .. } | Reply::Data { .. } => {
             (ToolOutcome::Error, "the environment gave an answer that does not fit the question".to_owned())
