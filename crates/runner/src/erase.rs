@@ -53,7 +53,11 @@ async fn erase(site: &Site, slot: &Slot) -> Result<(), String> {
     site.workspaces.forget(a.project.id, a.run).await;
     site.desk.spool.erase(a.run).map_err(|e| e.to_string())?;
     site.purse.end(a.run).await.map_err(|e| e.to_string())?;
-    site.desk.ledger.note("run_erased", Some(a.run), std::collections::BTreeMap::new()).await.map_err(|e| e.to_string())?;
+    site.desk
+        .ledger
+        .note("run_erased", Some(a.run), std::collections::BTreeMap::new())
+        .await
+        .map_err(|e| e.to_string())?;
     let events = reconcile::erased_events(a.state);
     reconcile::aside(site, slot, Draft::events(events)).await.map_err(|e| e.to_string())
 }

@@ -96,15 +96,15 @@ impl Guest {
 
     /// Asks, and waits for the final answer.
     pub async fn ask(&self, call: Option<CallId>, op: Op) -> Result<Answered, GuestError> {
-        self.ask_live(call, op, |_, _| {}).await
+        self.ask_live(call, op, None).await
     }
 
-    /// The same; `live` sees pieces of output as they come.
+    /// The same; `live` is sent pieces of output as they come, and holds the guest back while it is full.
     pub async fn ask_live(
         &self,
         call: Option<CallId>,
         op: Op,
-        mut live: impl FnMut(stockade_api::guest::Stream, String) + Send,
+        live: Option<mpsc::Sender<(stockade_api::guest::Stream, String)>>,
     ) -> Result<Answered, GuestError> {
         let limit = match &op {
             Op::Exec(exec) => Duration::from_millis(exec.timeout_ms) + EXEC_GRACE,
@@ -131,7 +131,12 @@ impl Guest {
             }
             while let Some(Answer { reply, replayed, .. }) = answers.recv().await {
                 match reply {
-                    Reply::Output { stream, text } => live(stream, text),
+                    Reply::Output { stream, text } => {
+                        if let Some(live) = &live {
+                            // Whoever listened may have gone away: the command goes on.
+                            let _ = live.send((stream, text)).await;
+                        }
+                    }
                     reply => return Ok(Answered { reply, replayed }),
                 }
             }

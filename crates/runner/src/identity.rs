@@ -107,6 +107,13 @@ pub async fn load_or_enroll(
     Ok((identity, keys))
 }
 
+/// Whether both keys can be loaded.
+pub fn keys_are_usable(data_dir: &Path) -> Result<(), RunnerError> {
+    signing_key(data_dir)?;
+    SiteKey::load(&data_dir.join(SITE_KEY_FILE)).map_err(|e| RunnerError::part("identity", e))?;
+    Ok(())
+}
+
 /// The runner's key once more: the ledger keeps its own copy.
 pub fn signing_key(data_dir: &Path) -> Result<SigningKey, RunnerError> {
     SigningKey::load(&data_dir.join(RUNNER_KEY_FILE)).map_err(|e| RunnerError::part("identity", e))

@@ -10,6 +10,7 @@
 
 mod book;
 mod config;
+mod doctor;
 mod drive;
 mod erase;
 mod error;
@@ -18,6 +19,8 @@ mod guest;
 mod identity;
 mod journal;
 mod link;
+mod listener;
+pub mod offline;
 mod purse;
 mod reaper;
 mod reconcile;
@@ -25,12 +28,25 @@ mod ship;
 mod site;
 mod slot;
 mod spool;
+mod start;
 mod workspace;
 
 pub use config::{EnvironmentClass, GitIdentity, RunnerConfig, SPOOL_MAX_BYTES};
+pub use doctor::doctor;
 pub use error::RunnerError;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::Path, sync::Arc};
+
+use stockade_sandbox::Driver;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// What hostile bytes are read by: for fuzzing, no input makes these panic.
+pub mod hostile {
+    pub use crate::{
+        guest::parse_answer,
+        workspace::{bundle::head as bundle_head, git::Address as RepositoryAddress},
+    };
+}
 
 /// A runner, ready to be started.
 #[derive(Debug)]
@@ -40,7 +56,13 @@ impl Runner {
     /// Starts a runner: enrols it if it has no identity, repairs what a crash left, listens, and begins to work.
     /// Returns once the listener is bound; the server need not be there unless the runner has to enrol.
     pub async fn start(config: RunnerConfig) -> Result<RunningRunner, RunnerError> {
-        Ok(RunningRunner { addr: config.listen })
+        let driver = start::driver(&config);
+        start::start(config, driver).await
+    }
+
+    /// The same over another way to make environments.
+    pub async fn start_with(config: RunnerConfig, driver: Arc<dyn Driver>) -> Result<RunningRunner, RunnerError> {
+        start::start(config, driver).await
     }
 }
 
@@ -48,6 +70,10 @@ impl Runner {
 #[derive(Debug)]
 pub struct RunningRunner {
     addr: SocketAddr,
+    site: Arc<site::Site>,
+    loops: TaskTracker,
+    tasks: TaskTracker,
+    shipping: CancellationToken,
 }
 
 impl RunningRunner {
@@ -56,9 +82,13 @@ impl RunningRunner {
         self.addr
     }
 
-    /// Stops: no new work, the steps under way are brought to a journalled end within `deadline`, the spool is
-    /// shipped as far as the server takes it. What is left goes on at the next start, as after a crash.
-    pub async fn stop(self, deadline: Duration) {
-        let _ = deadline;
+    /// Which runner this is.
+    pub fn id(&self) -> stockade_domain::ids::RunnerId {
+        self.site.identity.runner
     }
+}
+
+/// Whether a runner with this data folder has enrolled.
+pub fn has_identity(data_dir: &Path) -> bool {
+    data_dir.join(identity::IDENTITY_FILE).is_file()
 }

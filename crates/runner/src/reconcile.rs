@@ -20,8 +20,7 @@ use stockade_policy::Bundle;
 use crate::{
     book::{Book, Draft},
     drive::{self, MAX_FAILURES, RETRY_MAX, RETRY_MIN, Rest},
-    erase,
-    files,
+    erase, files,
     ship::Backoff,
     site::Site,
     slot::{Halt, Phase, Slot, Waits},
@@ -76,7 +75,9 @@ fn enforce(site: &Site, bundle: &BundleText) {
             site.policy.store(Arc::new(engine));
         }
         // The bundle before stays in force: a text that this version does not understand must not open a door.
-        Err(error) => tracing::error!(bundle = bundle.number, %error, "bundle {} cannot be used: {error}", bundle.number),
+        Err(error) => {
+            tracing::error!(bundle = bundle.number, %error, "bundle {} cannot be used: {error}", bundle.number)
+        }
     }
 }
 
@@ -173,7 +174,10 @@ pub async fn heartbeat(site: Arc<Site>) {
                 let now = site.world().now();
                 let off_ms = now.ms_since(heard.now).max(heard.now.ms_since(now));
                 if off_ms > CLOCK_WARN_MS && !warned {
-                    tracing::warn!(off_ms, "this machine's clock and the server's are {off_ms} ms apart: set them right");
+                    tracing::warn!(
+                        off_ms,
+                        "this machine's clock and the server's are {off_ms} ms apart: set them right"
+                    );
                 }
                 warned = off_ms > CLOCK_WARN_MS;
             }
@@ -260,8 +264,8 @@ fn wanted(site: &Site, seen: &Seen, slot: &Slot, a: &Assignment, phase: Phase) -
             let goes = match phase {
                 Phase::New | Phase::Busy => true,
                 Phase::Parked(Waits { approval, reply }) => {
-                    let answered = approval
-                        .is_some_and(|(id, until)| now > until || a.approvals.iter().any(|a| a.approval == id));
+                    let answered =
+                        approval.is_some_and(|(id, until)| now > until || a.approvals.iter().any(|a| a.approval == id));
                     let replied = reply.is_some_and(|number| a.replies.iter().any(|r| r.number == number));
                     answered || replied || ends || (approval.is_none() && reply.is_none())
                 }
@@ -392,7 +396,9 @@ async fn sweep(site: Arc<Site>) {
         }
         match site.driver.delete(environment).await {
             Ok(()) => tracing::info!(%environment, "{environment} belonged to nobody and is deleted"),
-            Err(error) => tracing::warn!(%environment, %error, "{environment} belongs to nobody and cannot be deleted: {error}"),
+            Err(error) => {
+                tracing::warn!(%environment, %error, "{environment} belongs to nobody and cannot be deleted: {error}")
+            }
         }
     }
 }

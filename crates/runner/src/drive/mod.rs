@@ -13,6 +13,8 @@ mod prepare;
 pub mod state;
 mod tools;
 
+pub use guests::connect;
+
 use std::{sync::Arc, time::Duration};
 
 use stockade_agent::{Input, Want};

@@ -210,7 +210,9 @@ impl Drive {
             match self.ask(None, Op::Put { name: name.to_owned(), offset, data }).await?.reply {
                 Reply::Done {} => {}
                 other => {
-                    return Err(DriveError::Git(GitError::Hostile(format!("the guest did not take a file: {other:?}"))));
+                    return Err(DriveError::Git(GitError::Hostile(format!(
+                        "the guest did not take a file: {other:?}"
+                    ))));
                 }
             }
             offset += n as u64;

@@ -1,0 +1,148 @@
+//! What this machine allows and what is missing, found out by trying.
+
+use std::{path::Path, time::Duration};
+
+use stockade_api::http::Check;
+use stockade_sandbox::{Driver as _, NamespaceConfig, NamespaceDriver};
+
+use crate::{RunnerConfig, identity, start, workspace::git};
+
+/// Less free space than this in the data folder is a finding: 2 GiB.
+pub const MIN_FREE_BYTES: u64 = 2 * 1024 * 1024 * 1024;
+/// A clock that is further from the server's is a finding, in seconds: the server refuses at five minutes.
+pub const MAX_CLOCK_S: i64 = 60;
+
+fn check(name: &str, ok: bool, detail: impl Into<String>, hint: Option<&str>) -> Check {
+    Check { name: name.to_owned(), ok, detail: detail.into(), hint: hint.map(str::to_owned) }
+}
+
+/// Examines this machine for a runner with this configuration. Starts nothing and enrols nobody.
+pub async fn doctor(config: &RunnerConfig) -> Vec<Check> {
+    let mut checks = vec![git_check().await, space(&config.data_dir).await, identity_check(config)];
+    let driver = NamespaceDriver::new(NamespaceConfig {
+        root: start::environments(config),
+        helpers: config.helpers.clone(),
+        allow_degraded: config.allow_degraded.clone(),
+        extra_read_only: config.extra_read_only.clone(),
+    });
+    for found in driver.probe().await {
+        let degraded = config.allow_degraded.contains(&found.name);
+        let ok = found.available || !found.required || degraded;
+        let said = if found.available {
+            found.why
+        } else if degraded {
+            format!("missing, and the configuration goes without it: {}", found.why)
+        } else {
+            format!("missing: {}", found.why)
+        };
+        checks.push(Check { name: format!("sandbox.{}", found.name), ok, detail: said, hint: None });
+    }
+    checks.extend(models(config));
+    checks.push(clock(&config.server_url).await);
+    checks
+}
+
+async fn git_check() -> Check {
+    match git::version().await {
+        Ok(version) => check("git", true, format!("version {version}"), None),
+        Err(error) => check("git", false, error.to_string(), Some("install git, version 2.30 or later")),
+    }
+}
+
+async fn space(dir: &Path) -> Check {
+    // The nearest folder that is there: the data folder may not have been made yet.
+    let there = dir.ancestors().find(|d| d.is_dir()).unwrap_or(Path::new("/"));
+    let out = tokio::process::Command::new("df").args(["-Pk", "--"]).arg(there).kill_on_drop(true).output().await;
+    let free = out.ok().and_then(|out| {
+        let text = String::from_utf8(out.stdout).ok()?;
+        text.lines().nth(1)?.split_whitespace().nth(3)?.parse::<u64>().ok().map(|kib| kib * 1024)
+    });
+    match free {
+        Some(free) => check(
+            "disk",
+            free >= MIN_FREE_BYTES,
+            format!("{} MiB are free below {}", free / (1024 * 1024), there.display()),
+            Some("free some space: environments, mirrors and the spool need it"),
+        ),
+        None => check("disk", false, "the free space cannot be found out", Some("check that `df` is installed")),
+    }
+}
+
+fn identity_check(config: &RunnerConfig) -> Check {
+    if crate::has_identity(&config.data_dir) {
+        match identity::keys_are_usable(&config.data_dir) {
+            Ok(()) => check("identity", true, "this runner is enrolled and its keys are private", None),
+            Err(error) => check("identity", false, error.to_string(), Some("restore the keys with mode 0600")),
+        }
+    } else {
+        check("identity", true, "not enrolled yet: the first start needs a token", None)
+    }
+}
+
+fn models(config: &RunnerConfig) -> Vec<Check> {
+    let table = match start::model_table(config) {
+        Ok(table) => table,
+        Err(error) => {
+            return vec![check("models", false, error.to_string(), Some("correct the configuration's part about models"))];
+        }
+    };
+    let hint = "set the provider's key, or use a model `rehearsal/NAME`";
+    table
+        .providers()
+        .map(|provider| {
+            let name = format!("provider.{}", provider.name());
+            match provider.check_key() {
+                Ok(()) => check(&name, true, format!("{}", provider.base_url()), None),
+                // A provider without a key is no defect of the machine: only its models cannot be used.
+                Err(error) => check(&name, true, format!("not usable: {error}"), Some(hint)),
+            }
+        })
+        .collect()
+}
+
+async fn clock(url: &str) -> Check {
+    let hint = "start the server, or check its URL and this machine's clock";
+    let Ok(client) = reqwest::Client::builder().timeout(Duration::from_secs(3)).build() else {
+        return check("server.clock", false, "no HTTP client can be made", None);
+    };
+    let asked = client.get(format!("{}/v1/health", url.trim_end_matches('/'))).send().await;
+    match asked.map(|answer| answer.headers().get("date").and_then(|d| d.to_str().ok().and_then(http_date))) {
+        Err(_) => check("server.clock", true, format!("the server at {url} does not answer now"), Some(hint)),
+        Ok(None) => check("server.clock", true, "the server says no time", None),
+        Ok(Some(theirs)) => {
+            let ours = stockade_domain::World::now(&stockade_ledger::SystemWorld).0 / 1_000_000;
+            let off = (ours - theirs).abs();
+            check("server.clock", off <= MAX_CLOCK_S, format!("the clocks are {off} s apart"), Some(hint))
+        }
+    }
+}
+
+/// Seconds since the epoch of an IMF-fixdate (RFC 9110, section 5.6.7): `Sun, 06 Nov 1994 08:49:37 GMT`.
+fn http_date(text: &str) -> Option<i64> {
+    let mut parts = text.split_once(", ")?.1.split(' ');
+    let day: i64 = parts.next()?.parse().ok()?;
+    let months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let name = parts.next()?;
+    let month = i64::try_from(months.iter().position(|m| *m == name)?).ok()? + 1;
+    let year: i64 = parts.next()?.parse().ok()?;
+    let mut clock = parts.next()?.split(':').map(str::parse::<i64>);
+    let (h, m, s) = (clock.next()?.ok()?, clock.next()?.ok()?, clock.next()?.ok()?);
+    // Days from civil (Howard Hinnant): the year begins in March.
+    let (y, mp) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let era = y.div_euclid(400);
+    let yoe = y.rem_euclid(400);
+    let days = era * 146_097 + yoe * 365 + yoe / 4 - yoe / 100 + (153 * mp + 2) / 5 + day - 1 - 719_468;
+    Some(days * 86_400 + h * 3_600 + m * 60 + s)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_date_of_http_is_read() {
+        assert_eq!(http_date("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777));
+        assert_eq!(http_date("Thu, 01 Jan 1970 00:00:00 GMT"), Some(0));
+        assert_eq!(http_date("yesterday"), None);
+    }
+}

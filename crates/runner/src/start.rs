@@ -1,0 +1,194 @@
+//! Starting and stopping: the order in which the parts come up and go down.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use stockade_domain::World;
+use stockade_gateway::{Gateway, ModelTable, Parts, rehearsal};
+use stockade_ledger::{Ledger, Log, LogOptions, Producer, SystemWorld};
+use stockade_policy::{Bundle, default_bundle};
+use stockade_sandbox::{Driver, NamespaceConfig, NamespaceDriver};
+use tokio::net::TcpListener;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    RunnerConfig, RunnerError, RunningRunner,
+    book::Desk,
+    files, identity, listener,
+    link::Link,
+    purse::SitePurse,
+    reaper,
+    reconcile::{self, Seen},
+    ship,
+    site::Site,
+    slot::{Halt, Registry},
+    spool::{Spool, archive_dir},
+    workspace::Workspaces,
+};
+
+/// The largest cassette file that is loaded, in bytes.
+pub const MAX_CASSETTE: u64 = 16 * 1024 * 1024;
+
+/// Where environments are.
+pub fn environments(config: &RunnerConfig) -> PathBuf {
+    config.environments.clone().unwrap_or_else(|| config.data_dir.join("environments"))
+}
+
+/// The models of a configuration.
+pub fn model_table(config: &RunnerConfig) -> Result<ModelTable, RunnerError> {
+    ModelTable::from_config(&config.models).map_err(|e| RunnerError::Config {
+        what: format!("the models cannot be set up: {e}"),
+        hint: "correct the configuration's part about the gateway".to_owned(),
+    })
+}
+
+/// The driver of a configuration.
+pub fn driver(config: &RunnerConfig) -> Arc<dyn Driver> {
+    Arc::new(NamespaceDriver::new(NamespaceConfig {
+        root: environments(config),
+        helpers: config.helpers.clone(),
+        allow_degraded: config.allow_degraded.clone(),
+        extra_read_only: config.extra_read_only.clone(),
+    }))
+}
+
+/// Starts a runner over this driver.
+pub async fn start(config: RunnerConfig, driver: Arc<dyn Driver>) -> Result<RunningRunner, RunnerError> {
+    let world: Arc<dyn World> = Arc::new(SystemWorld);
+    let data = config.data_dir.clone();
+    files::private_dir(&data).map_err(RunnerError::file("make", &data))?;
+
+    // Bound before the server hears where it is.
+    let socket = TcpListener::bind(config.listen).await.map_err(|e| RunnerError::Config {
+        what: format!("cannot listen on {}: {e}", config.listen),
+        hint: "choose another address, or port 0".to_owned(),
+    })?;
+    let addr = socket.local_addr().map_err(|e| RunnerError::part("listener", e))?;
+    let advertised = config.advertise.clone().unwrap_or_else(|| format!("http://{addr}"));
+
+    let models = rehearsed(&config, model_table(&config)?).await?;
+    let (models, stop) = (models.0, models.1);
+    let log_dir = data.join("spool");
+    let log = Arc::new(Log::open(&log_dir, LogOptions::default()).map_err(|e| RunnerError::part("ledger", e))?);
+    if let Some(cut) = log.recovered() {
+        tracing::warn!(bytes = cut.bytes, "cut {} bytes off the spool that a crash left", cut.bytes);
+    }
+    let (identity, keys) = identity::load_or_enroll(&config, &advertised, &world).await?;
+    let producer = Producer::Runner(identity.runner);
+    let ledger = Ledger::start(Arc::clone(&log), producer, identity::signing_key(&data)?, Arc::clone(&world))
+        .map_err(|e| RunnerError::part("ledger", e))?;
+    let (spool, money) = Spool::start(log, archive_dir(&data), config.spool_max_bytes)
+        .map_err(|e| RunnerError::part("spool", e))?;
+    let (spool, ledger) = (Arc::new(spool), Arc::new(ledger));
+    let link = Link::signed(&config.server_url, Arc::clone(&world), identity.runner, Arc::clone(&keys.runner))
+        .map_err(|e| RunnerError::part("link", e))?;
+    let link = Arc::new(link);
+    let purse = Arc::new(SitePurse::new(money, Arc::clone(&spool), Arc::clone(&link), Arc::clone(&world), data.join("money")));
+    // Bundle 0 is never asked: nothing is done before the server's bundle is there.
+    let nothing = Bundle::parse(0, default_bundle()).map_err(|e| RunnerError::part("policy", e))?;
+    let policy = Arc::new(ArcSwap::from_pointee(nothing));
+    let runs = Arc::new(Registry::new(data.join("runs")));
+    let gateway = Gateway::new(Parts {
+        policy: Arc::clone(&policy),
+        ledger: Arc::clone(&ledger),
+        purse: Arc::<SitePurse>::clone(&purse),
+        runs: Arc::<Registry>::clone(&runs),
+        models,
+        world: Arc::clone(&world),
+    });
+    let site = Arc::new(Site {
+        workspaces: Workspaces::new(data.join("mirrors")),
+        identity,
+        keys,
+        link: Arc::clone(&link),
+        desk: Desk { spool: Arc::clone(&spool), ledger: Arc::clone(&ledger), world },
+        purse,
+        policy,
+        gateway,
+        driver,
+        runs,
+        stop: stop.clone(),
+        wake: Arc::new(tokio::sync::Notify::new()),
+        config,
+    });
+    reaper::run(&site).await?;
+    reconcile::recall(&site);
+
+    let (loops, tasks, seen) = (TaskTracker::new(), TaskTracker::new(), Arc::new(Seen::default()));
+    let shipping = CancellationToken::new();
+    loops.spawn(ship::run(spool, ledger, link, shipping.clone()));
+    loops.spawn(reconcile::poll(Arc::clone(&site), Arc::clone(&seen), advertised));
+    loops.spawn(reconcile::heartbeat(Arc::clone(&site)));
+    loops.spawn(reconcile::run(Arc::clone(&site), seen, tasks.clone()));
+    let (router, halt) = (listener::router(Arc::clone(&site)), stop.clone());
+    loops.spawn(async move {
+        let served = axum::serve(socket, router).with_graceful_shutdown(async move { halt.cancelled().await });
+        if let Err(error) = served.await {
+            tracing::error!(%error, "the listener ended: {error}");
+        }
+    });
+    site.wake.notify_one();
+    tracing::info!(runner = %site.identity.runner, %addr, "{} listens on {addr}", site.identity.runner);
+    Ok(RunningRunner { addr, site, loops, tasks, shipping })
+}
+
+/// Serves the rehearsal provider on loopback, if there are cassettes for it.
+async fn rehearsed(config: &RunnerConfig, models: ModelTable) -> Result<(ModelTable, CancellationToken), RunnerError> {
+    let stop = CancellationToken::new();
+    let Some(dir) = &config.cassettes else { return Ok((models, stop)) };
+    let mut cassettes = Vec::new();
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(dir)
+        .map_err(RunnerError::file("read", dir))?
+        .filter_map(|entry| entry.ok().map(|e| e.path()))
+        .filter(|path| path.extension().is_some_and(|e| e == "toml" || e == "json"))
+        .collect();
+    paths.sort();
+    for path in paths {
+        let len = std::fs::metadata(&path).map_err(RunnerError::file("read", &path))?.len();
+        let wrong = |why: String| RunnerError::Config {
+            what: format!("the cassette `{}` cannot be played: {why}", path.display()),
+            hint: "check it with `stockade rehearsal check`".to_owned(),
+        };
+        if len > MAX_CASSETTE {
+            return Err(wrong(format!("it is larger than {MAX_CASSETTE} bytes")));
+        }
+        cassettes.push(rehearsal::Cassette::load(&path).map_err(|e| wrong(e.to_string()))?);
+    }
+    let socket = TcpListener::bind(("127.0.0.1", 0)).await.map_err(|e| RunnerError::part("rehearsal", e))?;
+    let addr = socket.local_addr().map_err(|e| RunnerError::part("rehearsal", e))?;
+    let halt = stop.clone();
+    tokio::spawn(async move {
+        if let Err(error) = rehearsal::serve(socket, cassettes, halt).await {
+            tracing::error!(%error, "the rehearsal provider ended: {error}");
+        }
+    });
+    Ok((models.with_rehearsal(addr), stop))
+}
+
+impl RunningRunner {
+    /// Stops: no new work, the steps under way are brought to a journalled end within `deadline`, the spool is
+    /// shipped as far as the server takes it. What is left goes on at the next start, as after a crash.
+    pub async fn stop(self, deadline: Duration) {
+        let drained = async {
+            for slot in self.site.runs.all() {
+                slot.stop(Halt::Shutdown);
+            }
+            self.site.stop.cancel();
+            self.tasks.close();
+            self.tasks.wait().await;
+            self.site.gateway.drain().await;
+            while self.site.desk.spool.waiting() > 0 && self.site.link.away().borrow().is_none() {
+                if ship::batch(&self.site.desk.spool, &self.site.link).await.is_err() {
+                    break;
+                }
+            }
+            self.shipping.cancel();
+            self.loops.close();
+            self.loops.wait().await;
+        };
+        if tokio::time::timeout(deadline, drained).await.is_err() {
+            tracing::warn!("stopped before everything was brought to an end: it goes on at the next start");
+            self.shipping.cancel();
+        }
+    }
+}
