@@ -136,17 +136,6 @@ impl Book {
         Self { run, journal: None, desk, owed: None, fence }
     }
 
-    /// The run's key is destroyed: the journal is closed.
-    pub fn lock(&mut self) {
-        self.journal = None;
-        self.owed = None;
-    }
-
-    /// Whether anything can be journalled.
-    pub const fn is_keyless(&self) -> bool {
-        self.journal.is_none()
-    }
-
     /// Writes an entry: durable and told when this returns. Gives the entry as it stands in the journal.
     pub async fn write(&mut self, at: Timestamp, draft: Draft) -> Result<Entry, BookError> {
         self.settle().await?;

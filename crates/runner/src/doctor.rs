@@ -83,7 +83,12 @@ fn models(config: &RunnerConfig) -> Vec<Check> {
     let table = match start::model_table(config) {
         Ok(table) => table,
         Err(error) => {
-            return vec![check("models", false, error.to_string(), Some("correct the configuration's part about models"))];
+            return vec![check(
+                "models",
+                false,
+                error.to_string(),
+                Some("correct the configuration's part about models"),
+            )];
         }
     };
     let hint = "set the provider's key, or use a model `rehearsal/NAME`";

@@ -105,11 +105,6 @@ impl Link {
         Ok(Self { signer: Some((runner, key)), ..Self::anonymous(url, world)? })
     }
 
-    /// Where the server is.
-    pub fn url(&self) -> &str {
-        &self.base
-    }
-
     /// Since when the server is away; nothing while it is there. Changes can be waited for.
     pub fn away(&self) -> watch::Receiver<Option<Timestamp>> {
         self.away.subscribe()

@@ -151,21 +151,14 @@ async fn admit(
     let (refusal, hint) = match engine.decide(deed) {
         Ruling::Allow(permit) => {
             let (deed, decision) = (permit.deed().clone(), permit.decision().clone());
-            return site
-                .desk
-                .ledger
-                .open(&deed, &decision, contents, permit)
-                .await
-                .map_err(Refused::unavailable);
+            return site.desk.ledger.open(&deed, &decision, contents, permit).await.map_err(Refused::unavailable);
         }
-        Ruling::Ask(question) => (question.refused(), "this needs another person's yes, which cannot be given here yet"),
+        Ruling::Ask(question) => {
+            (question.refused(), "this needs another person's yes, which cannot be given here yet")
+        }
         Ruling::Deny(refusal) => (refusal, "ask an administrator which policy this is"),
     };
-    site.desk
-        .ledger
-        .refuse(refusal.deed(), refusal.decision(), contents)
-        .await
-        .map_err(Refused::unavailable)?;
+    site.desk.ledger.refuse(refusal.deed(), refusal.decision(), contents).await.map_err(Refused::unavailable)?;
     let error = ApiError::new(Fault::Refused, "denied", format!("refused by policy: {}", refusal.title())).hint(hint);
     Err(Refused(StatusCode::FORBIDDEN, error))
 }
@@ -221,9 +214,8 @@ async fn transcript(
     let resource = Resource::new(ResourceKind::Run, ticket.run);
     let opened = admit(&site, &ticket, Action::ContentRead, resource, vec![], None).await?;
     let path = slot::journal_of(&site.runs.dir_of(ticket.run));
-    let entries = tokio::task::spawn_blocking(move || journal::read_entries(&path, &key))
-        .await
-        .map_err(Refused::unavailable)?;
+    let entries =
+        tokio::task::spawn_blocking(move || journal::read_entries(&path, &key)).await.map_err(Refused::unavailable)?;
     let status = if entries.is_ok() { Status::Ok } else { Status::Error };
     close(&site, opened.record(), status, vec![]).await?;
     let mut text = String::new();
@@ -268,8 +260,7 @@ async fn exec(
     headers: HeaderMap,
     body: Bytes,
 ) -> Answer<Response> {
-    let environment: EnvironmentId =
-        environment.parse().map_err(|_| Refused::not_found("that environment"))?;
+    let environment: EnvironmentId = environment.parse().map_err(|_| Refused::not_found("that environment"))?;
     let ticket = ticket(&site, &headers)?;
     let slot = site
         .runs

@@ -24,7 +24,8 @@ pub fn seal_task(site_public_key: &str, run: RunId, text: &str) -> Result<Sealed
         ApiError::new(Fault::Outside, "bad_site_key", "the server gave a site's public key that is none")
             .hint("check that the command line and the server have the same version")
     })?;
-    let failed = |e: stockade_ledger::SealError| ApiError::new(Fault::Bug, "sealing", format!("the task cannot be sealed: {e}"));
+    let failed =
+        |e: stockade_ledger::SealError| ApiError::new(Fault::Bug, "sealing", format!("the task cannot be sealed: {e}"));
     let key = RunKey::generate(&SystemWorld, run);
     let sealed = key.seal(&SystemWorld, ContentKind::Task, text.as_bytes()).map_err(failed)?;
     let wrapped_key = key.wrap(&site).map_err(failed)?.to_string();

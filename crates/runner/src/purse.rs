@@ -298,7 +298,8 @@ impl SitePurse {
         self.give_back_idle(run).await
     }
 
-    /// What is leased, spent and reserved of a run's slices that are not over: for tests and `doctor`.
+    /// A run's slices that are not over.
+    #[cfg(test)]
     pub fn slices(&self, run: RunId) -> Vec<SliceState> {
         self.books().money.slices.values().filter(|s| s.run == run).cloned().collect()
     }

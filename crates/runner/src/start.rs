@@ -14,8 +14,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     RunnerConfig, RunnerError, RunningRunner,
     book::Desk,
-    files, identity, listener,
+    files, identity,
     link::Link,
+    listener,
     purse::SitePurse,
     reaper,
     reconcile::{self, Seen},
@@ -77,13 +78,14 @@ pub async fn start(config: RunnerConfig, driver: Arc<dyn Driver>) -> Result<Runn
     let producer = Producer::Runner(identity.runner);
     let ledger = Ledger::start(Arc::clone(&log), producer, identity::signing_key(&data)?, Arc::clone(&world))
         .map_err(|e| RunnerError::part("ledger", e))?;
-    let (spool, money) = Spool::start(log, archive_dir(&data), config.spool_max_bytes)
-        .map_err(|e| RunnerError::part("spool", e))?;
+    let (spool, money) =
+        Spool::start(log, archive_dir(&data), config.spool_max_bytes).map_err(|e| RunnerError::part("spool", e))?;
     let (spool, ledger) = (Arc::new(spool), Arc::new(ledger));
     let link = Link::signed(&config.server_url, Arc::clone(&world), identity.runner, Arc::clone(&keys.runner))
         .map_err(|e| RunnerError::part("link", e))?;
     let link = Arc::new(link);
-    let purse = Arc::new(SitePurse::new(money, Arc::clone(&spool), Arc::clone(&link), Arc::clone(&world), data.join("money")));
+    let purse =
+        Arc::new(SitePurse::new(money, Arc::clone(&spool), Arc::clone(&link), Arc::clone(&world), data.join("money")));
     // Bundle 0 is never asked: nothing is done before the server's bundle is there.
     let nothing = Bundle::parse(0, default_bundle()).map_err(|e| RunnerError::part("policy", e))?;
     let policy = Arc::new(ArcSwap::from_pointee(nothing));
