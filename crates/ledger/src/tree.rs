@@ -209,8 +209,8 @@ mod tests {
         let (hashes, _) = leaves(150);
         let mut tree = Tree::new();
         assert_eq!(tree.root().to_string(), "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
-        for n in 0..150 {
-            tree.append(hashes[n]);
+        for (n, hash) in hashes.iter().enumerate() {
+            tree.append(*hash);
             let (_, theirs) = leaves(n + 1);
             assert_eq!(tree.root().0.as_slice(), theirs.root().as_bytes().as_slice(), "{n}");
             assert_eq!(tree.size(), n as u64 + 1);
