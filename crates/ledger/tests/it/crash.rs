@@ -18,12 +18,14 @@ use crate::common::{decision, deed, open_ledger, open_log, producer};
 
 const DIR: &str = "STOCKADE_TEST_LEDGER_DIR";
 const PAYLOAD: &str = "STOCKADE_TEST_LEDGER_PAYLOAD";
+const SEGMENT: &str = "STOCKADE_TEST_LEDGER_SEGMENT";
 
 /// What the other process does: appends from eight tasks and prints each acknowledged record, until it is killed.
 #[tokio::test]
 async fn child_appends_until_killed() {
     let Ok(dir) = env::var(DIR) else { return };
-    let log = Arc::new(Log::open(Path::new(&dir), LogOptions { segment_bytes: 20_000 }).unwrap());
+    let segment_bytes = env::var(SEGMENT).unwrap().parse().unwrap();
+    let log = Arc::new(Log::open(Path::new(&dir), LogOptions { segment_bytes }).unwrap());
     let ledger = Arc::new(Ledger::start(log, producer(), SigningKey::generate(), Arc::new(SystemWorld)).unwrap());
     let payload: usize = env::var(PAYLOAD).unwrap().parse().unwrap();
     let tasks: Vec<_> = (0..8)
@@ -54,7 +56,12 @@ async fn child_appends_until_killed() {
 fn child(dir: &Path, payload: usize) -> Command {
     let mut command = Command::new(env::current_exe().unwrap());
     command.args(["--exact", "crash::child_appends_until_killed", "--nocapture"]);
-    command.env(DIR, dir).env(PAYLOAD, payload.to_string()).stdout(Stdio::piped()).stderr(Stdio::null());
+    command
+        .env(DIR, dir)
+        .env(PAYLOAD, payload.to_string())
+        .env(SEGMENT, "20000")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
     command
 }
 
@@ -106,8 +113,13 @@ fn a_full_disk_is_an_error_and_nothing_acknowledged_is_lost() {
     let mut shell = Command::new("sh");
     shell.args(["-c", "trap '' XFSZ; ulimit -f 60; exec \"$@\"", "sh"]).arg(exe);
     shell.args(["--exact", "crash::child_appends_until_killed", "--nocapture"]);
-    // 60 blocks are 30 or 60 kB; the eight appenders write some 90 kB in one group.
-    shell.env(DIR, dir.path()).env(PAYLOAD, "11000").stdout(Stdio::piped()).stderr(Stdio::null());
+    // 60 blocks are 30 or 60 kB, and all goes into one file.
+    shell
+        .env(DIR, dir.path())
+        .env(PAYLOAD, "5000")
+        .env(SEGMENT, "1000000000")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
     let output = shell.output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("full\n"), "{text}");

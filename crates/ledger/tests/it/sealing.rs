@@ -96,6 +96,10 @@ fn content_at_the_limit_seals_and_above_it_does_not() {
     assert!(matches!(key.seal(&SystemWorld, ContentKind::Diff, &plain), Err(SealError::TooLong { .. })));
 }
 
+fn fresh_wrap(site: &SiteKey) -> WrappedKey {
+    RunKey::generate(&SystemWorld, run()).wrap(&site.public()).unwrap()
+}
+
 #[tokio::test]
 async fn after_erasure_the_content_is_gone_and_the_ledger_is_whole() {
     let dir = tempfile::tempdir().unwrap();
@@ -106,12 +110,15 @@ async fn after_erasure_the_content_is_gone_and_the_ledger_is_whole() {
     let sealed = key.seal(&SystemWorld, ContentKind::ModelRequest, PLAIN).unwrap();
     drop(key);
     let _opened = ledger.open(&deed(), &decision(), vec![sealed.clone()], ()).await.unwrap();
-    assert_eq!(site.unwrap_key(&wrapped).unwrap().open(ContentKind::ModelRequest, &sealed.bytes).unwrap(), PLAIN);
+    let mut only_copy = Some(wrapped);
+    let open = |wrapped: &WrappedKey| site.unwrap_key(wrapped).unwrap().open(ContentKind::ModelRequest, &sealed.bytes);
+    assert_eq!(only_copy.as_ref().map(|wrapped| open(wrapped).unwrap()).as_deref(), Some(PLAIN));
 
-    // Erasure: the wrapped key was the only copy.
-    drop(wrapped);
-    let fresh = RunKey::generate(&SystemWorld, run());
-    assert!(fresh.open(ContentKind::ModelRequest, &sealed.bytes).is_err());
+    // Erasure. Neither the site's key nor a new key of the same run opens anything any more.
+    only_copy.take();
+    assert!(only_copy.is_none());
+    let of_site = fresh_wrap(&site);
+    assert!(site.unwrap_key(&of_site).unwrap().open(ContentKind::ModelRequest, &sealed.bytes).is_err());
 
     let mut export = Exporter::new(Vec::new(), SystemWorld.now()).unwrap();
     crate::export::write(&ledger, &mut export);
