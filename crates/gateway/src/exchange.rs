@@ -128,8 +128,9 @@ impl Client {
 
 impl Inner {
     pub(crate) fn new(parts: Parts, limits: Limits) -> Self {
+        let secure = parts.models.providers().any(|provider| provider.base_url().scheme() == "https");
         Self {
-            upstream: Upstream::new(limits.connect),
+            upstream: Upstream::new(limits.connect, secure),
             all: Arc::new(Semaphore::new(limits.calls)),
             by_run: Arc::default(),
             tasks: TaskTracker::new(),

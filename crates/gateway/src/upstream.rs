@@ -1,6 +1,6 @@
 //! The one place from which a provider is dialled.
 
-use std::{error::Error, sync::Arc, time::Duration};
+use std::{error::Error, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header};
@@ -37,54 +37,39 @@ pub(crate) enum SendError {
     Lost(String),
 }
 
-#[derive(Clone)]
 pub(crate) struct Upstream {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    plain: Client<HttpConnector, Full<Bytes>>,
+    /// Nothing if no provider is over https, or the system's certificates cannot be read.
+    secure: Option<Client<HttpsConnector<HttpConnector>, Full<Bytes>>>,
 }
 
 impl Upstream {
-    pub(crate) fn new(connect: Duration) -> Self {
+    /// `secure` says whether any provider is over https: reading the system's certificates takes its time.
+    pub(crate) fn new(connect: Duration, secure: bool) -> Self {
         let mut http = HttpConnector::new();
         http.enforce_http(false);
         http.set_nodelay(true);
         http.set_connect_timeout(Some(connect));
         http.set_keepalive(Some(Duration::from_secs(60)));
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let tls = HttpsConnectorBuilder::new().with_provider_and_native_roots(provider.clone());
-        let https = match tls {
-            Ok(builder) => builder.https_or_http().enable_http1().wrap_connector(http),
-            Err(error) => {
-                // Without the system's certificates no provider can be trusted; a rehearsal needs none.
-                tracing::warn!(%error, "the system's certificates cannot be read: providers over https are out of reach");
-                let config =
-                    rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().map(
-                        |builder| builder.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth(),
-                    );
-                match config {
-                    Ok(config) => HttpsConnectorBuilder::new()
-                        .with_tls_config(config)
-                        .https_or_http()
-                        .enable_http1()
-                        .wrap_connector(http),
-                    Err(_) => HttpsConnectorBuilder::new()
-                        .with_tls_config(
-                            rustls::ClientConfig::builder()
-                                .with_root_certificates(rustls::RootCertStore::empty())
-                                .with_no_client_auth(),
-                        )
-                        .https_or_http()
-                        .enable_http1()
-                        .wrap_connector(http),
-                }
-            }
-        };
-        let client = Client::builder(TokioExecutor::new())
+        let mut builder = Client::builder(TokioExecutor::new());
+        builder
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(limits::POOL_IDLE)
             .pool_max_idle_per_host(limits::POOL_CONNECTIONS)
-            .http1_max_buf_size(limits::PROVIDER_BUFFER_BYTES)
-            .build(https);
-        Self { client }
+            .http1_max_buf_size(limits::PROVIDER_BUFFER_BYTES);
+        let tls = |http| {
+            let provider = rustls::crypto::aws_lc_rs::default_provider();
+            let connector = HttpsConnectorBuilder::new().with_provider_and_native_roots(provider);
+            connector.map(|connector| connector.https_only().enable_http1().wrap_connector(http))
+        };
+        let secure = secure.then(|| tls(http.clone())).and_then(|connector| match connector {
+            Ok(connector) => Some(builder.build(connector)),
+            Err(error) => {
+                tracing::error!(%error, "the system's certificates cannot be read: providers over https are out of reach");
+                None
+            }
+        });
+        Self { plain: builder.build(http), secure }
     }
 
     /// Sends a request for which a record is open. The permit is used up.
@@ -96,7 +81,11 @@ impl Upstream {
     ) -> Result<Response<Incoming>, SendError> {
         let request = request(route, parcel).map_err(SendError::NotSent)?;
         let permit = opened.into_permit();
-        let answer = self.client.request(request).await;
+        let answer = match (route.provider.base_url().scheme(), &self.secure) {
+            ("https", Some(client)) => client.request(request).await,
+            ("https", None) => return Err(SendError::NotSent("the system's certificates cannot be read".to_owned())),
+            _ => self.plain.request(request).await,
+        };
         drop(permit);
         answer.map_err(|error| {
             let text = chain(&error);

@@ -1,0 +1,255 @@
+//! A gateway with everything around it, on a temporary directory.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+};
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use bytes::Bytes;
+use secrecy::{ExposeSecret, SecretString};
+use stockade_domain::{
+    BudgetScope, ContentKind, Level, Nanos, Principal, Usage, World,
+    ids::{ModelCallId, RunId, RunnerId},
+};
+use stockade_gateway::{Caller, Finished, Gateway, Limits, ModelTable, Parts, Purse, PurseError, Runs};
+use stockade_ledger::{
+    Body, EntryKind, Ledger, Log, LogOptions, Producer, Record, RunKey, SigningKey, Status, SystemWorld,
+};
+use stockade_policy::{Bundle, Engine, default_bundle};
+use tokio_util::sync::CancellationToken;
+
+use crate::fake::Fake;
+
+pub const TOKEN: &str = "run-token-that-is-worth-nothing-elsewhere";
+pub const KEY: &str = "sk-provider-key";
+
+/// Money in memory, strict about its own rules.
+#[derive(Debug, Default)]
+pub struct TestPurse {
+    pub limit: i64,
+    pub state: Mutex<Money>,
+    pub away: AtomicBool,
+    /// So many attempts to settle fail first.
+    pub settle_failures: AtomicU32,
+}
+
+#[derive(Debug, Default)]
+pub struct Money {
+    pub spent: i64,
+    pub reserved: HashMap<ModelCallId, i64>,
+    pub settled: HashMap<ModelCallId, i64>,
+    pub refused: u32,
+    pub peak: i64,
+}
+
+#[async_trait]
+impl Purse for TestPurse {
+    async fn reserve(&self, _run: RunId, call: ModelCallId, amount: Nanos) -> Result<(), PurseError> {
+        if self.away.load(Ordering::SeqCst) {
+            return Err(PurseError::Unavailable("the server is away".into()));
+        }
+        tokio::task::yield_now().await;
+        let mut money = self.state.lock().unwrap();
+        let held = money.spent + money.reserved.values().sum::<i64>();
+        if held + amount.0 > self.limit {
+            money.refused += 1;
+            return Err(PurseError::Exhausted { scope: BudgetScope::Run });
+        }
+        assert!(money.reserved.insert(call, amount.0).is_none(), "reserved twice");
+        money.peak = money.peak.max(held + amount.0);
+        Ok(())
+    }
+
+    async fn settle(&self, call: ModelCallId, spent: Nanos) -> Result<(), PurseError> {
+        if self.settle_failures.load(Ordering::SeqCst) > 0 {
+            self.settle_failures.fetch_sub(1, Ordering::SeqCst);
+            return Err(PurseError::Unavailable("for a moment".into()));
+        }
+        let mut money = self.state.lock().unwrap();
+        let reserved = money.reserved.remove(&call).expect("settled without a reservation");
+        assert!(spent.0 <= reserved, "{} of {reserved}", spent.0);
+        money.spent += spent.0;
+        assert!(money.settled.insert(call, spent.0).is_none(), "settled twice");
+        Ok(())
+    }
+}
+
+struct OneRun {
+    caller: Caller,
+    key: Mutex<Option<Arc<RunKey>>>,
+}
+
+#[async_trait]
+impl Runs for OneRun {
+    async fn caller(&self, token: &SecretString) -> Option<Caller> {
+        (token.expose_secret() == TOKEN).then(|| self.caller.clone())
+    }
+    fn key(&self, run: RunId) -> Option<Arc<RunKey>> {
+        (run == self.caller.run).then(|| self.key.lock().unwrap().clone()).flatten()
+    }
+}
+
+pub struct House {
+    pub gateway: Gateway,
+    pub addr: SocketAddr,
+    pub caller: Caller,
+    pub purse: Arc<TestPurse>,
+    pub ledger: Arc<Ledger>,
+    runs: Arc<OneRun>,
+    key: Arc<RunKey>,
+    _dir: tempfile::TempDir,
+}
+
+pub struct Plan {
+    pub limits: Limits,
+    pub budget: i64,
+    pub bundle: String,
+    pub rehearsal: Option<SocketAddr>,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            budget: 1_000_000_000_000,
+            bundle: default_bundle().to_owned(),
+            rehearsal: None,
+        }
+    }
+}
+
+/// How a call ended, according to the ledger.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    pub status: Status,
+    pub code: Option<String>,
+    pub usage: Usage,
+    pub cost: i64,
+    pub request: Vec<u8>,
+    pub response: Vec<u8>,
+}
+
+impl House {
+    pub async fn new(fake: &Fake) -> Self {
+        Self::with(fake.addr, Plan::default()).await
+    }
+
+    pub async fn with(provider: SocketAddr, plan: Plan) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let world: Arc<dyn World> = Arc::new(SystemWorld);
+        let log = Arc::new(Log::open(&dir.path().join("log"), LogOptions::default()).unwrap());
+        let runner: RunnerId = (&*world).id();
+        let ledger =
+            Arc::new(Ledger::start(log, Producer::Runner(runner), SigningKey::generate(), world.clone()).unwrap());
+        let (run, owner) = ((&*world).id(), (&*world).id());
+        let caller = Caller {
+            run,
+            owner,
+            project: (&*world).id(),
+            level: Level::ON_THE_LOOP,
+            principal: Principal::Agent { run, owner },
+        };
+        let key = Arc::new(RunKey::generate(&*world, run));
+        let runs = Arc::new(OneRun { caller: caller.clone(), key: Mutex::new(Some(key.clone())) });
+        let purse = Arc::new(TestPurse { limit: plan.budget, ..TestPurse::default() });
+        let key_file = dir.path().join("key");
+        std::fs::write(&key_file, format!("{KEY}\n")).unwrap();
+        let mut models = ModelTable::from_config(&format!(
+            "[providers.anthropic]\nbase_url = \"http://{provider}/prefix/\"\nkey_file = {key_file:?}\n\
+             [models.alias]\nupstream = \"claude-sonnet-4-6\"\n"
+        ))
+        .unwrap();
+        if let Some(addr) = plan.rehearsal {
+            models = models.with_rehearsal(addr);
+        }
+        let engine = if plan.bundle == default_bundle() {
+            static DEFAULT: OnceLock<Arc<Engine>> = OnceLock::new();
+            DEFAULT.get_or_init(|| Arc::new(Bundle::parse(1, default_bundle()).unwrap())).clone()
+        } else {
+            Arc::new(Bundle::parse(1, &plan.bundle).unwrap())
+        };
+        let parts = Parts {
+            policy: Arc::new(ArcSwap::new(engine)),
+            ledger: ledger.clone(),
+            purse: purse.clone(),
+            runs: runs.clone(),
+            models,
+            world,
+        };
+        let gateway = Gateway::with_limits(parts, plan.limits);
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let router = gateway.router();
+        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        Self { gateway, addr, caller, purse, ledger, runs, key, _dir: dir }
+    }
+
+    pub fn erase(&self) {
+        *self.runs.key.lock().unwrap() = None;
+    }
+
+    /// A call in process.
+    pub async fn call(&self, body: &str) -> Finished {
+        let body = Bytes::copy_from_slice(body.as_bytes());
+        self.gateway.call(self.caller.clone(), body, CancellationToken::new()).await.unwrap()
+    }
+
+    pub fn records(&self) -> Vec<Record> {
+        let entries = self.ledger.log().read(0, usize::MAX, usize::MAX).unwrap();
+        let records = entries.iter().filter(|(_, entry)| entry.kind == EntryKind::Record);
+        records.map(|(_, entry)| Record::parse(&entry.payload).unwrap()).collect()
+    }
+
+    /// Waits until every call is over, and tells how each ended. Every opened record is closed, and what was charged is
+    /// what the records say.
+    pub async fn entries(&self) -> Vec<Entry> {
+        self.gateway.drain().await;
+        assert_eq!(self.ledger.unclosed().len(), 0, "a record is open");
+        let records = self.records();
+        let contents: HashMap<_, _> = self
+            .ledger
+            .log()
+            .read(0, usize::MAX, usize::MAX)
+            .unwrap()
+            .iter()
+            .filter_map(|(_, entry)| entry.as_content())
+            .map(|(_, content, bytes)| (content.digest, bytes))
+            .collect();
+        let opened = |wanted: ContentKind, refs: &[stockade_domain::ContentRef]| {
+            let of_kind = refs.iter().find(|content| content.kind == wanted);
+            of_kind.map(|content| self.key.open(wanted, &contents[&content.digest]).unwrap()).unwrap_or_default()
+        };
+        let mut entries = Vec::new();
+        for record in &records {
+            let Body::Close { of, outcome, usage, cost, contents } = &record.body else { continue };
+            let open = records.iter().find(|open| open.id == *of).unwrap();
+            let Body::Open { contents: sent, .. } = &open.body else { panic!("not opened") };
+            assert_eq!(open.run, Some(self.caller.run));
+            entries.push(Entry {
+                status: outcome.status,
+                code: outcome.code.clone(),
+                usage: usage.unwrap(),
+                cost: cost.unwrap().0,
+                request: opened(ContentKind::ModelRequest, sent),
+                response: opened(ContentKind::ModelResponse, contents),
+            });
+        }
+        let money = self.purse.state.lock().unwrap();
+        assert!(money.reserved.is_empty(), "a reservation is left");
+        assert_eq!(money.spent, entries.iter().map(|entry| entry.cost).sum::<i64>(), "charged is what is recorded");
+        drop(money);
+        entries
+    }
+
+    pub async fn entry(&self) -> Entry {
+        let entries = self.entries().await;
+        assert_eq!(entries.len(), 1);
+        entries.into_iter().next().unwrap()
+    }
+}

@@ -1,0 +1,10 @@
+//! The gateway against real sockets: a provider that can be steered, a client that hangs up, a real policy and a real
+//! ledger.
+
+mod budget;
+mod endings;
+mod fake;
+mod house;
+mod refusals;
+mod relay;
+mod wire;

@@ -1,0 +1,233 @@
+//! Calls that are not made: nothing is sent, nothing is charged, and the client is told in its own dialect.
+
+use std::{sync::Arc, sync::atomic::Ordering, time::Duration};
+
+use bytes::Bytes;
+use stockade_gateway::{CallError, Limits};
+use stockade_ledger::Body;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    fake::{Fake, Step, header, whole},
+    house::{House, Plan, TOKEN},
+    wire::{self, Answer, Client, MESSAGE, PATH, request},
+};
+
+async fn provider() -> Fake {
+    Fake::start(vec![whole("200 OK", "content-type: application/json\r\n", MESSAGE)]).await
+}
+
+/// The last line of every test here.
+fn nothing_happened(fake: &Fake, house: &House) {
+    assert!(fake.requests().is_empty(), "something was sent");
+    let money = house.purse.state.lock().unwrap();
+    assert!(money.reserved.is_empty() && money.spent == 0);
+    assert!(house.ledger.unclosed().is_empty());
+}
+
+fn told(answer: &Answer, status: u16, kind: &str, part: &str) {
+    let (seen_kind, text) = answer.error();
+    assert_eq!((answer.status, seen_kind.as_str()), (status, kind), "{text}");
+    assert!(text.contains(part), "{text}");
+    assert_eq!(header(&answer.head, "content-type").as_deref(), Some("application/json"));
+}
+
+const DENIES: &str = r#"
+[[policy]]
+id = "agents"
+title = "Agents call models"
+text = 'permit(principal is Agent, action == Action::"model.call", resource);'
+
+[[policy]]
+id = "secret-policy-id"
+title = "Only small models here"
+text = 'forbid(principal, action == Action::"model.call", resource) when { context has model && context.model == "alias" };'
+"#;
+
+const ASKS: &str = r#"
+[[policy]]
+id = "agents"
+title = "Agents call models"
+text = 'permit(principal is Agent, action == Action::"model.call", resource);'
+
+[[policy]]
+id = "dear"
+title = "Dear calls want a person"
+text = 'forbid(principal, action == Action::"model.call", resource) when { context.unattended };'
+"#;
+
+#[tokio::test]
+async fn policy_says_no() {
+    let fake = provider().await;
+    let house = House::with(fake.addr, Plan { bundle: DENIES.to_owned(), ..Plan::default() }).await;
+    let answer = wire::post(house.addr, &request(true)).await;
+    told(&answer, 400, "invalid_request_error", "refused by policy: Only small models here");
+    assert!(!answer.error().1.contains("secret-policy-id"), "the title and nothing else");
+    let records = house.records();
+    let Body::Refused { decision, contents, .. } = &records[0].body else { panic!("{records:?}") };
+    assert_eq!((decision.policies[0].id.as_str(), contents.len(), records.len()), ("secret-policy-id", 1, 1));
+    nothing_happened(&fake, &house);
+}
+
+#[tokio::test]
+async fn policy_says_ask_and_that_is_a_no_for_now() {
+    let fake = provider().await;
+    let house = House::with(fake.addr, Plan { bundle: ASKS.to_owned(), ..Plan::default() }).await;
+    let answer = wire::post(house.addr, &request(true)).await;
+    told(&answer, 400, "invalid_request_error", "Dear calls want a person (a person would have to agree");
+    assert!(matches!(house.records()[0].body, Body::Refused { .. }));
+    let body = Bytes::from(request(true));
+    let error = house.gateway.call(house.caller.clone(), body, CancellationToken::new()).await.unwrap_err();
+    assert!(matches!(error, CallError::NeedsPerson { .. }));
+    nothing_happened(&fake, &house);
+}
+
+#[tokio::test]
+async fn the_budget_is_used_up() {
+    let fake = provider().await;
+    let house = House::with(fake.addr, Plan { budget: 1_000, ..Plan::default() }).await;
+    told(
+        &wire::post(house.addr, &request(true)).await,
+        400,
+        "invalid_request_error",
+        "the budget of this run is used up",
+    );
+    let Body::Note { code, facts, .. } = &house.records()[0].body else { panic!() };
+    assert_eq!((code.as_str(), &facts["scope"]), ("budget_exhausted", &"run".into()));
+    nothing_happened(&fake, &house);
+}
+
+#[tokio::test]
+async fn the_purse_cannot_be_reached() {
+    let fake = provider().await;
+    let house = House::new(&fake).await;
+    house.purse.away.store(true, Ordering::SeqCst);
+    told(&wire::post(house.addr, &request(true)).await, 503, "api_error", "cannot be reached at the moment");
+    nothing_happened(&fake, &house);
+}
+
+#[tokio::test]
+async fn models_without_a_name_or_a_price_are_refused() {
+    let fake = provider().await;
+    let house = House::new(&fake).await;
+    for (model, part) in [("gpt-6", "has no price here"), ("rehearsal/x", "no rehearsal provider runs here")] {
+        let body = request(true).replace("alias", model);
+        told(&wire::post(house.addr, &body).await, 400, "invalid_request_error", part);
+    }
+    nothing_happened(&fake, &house);
+}
+
+#[tokio::test]
+async fn requests_that_are_none_are_refused() {
+    let fake = provider().await;
+    let house = House::new(&fake).await;
+    for (body, part) in [
+        ("", "does not read"),
+        ("{\"model\":", "does not read"),
+        ("{\"model\":\"alias\",\"messages\":[]}", "max_tokens: Field required"),
+        (
+            "{\"model\":\"alias\",\"max_tokens\":1,\"messages\":[],\"tools\":[{\"type\":\"web_search_1\"}]}",
+            "has no price here",
+        ),
+        ("{\"model\":\"alias\",\"model\":\"b\",\"max_tokens\":1,\"messages\":[]}", "duplicate"),
+    ] {
+        told(&wire::post(house.addr, body).await, 400, "invalid_request_error", part);
+    }
+    nothing_happened(&fake, &house);
+}
+
+#[tokio::test]
+async fn tokens_that_are_not_known_open_nothing() {
+    let fake = provider().await;
+    let house = House::new(&fake).await;
+    for headers in
+        ["", "x-api-key: other\r\n", "authorization: Bearer other\r\n", "authorization: Basic x\r\n", "x-api-key: \r\n"]
+    {
+        let answer = Client::send(house.addr, "POST", PATH, headers, &request(true)).await.answer().await;
+        told(&answer, 401, "authentication_error", "token");
+        assert!(!answer.error().1.contains("other"));
+    }
+    nothing_happened(&fake, &house);
+}
+
+#[tokio::test]
+async fn an_erased_run_calls_nothing() {
+    let fake = provider().await;
+    let house = House::new(&fake).await;
+    house.erase();
+    told(&wire::post(house.addr, &request(true)).await, 400, "invalid_request_error", "erased");
+    nothing_happened(&fake, &house);
+}
+
+#[tokio::test]
+async fn other_paths_answer_in_the_dialect() {
+    let fake = provider().await;
+    let house = House::new(&fake).await;
+    let headers = format!("x-api-key: {TOKEN}\r\n");
+    let count = format!("{PATH}/count_tokens");
+    for (method, path, status, kind) in [
+        ("POST", count.as_str(), 501, "not_supported"),
+        ("GET", PATH, 404, "not_found_error"),
+        ("GET", "/gateway/anthropic/v1/models?limit=1000", 404, "not_found_error"),
+        ("POST", "/gateway/anthropic/v1/complete", 404, "not_found_error"),
+        ("GET", "/gateway/anthropic", 404, "not_found_error"),
+        ("GET", "/gateway/anthropic/", 404, "not_found_error"),
+    ] {
+        let answer = Client::send(house.addr, method, path, &headers, "").await.answer().await;
+        told(&answer, status, kind, "");
+    }
+    let head = Client::send(house.addr, "HEAD", "/gateway/anthropic/", &headers, "").await.answer().await;
+    assert_eq!(head.status, 404);
+    nothing_happened(&fake, &house);
+}
+
+#[tokio::test]
+async fn bodies_and_headers_have_limits() {
+    let fake = provider().await;
+    let limits = Limits {
+        request_bytes: 1_000,
+        header_bytes: 2_000,
+        request_read: Duration::from_millis(400),
+        ..Limits::default()
+    };
+    let house = House::with(fake.addr, Plan { limits, ..Plan::default() }).await;
+    let large = request(true).replace("story", &"y".repeat(2_000));
+    told(&wire::post(house.addr, &large).await, 413, "request_too_large", "larger than 1000 bytes");
+    let headers = format!("x-api-key: {TOKEN}\r\nx-long: {}\r\n", "y".repeat(3_000));
+    let answer = Client::send(house.addr, "POST", PATH, &headers, "").await.answer().await;
+    told(&answer, 431, "invalid_request_error", "headers are too large");
+    // A body that never comes.
+    let headers = format!("x-api-key: {TOKEN}\r\ntransfer-encoding: chunked\r\n");
+    let answer = Client::unfinished(house.addr, &headers).await.answer().await;
+    told(&answer, 408, "timeout_error", "did not come in time");
+    nothing_happened(&fake, &house);
+}
+
+#[tokio::test]
+async fn too_many_at_once_are_told_to_wait() {
+    for (calls_per_run, calls, status, kind) in [(2, 10, 429, "rate_limit_error"), (10, 2, 529, "overloaded_error")] {
+        let gate = Arc::new(Semaphore::new(0));
+        let steps = vec![Step::Gate(gate.clone()), whole("200 OK", "content-type: application/json\r\n", MESSAGE)];
+        let fake = Fake::start(steps).await;
+        let limits = Limits { calls_per_run, calls, ..Limits::default() };
+        let house = House::with(fake.addr, Plan { limits, ..Plan::default() }).await;
+        let (first, second) =
+            (Client::post(house.addr, &request(false)).await, Client::post(house.addr, &request(false)).await);
+        while fake.requests().len() < 2 {
+            tokio::task::yield_now().await;
+        }
+        let third = wire::post(house.addr, &request(false)).await;
+        told(&third, status, kind, "too many model calls at once");
+        assert_eq!(header(&third.head, "retry-after").as_deref(), Some("1"));
+        gate.add_permits(100);
+        assert_eq!((first.answer().await.status, second.answer().await.status), (200, 200));
+        // The places are given back once the calls are settled, a moment after the clients have their answers.
+        let mut again = wire::post(house.addr, &request(false)).await;
+        while again.status == status {
+            again = wire::post(house.addr, &request(false)).await;
+        }
+        assert_eq!(again.status, 200);
+        assert_eq!(house.entries().await.len(), 3);
+    }
+}
