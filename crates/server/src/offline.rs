@@ -7,10 +7,11 @@ use std::io::BufRead;
 use serde::Serialize;
 use stockade_api::{
     error::{ApiError, Fault},
-    http::{ExampleResult, PolicyProblem, PolicyReport},
+    http::{ExampleResult, ExplainedPolicy, Explanation, PolicyProblem, PolicyReport, Proof, Question},
 };
+use stockade_domain::Deed;
 use stockade_ledger as ledger;
-use stockade_policy::{Bundle, Problem};
+use stockade_policy::{self as engine, Bundle, Problem};
 
 /// What the verification of an export found.
 #[derive(Debug, Clone, Serialize)]
@@ -116,6 +117,59 @@ fn problem(problem: Problem) -> PolicyProblem {
         example: problem.example,
         message: problem.message,
     }
+}
+
+/// Verifies that a record stands in the log that a checkpoint of its producer signs. `public_key` is the producer's.
+pub fn verify_proof(proof: &Proof, public_key: &str) -> Result<String, ApiError> {
+    let wrong = |why: String| {
+        ApiError::new(Fault::Refused, "not_proven", format!("record {} of {}: {why}", proof.seq, proof.producer))
+            .hint("Export the whole ledger with `stockade audit export` and verify that.")
+    };
+    let producer: ledger::Producer = proof.producer.parse().map_err(|error| wrong(format!("{error}")))?;
+    let note: ledger::SignedNote = proof.checkpoint.parse().map_err(|error| wrong(format!("{error}")))?;
+    let key: ledger::VerifyingKey = public_key.parse().map_err(|error| wrong(format!("{error}")))?;
+    let origin = ledger::Checkpoint::origin_of(&producer);
+    let checkpoint = note.verify(&origin, &key).map_err(|error| wrong(error.to_string()))?;
+    let path: ledger::Proof = serde_json::from_value(proof.proof.clone())
+        .map_err(|error| wrong(format!("the proof cannot be read: {error}")))?;
+    if path.seq != proof.seq {
+        return Err(wrong("the proof speaks about another record".to_owned()));
+    }
+    path.verify(proof.canonical.as_bytes(), checkpoint).map_err(|error| wrong(error.to_string()))?;
+    Ok(format!("it is in the tree of {} records with root {}", checkpoint.size, checkpoint.root))
+}
+
+/// What this bundle would decide about a deed, and by which policies.
+pub fn explain_policy(text: &str, deed: &Deed) -> Result<Explanation, ApiError> {
+    let engine = Bundle::parse(0, text).map_err(|error| {
+        ApiError::new(Fault::User, "policy_invalid", error.to_string())
+            .hint("`stockade policy check FILE` lists everything that is wrong with it.")
+    })?;
+    Ok(explanation(engine.explain(deed)))
+}
+
+/// The engine's explanation as it travels.
+pub(crate) fn explanation(explained: engine::Explanation) -> Explanation {
+    Explanation {
+        bundle: explained.decision.bundle,
+        answer: explained.decision.answer,
+        misfit: explained.misfit,
+        may: question(explained.may),
+        unattended: question(explained.unattended),
+        passed_over: explained.passed_over.into_iter().map(reason).collect(),
+    }
+}
+
+fn question(answered: engine::Answered) -> Question {
+    Question {
+        yes: answered.yes,
+        policies: answered.policies.into_iter().map(reason).collect(),
+        errors: answered.errors.into_iter().map(|error| format!("{}: {}", error.id, error.error)).collect(),
+    }
+}
+
+fn reason(reason: engine::Reason) -> ExplainedPolicy {
+    ExplainedPolicy { id: reason.id, title: reason.title, pack: reason.pack, effect: reason.effect, text: reason.text }
 }
 
 #[cfg(test)]

@@ -62,6 +62,32 @@ impl From<ApiError> for Failure {
     }
 }
 
+/// A chain of causes on one line, without what the outer ones have said already.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let said = cause.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+impl From<stockade_server::ServerError> for Failure {
+    fn from(error: stockade_server::ServerError) -> Self {
+        Self::Error(ApiError::new(error.fault(), "server_does_not_start", chain(&error)))
+    }
+}
+
+impl From<stockade_runner::RunnerError> for Failure {
+    fn from(error: stockade_runner::RunnerError) -> Self {
+        Self::Error(ApiError::new(error.fault(), "runner_does_not_start", chain(&error)))
+    }
+}
+
 /// Standard output is gone, for example because `head` has seen enough: nothing is wrong.
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {

@@ -1,8 +1,6 @@
 //! The organization's policy: what is in force, what would be, and why.
 
-use stockade_api::http::{
-    CheckPolicy, ExplainDeed, ExplainedPolicy, Explanation, Policy, PolicyReport, PutPolicy, Question,
-};
+use stockade_api::http::{CheckPolicy, ExplainDeed, Explanation, Policy, PolicyReport, PutPolicy};
 use stockade_policy as engine;
 use stockade_store::{Tx, bundles};
 
@@ -64,14 +62,7 @@ pub async fn test(cx: Cx, Json(body): Json<CheckPolicy>) -> Answer<PolicyReport>
 pub async fn explain(cx: Cx, Json(body): Json<ExplainDeed>) -> Answer<Explanation> {
     let mut tx = cx.may(cx.read().await?, cx.on_policy()?).await?;
     let explained = cx.app.engines.current(&mut tx).await?.explain(&body.deed);
-    Ok(Json(Explanation {
-        bundle: explained.decision.bundle,
-        answer: explained.decision.answer,
-        misfit: explained.misfit,
-        may: question(explained.may),
-        unattended: question(explained.unattended),
-        passed_over: explained.passed_over.into_iter().map(reason).collect(),
-    }))
+    Ok(Json(offline::explanation(explained)))
 }
 
 async fn text(cx: &Cx, body: CheckPolicy) -> Result<String, Failure> {
@@ -84,16 +75,4 @@ async fn text(cx: &Cx, body: CheckPolicy) -> Result<String, Failure> {
 
 fn shown(bundle: bundles::Bundle) -> Policy {
     Policy { number: bundle.number, text: bundle.text, created_at: bundle.created_at, created_by: bundle.by }
-}
-
-fn question(answered: engine::Answered) -> Question {
-    Question {
-        yes: answered.yes,
-        policies: answered.policies.into_iter().map(reason).collect(),
-        errors: answered.errors.into_iter().map(|error| format!("{}: {}", error.id, error.error)).collect(),
-    }
-}
-
-fn reason(reason: engine::Reason) -> ExplainedPolicy {
-    ExplainedPolicy { id: reason.id, title: reason.title, pack: reason.pack, effect: reason.effect, text: reason.text }
 }

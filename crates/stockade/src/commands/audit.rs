@@ -52,7 +52,12 @@ pub async fn main(context: &Context, command: args::Audit) -> Outcome {
             let id = parse("record", &record)?;
             if proof {
                 let proof = client.proof(id).await?;
-                let checked = stockade_server::offline::verify_proof(&proof)?;
+                let ledgers = client.ledgers().await?.items;
+                let key = ledgers
+                    .into_iter()
+                    .find(|ledger| ledger.producer == proof.producer)
+                    .and_then(|ledger| ledger.public_key);
+                let checked = stockade_server::offline::verify_proof(&proof, &key.unwrap_or_default())?;
                 context.output.show(&serde_json::json!({"proof": proof, "verified": checked}), |_| {
                     format!("{}\n\nproven: record {} of {}; {checked}", proof.canonical, proof.seq, proof.producer)
                 })
@@ -153,7 +158,18 @@ fn verify(context: &Context, file: &Path) -> Outcome {
     };
     match report {
         Ok(report) => context.output.show(&report, |report| {
-            format!("verified: nothing was changed, removed, inserted, reordered or cut off\n{report}")
+            let rows = report.ledgers.iter().map(|ledger| {
+                [
+                    ledger.producer.clone(),
+                    ledger.records.to_string(),
+                    ledger.signed.to_string(),
+                    ledger.unclosed.len().to_string(),
+                    ledger.signed_by.join(" "),
+                    ledger.root.clone(),
+                ]
+            });
+            let table = table(["producer", "records", "signed", "unclosed", "signed by", "root"], rows);
+            format!("verified: nothing was changed, removed, inserted, reordered or cut off\n{table}")
         }),
         Err(why) => {
             if context.output.json {

@@ -2,7 +2,7 @@
 
 use stockade_api::{
     domain::{BudgetScope, Nanos},
-    http::{Budget, Page, PageQuery, SetBudget},
+    http::{Budget, ListBudgets, Page, SetBudget},
 };
 
 use super::{Context, parse, projects};
@@ -47,7 +47,7 @@ pub async fn main(context: &Context, command: args::Budget) -> Outcome {
             })
         }
         args::Budget::Show => {
-            let page = client.budgets(&PageQuery { limit: Some(500), cursor: None }).await?;
+            let page = client.budgets(&ListBudgets::default()).await?;
             context.output.show(&page, list)
         }
     }

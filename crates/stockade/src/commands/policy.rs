@@ -7,7 +7,7 @@ use stockade_api::{
         Action, Context as Circumstances, Deed, Principal, Resource, ResourceKind, Role,
         ids::{RunId, UserId},
     },
-    http::{CheckPolicy, ExplainDeed, Explanation, PolicyReport, PutPolicy, Question},
+    http::{CheckPolicy, ExplainDeed, Explanation, PolicyProblem, PolicyReport, PutPolicy, Question},
 };
 use stockade_server::offline;
 
@@ -24,7 +24,7 @@ const MAX_BUNDLE: u64 = 4 * 1024 * 1024;
 pub async fn main(context: &Context, command: args::Policy) -> Outcome {
     match command {
         args::Policy::Check { file } => report(context, &offline::check_policy(&read(&file)?), false),
-        args::Policy::Test { file: Some(file) } => report(context, &offline::check_policy(&read(&file)?), true),
+        args::Policy::Test { file: Some(file) } => report(context, &offline::test_policy(&read(&file)?), true),
         args::Policy::Test { file: None } => {
             report(context, &context.client()?.test_policy(&CheckPolicy { text: None }).await?, true)
         }
@@ -71,7 +71,8 @@ fn read(file: &Path) -> Outcome<String> {
 
 fn report(context: &Context, report: &PolicyReport, examples: bool) -> Outcome {
     context.output.show(report, |report| {
-        let mut lines: Vec<String> = report.errors.clone();
+        let mut lines: Vec<String> = report.problems.iter().map(|found| problem("error", found)).collect();
+        lines.extend(report.warnings.iter().map(|found| problem("warning", found)));
         if examples || !report.ok {
             let rows = report.examples.iter().filter(|example| examples || !example.ok).map(|example| {
                 let verdict = if example.ok { "holds" } else { "FAILS" };
@@ -88,6 +89,16 @@ fn report(context: &Context, report: &PolicyReport, examples: bool) -> Outcome {
         lines.join("\n")
     })?;
     if report.ok { Ok(()) } else { Err(Failure::No) }
+}
+
+fn problem(word: &str, problem: &PolicyProblem) -> String {
+    let place = [
+        problem.line.map(|line| format!("line {line}")),
+        problem.policy.as_ref().map(|policy| format!("policy {policy}")),
+        problem.example.as_ref().map(|example| format!("example {example}")),
+    ];
+    let place: Vec<String> = place.into_iter().flatten().collect();
+    format!("{word}: {}{}{}", place.join(", "), if place.is_empty() { "" } else { ": " }, problem.message)
 }
 
 /// The deed that the words describe. Identifiers that nobody gave are made of zeros: no policy should care.

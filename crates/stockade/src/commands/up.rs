@@ -6,7 +6,7 @@ use secrecy::SecretString;
 use serde_json::json;
 use stockade_api::{client::Client, http::CreateEnrollToken};
 use stockade_runner::{Runner, RunnerConfig, RunningRunner};
-use stockade_server::{RunningServer, Server, ServerConfig};
+use stockade_server::{Database, RunningServer, Server, ServerConfig};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::Context;
@@ -100,7 +100,9 @@ pub async fn runner(context: &Context, args: args::RunnerArgs) -> Outcome {
 async fn start_server(context: &Context, listen: &str, database: Option<String>) -> Outcome<RunningServer> {
     let mut server = ServerConfig::new(context.home.server());
     server.listen = config::address(listen)?;
-    server.database = database;
+    if let Some(url) = database {
+        server.database = Database::Url(url);
+    }
     let server = Server::start(server).await?;
     context.home.leave_address(&format!("http://{}", server.addr()), &token_file(context))?;
     Ok(server)

@@ -1,0 +1,83 @@
+//! Every list and every show, by hand and as JSON.
+
+use stockade_testkit::Form;
+
+use super::spine::with_sample;
+
+#[test]
+fn lists_and_shows_speak_to_people_and_to_programs() {
+    let (installation, _repository) = with_sample(Form::OneProcess, "4");
+    let run = installation.run("word-count", "rehearsal/fix-the-bug", "The tests fail: make them green.", &[]).unwrap();
+    assert_eq!(installation.ended(&run).unwrap()["state"], "succeeded");
+    let environment =
+        installation.json(&["environments", "list", "--all"]).unwrap()["items"][0]["id"].as_str().unwrap().to_owned();
+    let record = installation.json(&["audit", "tail", "-n", "5"]).unwrap()[0]["id"].as_str().unwrap().to_owned();
+    for args in [
+        vec!["project", "list"],
+        vec!["project", "show", "word-count"],
+        vec!["runs", "list"],
+        vec!["runs", "list", "--state", "succeeded", "--project", "word-count"],
+        vec!["runs", "show", &run, "--transcript", "--diff"],
+        vec!["approvals", "list", "--all"],
+        vec!["environments", "list", "--all"],
+        vec!["environments", "show", &environment],
+        vec!["policy", "show"],
+        vec!["policy", "test"],
+        vec!["policy", "explain", "tool.call", "tool:run", "--with", "level=1", "--with", "command=make"],
+        vec!["budget", "show"],
+        vec!["audit", "tail"],
+        vec!["audit", "search", "--run", &run],
+        vec!["audit", "show", &record],
+        vec!["runners", "list"],
+    ] {
+        let (status, people, stderr) = installation.stockade(&args).unwrap();
+        assert_eq!(status, 0, "{args:?}: {stderr}");
+        assert!(!people.trim().is_empty() && !people.trim_start().starts_with('{'), "{args:?}: {people}");
+        installation.json(&args).unwrap();
+    }
+    let (status, completions, _) = installation.stockade(&["completions", "bash"]).unwrap();
+    assert!(status == 0 && completions.contains("approvals"));
+    let explained = installation
+        .json(&["policy", "explain", "tool.call", "tool:run", "--with", "level=1", "--with", "command=make"])
+        .unwrap();
+    assert_eq!(explained["answer"], "ask", "{explained}");
+}
+
+#[test]
+fn a_person_looks_into_an_environment_and_it_is_recorded() {
+    let (installation, _repository) = with_sample(Form::TwoProcesses, "2");
+    let run = installation.run("word-count", "rehearsal/fix-the-bug", "The tests fail: make them green.", &[]).unwrap();
+    installation.approval(&run).unwrap();
+    let environment =
+        installation.json(&["environments", "list"]).unwrap()["items"][0]["id"].as_str().unwrap().to_owned();
+    let (status, stdout, stderr) =
+        installation.stockade(&["environments", "exec", &environment, "--", "sh", "-c", "pwd; id -u; exit 0"]).unwrap();
+    assert_eq!(status, 0, "{stdout}{stderr}");
+    assert!(stdout.starts_with("/workspace\n"), "{stdout}");
+    let (status, _, _) = installation.stockade(&["environments", "exec", &environment, "--", "false"]).unwrap();
+    assert_eq!(status, 1);
+    let records = installation.json(&["audit", "search", "--action", "environment.exec"]).unwrap();
+    assert!(records["items"].as_array().unwrap().len() >= 2, "{records}");
+
+    installation.json(&["environments", "delete", &environment, "--yes"]).unwrap();
+    installation.until("the environment to go", |i| i.guests().is_empty().then_some(())).unwrap();
+}
+
+#[test]
+fn a_new_bundle_is_decided_by_at_once() {
+    let (installation, _repository) = with_sample(Form::TwoProcesses, "4");
+    let bundle = installation.json(&["policy", "show"]).unwrap()["text"].as_str().unwrap().to_owned();
+    let forbid = "\n[[policy]]\nid = \"no-commands\"\ntitle = \"No commands this week\"\ntext = '''\nforbid (principal, action == Action::\"tool.call\", resource) when { context has tool && context.tool == \"run\" };\n'''\n";
+    let file = installation.folder().join("bundle.toml");
+    // The examples of the shipped bundle say that commands are allowed: only a bundle without them can forbid them.
+    let without: Vec<&str> = bundle.split("[[example]]").collect();
+    std::fs::write(&file, format!("{}{forbid}", without[0])).unwrap();
+    installation.json(&["policy", "apply", &file.to_string_lossy()]).unwrap();
+    let run = installation.run("word-count", "rehearsal/fix-the-bug", "The tests fail: make them green.", &[]).unwrap();
+    installation.ended(&run).unwrap();
+    let refused = installation.json(&["audit", "search", "--run", &run, "--limit", "500"]).unwrap();
+    let found = refused["items"].as_array().unwrap().iter().any(|record| {
+        record["record"]["phase"] == "refused" && record["record"]["decision"]["policies"][0]["id"] == "no-commands"
+    });
+    assert!(found, "{refused}");
+}
