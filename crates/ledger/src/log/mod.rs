@@ -403,8 +403,7 @@ impl Log {
                     _ => return Ok(()),
                 }
             };
-            // The file goes first: were the entry dropped first and the file stayed, a restart would find a gap-free
-            // older log again, which is harmless; but an error here should be seen with the segment still known.
+            // The oldest file goes first, so that whatever interrupts this leaves a log without a gap.
             fs::remove_file(&path).map_err(|e| LogError::io("remove", &path, e))?;
             let mut segments = self.shared.segments();
             if segments.front().is_some_and(|oldest| oldest.path == path) {
