@@ -49,12 +49,15 @@ CREATE TABLE runners (
     name TEXT NOT NULL,
     public_key TEXT NOT NULL,
     listener TEXT NOT NULL,
-    revision BIGINT NOT NULL,
     bundle BIGINT NOT NULL,
     spooled BIGINT NOT NULL,
     away_since BIGINT,
     enrolled_at BIGINT NOT NULL,
     seen_at BIGINT NOT NULL
+);
+CREATE TABLE revisions (
+    runner TEXT PRIMARY KEY REFERENCES runners (id),
+    revision BIGINT NOT NULL
 );
 CREATE TABLE projects (
     id TEXT PRIMARY KEY,

@@ -138,17 +138,16 @@ pub async fn answer(tx: &mut Tx, id: ApprovalId, granted: bool, by: UserId, now:
 /// Turns silence into a no for all whose time is over, at most `limit`; gives which. Their runners' revisions grow.
 pub async fn expire(tx: &mut Tx, now: Timestamp, limit: u32) -> Result<Vec<ApprovalId>> {
     let rows = tx.all(ask!(WHICH_APPROVALS_RAN_OUT, now, limit)).await?;
-    let mut expired = Vec::new();
+    let (mut expired, mut runners) = (Vec::new(), Vec::new());
     for row in rows {
         let id: ApprovalId = row.word("id")?;
         if tx.run(ask!(ANSWER_APPROVAL, id, ApprovalState::Expired.as_str(), None::<UserId>, now)).await? == 1 {
             let run = get(tx, id).await?.run;
-            if let Some(runner) = runs::get(tx, run).await?.runner {
-                sites::touch(tx, runner).await?;
-            }
+            runners.extend(runs::get(tx, run).await?.runner);
             expired.push(id);
         }
     }
+    sites::touch_these(tx, runners).await?;
     Ok(expired)
 }
 

@@ -41,7 +41,8 @@ pub async fn put(tx: &mut Tx, after: Option<u64>, text: &str, by: Option<UserId>
     }
     let number = last + 1;
     tx.run(ask!(ADD_BUNDLE, number, text, by, now)).await?;
-    sites::touch_all(tx).await?;
+    let runners = sites::runners(tx).await?;
+    sites::touch_these(tx, runners.into_iter().map(|runner| runner.id).collect()).await?;
     Ok(number)
 }
 

@@ -12,7 +12,8 @@
 //! Errors with [`StoreError::is_transient`] may be tried again in a fresh transaction.
 //!
 //! *Order of locks* (Postgres finds a deadlock, and then one of the two is told `Conflict`, but better there is
-//! none): append the record first, then change the thing, then money.
+//! none): append the record first, then a runner's row, a run, its environment or approval, then money; revisions last,
+//! which the functions here do by themselves.
 //!
 //! | use case | functions |
 //! |---|---|

@@ -406,19 +406,22 @@ async fn resume(tx: &mut Tx, id: RunId, now: Timestamp) -> Result<Run> {
         }
         return Ok(run);
     }
-    let run = transition(tx, id, Some(run.version), RunTransition::Requeue, now).await?;
+    // Run, then environment, then the runner's revision: the order in which everybody locks.
+    let (_, run) = swap(tx, id, Some(run.version), RunTransition::Requeue, now).await?;
+    events::append(tx, id, now, EventKind::State { transition: RunTransition::Requeue }).await?;
+    want(tx, id, Some(Order::Resume), now).await?;
+    let run = get(tx, run.id).await?;
     if let Some(environment) = run.environment {
         let environment = environments::get(tx, environment).await?;
         let usable =
             environment.state.desired == Desired::Running && !matches!(environment.state.observed, Observed::Failed);
         if !usable {
-            environments::desire(tx, environment.id, Desired::Deleted, now).await?;
             if tx.run(ask!(LOSE_THE_PLACE, id, run.version)).await? == 0 {
                 return Err(StoreError::conflict("run", id));
             }
+            environments::desire(tx, environment.id, Desired::Deleted, now).await?;
         }
     }
-    want(tx, id, Some(Order::Resume), now).await?;
     if let Some(runner) = run.runner {
         sites::touch(tx, runner).await?;
     }

@@ -10,6 +10,15 @@ use crate::{
     sql::{Row, ask, statements},
 };
 
+// Revisions stand in a table of their own: a heartbeat locks a runner's row and then its runs', and whoever changes a run
+// grows the revision last. In one row, the two would wait for each other.
+macro_rules! runner_columns {
+    () => {
+        "SELECT n.id, n.site, n.name, n.public_key, n.listener, v.revision, n.bundle, n.spooled, n.away_since, \
+         n.enrolled_at, n.seen_at FROM runners n JOIN revisions v ON v.runner = n.id "
+    };
+}
+
 statements! {
     ADD_SITE = "INSERT INTO sites (id, name, public_key, created_at) VALUES ($1, $2, NULL, $3) ON CONFLICT DO NOTHING";
     WHICH_SITE_IS_THIS = "SELECT id, name, public_key, created_at FROM sites WHERE id = $1";
@@ -21,17 +30,15 @@ statements! {
     USE_UP_ENROLL_TOKEN = "UPDATE enroll_tokens SET used_by = $2 \
                            WHERE hash = $1 AND used_by IS NULL AND expires_at > $3";
     WHERE_DOES_THIS_TOKEN_LEAD = "SELECT site FROM enroll_tokens WHERE hash = $1";
-    ADD_RUNNER = "INSERT INTO runners (id, site, name, public_key, listener, revision, bundle, spooled, away_since, \
-                  enrolled_at, seen_at) VALUES ($1, $2, $3, $4, $5, 1, 0, 0, NULL, $6, $6) ON CONFLICT DO NOTHING";
-    WHICH_RUNNER_IS_THIS = "SELECT id, site, name, public_key, listener, revision, bundle, spooled, away_since, \
-                            enrolled_at, seen_at FROM runners WHERE id = $1";
-    WHICH_RUNNERS_ARE_THERE = "SELECT id, site, name, public_key, listener, revision, bundle, spooled, away_since, \
-                               enrolled_at, seen_at FROM runners ORDER BY id";
+    ADD_RUNNER = "INSERT INTO runners (id, site, name, public_key, listener, bundle, spooled, away_since, \
+                  enrolled_at, seen_at) VALUES ($1, $2, $3, $4, $5, 0, 0, NULL, $6, $6) ON CONFLICT DO NOTHING";
+    ADD_REVISION = "INSERT INTO revisions (runner, revision) VALUES ($1, 1)";
+    WHICH_RUNNER_IS_THIS = concat!(runner_columns!(), "WHERE n.id = $1");
+    WHICH_RUNNERS_ARE_THERE = concat!(runner_columns!(), "ORDER BY n.id");
     NOTE_POLL = "UPDATE runners SET listener = $2, bundle = $3, seen_at = $4 WHERE id = $1";
     NOTE_HEARTBEAT = "UPDATE runners SET spooled = $2, away_since = COALESCE($3, away_since), seen_at = $4 WHERE id = $1";
-    WHICH_REVISION_IS_IT = "SELECT revision FROM runners WHERE id = $1";
-    GROW_REVISION = "UPDATE runners SET revision = revision + 1 WHERE id = $1";
-    GROW_ALL_REVISIONS = "UPDATE runners SET revision = revision + 1";
+    WHICH_REVISION_IS_IT = "SELECT revision FROM revisions WHERE runner = $1";
+    GROW_REVISION = "UPDATE revisions SET revision = revision + 1 WHERE runner = $1";
 }
 
 /// One network with its own keys.
@@ -167,10 +174,11 @@ pub async fn enroll(tx: &mut Tx, enrolment: &Enrolment) -> Result<Option<Runner>
         &enrolment.listener,
         enrolment.now
     );
-    match tx.run(ask).await? {
-        0 => Err(StoreError::exists("runner", enrolment.runner)),
-        _ => runner(tx, enrolment.runner).await.map(Some),
+    if tx.run(ask).await? == 0 {
+        return Err(StoreError::exists("runner", enrolment.runner));
     }
+    tx.run(ask!(ADD_REVISION, enrolment.runner)).await?;
+    runner(tx, enrolment.runner).await.map(Some)
 }
 
 /// One runner.
@@ -217,9 +225,14 @@ pub async fn touch(tx: &mut Tx, id: RunnerId) -> Result<()> {
     tx.run(ask!(GROW_REVISION, id)).await.map(drop)
 }
 
-/// Grows every runner's revision.
-pub(crate) async fn touch_all(tx: &mut Tx) -> Result<()> {
-    tx.run(ask!(GROW_ALL_REVISIONS)).await.map(drop)
+/// Grows the revisions of all these runners, in one order, so that two who do it never wait for each other.
+pub(crate) async fn touch_these(tx: &mut Tx, mut runners: Vec<RunnerId>) -> Result<()> {
+    runners.sort_unstable();
+    runners.dedup();
+    for runner in runners {
+        touch(tx, runner).await?;
+    }
+    Ok(())
 }
 
 fn read_site(row: &Row) -> Result<Site> {

@@ -86,14 +86,17 @@ impl Db {
         self.dir.as_ref().map(|dir| dir.path().join("a test.db"))
     }
 
+    /// What Postgres calls it: `postgres://postgres@localhost/NAME?host=…`.
+    pub fn name(&self) -> String {
+        let path = self.url.split('?').next().unwrap();
+        path.rsplit('/').next().unwrap().to_owned()
+    }
+
     /// Removes it; a test that failed leaves its database until the server goes.
     pub async fn drop(self) {
         self.store.clone().close().await;
+        let name = self.name();
         let Some(admin) = self.admin else { return };
-        let name =
-            self.url.rsplit('/').find(|part| part.starts_with('t') && part.contains("?host=")).map(str::to_owned);
-        let name = name.or_else(|| self.url.split('?').next()?.rsplit('/').next().map(str::to_owned)).unwrap();
-        let name = name.split('?').next().unwrap().to_owned();
         let mut conn = sqlx::AnyConnection::connect(&admin).await.unwrap();
         conn.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"))))
             .await
@@ -136,9 +139,12 @@ fn start() -> Option<(PathBuf, File)> {
             env::var_os("CI").is_none(),
             "Postgres is not installed: install it (Debian: postgresql), CI tests both"
         );
-        eprintln!(
-            "\n!!! SKIPPED: Postgres is not installed, this ran on SQLite only (Debian: apt install postgresql)\n"
-        );
+        #[expect(clippy::print_stderr, reason = "a skipped engine must be seen by whoever runs the tests")]
+        {
+            eprintln!(
+                "\n!!! SKIPPED: Postgres is not installed, this ran on SQLite only (Debian: apt install postgresql)\n"
+            );
+        }
         return None;
     };
     let uid = std::fs::metadata("/proc/self").unwrap().uid();
@@ -163,6 +169,7 @@ fn start() -> Option<(PathBuf, File)> {
         } else {
             Command::new("sh")
         };
+        #[expect(clippy::zombie_processes, reason = "the watcher is meant to outlive this process")]
         let mut child = command
             .args(["-c", WATCH, "watch"])
             .args([&dir, &bin, &use_path])

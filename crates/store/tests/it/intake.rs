@@ -84,8 +84,7 @@ both! {
         ] {
             let entries = [good.clone(), wrong];
             let error = written!(f, |tx| spool::ingest(&mut tx, f.runner, 0, &entries, f.now())).unwrap_err();
-            let StoreError::BadEntry { position, .. } = &error else { panic!("{error:?}") };
-            assert_eq!(*position, 1);
+            assert!(matches!(error, StoreError::BadEntry { position: 1, .. }), "{error:?}");
             assert!(error.to_string().contains(why), "{error}");
         }
         // The same record a second time, with the next number.
@@ -149,7 +148,7 @@ proptest! {
             }
             let kept = seen!(f, |tx| records::export(&mut tx, &f.runner.to_string(), 0, 100));
             let told: Vec<Entry> = kept.into_iter().map(|one| Entry::Record { canonical: one.canonical }).collect();
-            assert_eq!(told, entries[..expected as usize]);
+            assert_eq!(told, entries[..usize::try_from(expected).unwrap()]);
         });
     }
 }

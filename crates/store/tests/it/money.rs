@@ -106,7 +106,7 @@ both! {
                 amount
             });
         }
-        let hurting = tokio::spawn(hurt(f.store.clone(), db.admin.clone(), db.url.clone()));
+        let hurting = tokio::spawn(hurt(f.store.clone(), db.admin.clone(), db.name()));
         let mut paid = 0;
         while let Some(done) = tasks.join_next().await {
             paid += i64::from(done.unwrap() > Nanos::ZERO);
@@ -300,12 +300,11 @@ async fn yields(times: u32) {
 
 /// Breaks transactions under way, again and again: on Postgres by ending their connections from outside, on SQLite by
 /// dropping half-done ones in between. How often something was broken.
-async fn hurt(store: Store, admin: Option<String>, url: String) -> u64 {
+async fn hurt(store: Store, admin: Option<String>, name: String) -> u64 {
     let mut broken = 0;
     match admin {
         Some(admin) => {
             assert_eq!(store.engine(), Engine::Postgres);
-            let name = url.split('?').next().unwrap().rsplit('/').next().unwrap().to_owned();
             let mut conn = sqlx::AnyConnection::connect(&admin).await.unwrap();
             for _ in 0..6 {
                 // Two of those that are in the middle of something.
