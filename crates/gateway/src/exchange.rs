@@ -206,7 +206,7 @@ impl Inner {
             }
         };
 
-        let id: ModelCallId = (&*parts.world).id();
+        let id: ModelCallId = parts.world.id();
         match parts.purse.reserve(caller.run, id, reserved).await {
             Ok(()) => {}
             Err(PurseError::Exhausted { scope }) => {

@@ -6,5 +6,6 @@ mod endings;
 mod fake;
 mod house;
 mod refusals;
+mod rehearsal;
 mod relay;
 mod wire;
