@@ -19,11 +19,11 @@ pub struct Config {
     pub max_cost: Nanos,
     /// How many tokens the model can take, its answer included.
     pub context_window: u64,
-    /// From so many tokens on the context is compacted.
+    /// Above so many tokens, or what the window leaves beside an answer, the context is compacted.
     pub compact_at: u64,
     /// `max_tokens` of every request.
     pub max_output_tokens: u32,
-    /// Tokens the model may think, if it shall: at least 1,024 and below `max_output_tokens`.
+    /// Tokens the model may think, if it shall: at least 1,024 and below `max_output_tokens`, else it counts as none.
     pub thinking_tokens: Option<u32>,
     /// How often the agent may try to make the gates pass.
     pub gate_attempts: u32,

@@ -133,7 +133,9 @@ impl Conversation {
             "tools": definitions(),
             "messages": messages,
         });
-        if let (Some(tokens), Some(body)) = (config.thinking_tokens, body.as_object_mut()) {
+        // The provider refuses anything else.
+        let thinking = config.thinking_tokens.filter(|tokens| (1024..config.max_output_tokens).contains(tokens));
+        if let (Some(tokens), Some(body)) = (thinking, body.as_object_mut()) {
             body.insert("thinking".to_owned(), json!({"type": "enabled", "budget_tokens": tokens}));
         }
         body

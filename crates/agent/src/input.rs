@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use stockade_domain::{FailureCause, Nanos, Timestamp, ToolOutcome, Usage, ids::CallId};
 
-/// One line of a run's journal.
+/// One line of a run's journal. As JSON it reads back as it was, but for fractions in a model's message, whose last binary digit a
+/// JSON reader may round: nothing that is decided depends on one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Line {
     /// When, by the runner's clock. An earlier time than that of the line before counts as the same time.

@@ -142,11 +142,13 @@ impl Agent {
             return;
         }
         self.turn = self.turn.saturating_add(1);
-        let before = self.conversation.bytes();
-        if self.conversation.tokens(before) > self.config.compact_at {
+        // The answer needs its room in the window too.
+        let room = self.config.context_window.saturating_sub(u64::from(self.config.max_output_tokens));
+        let bound = self.config.compact_at.min(room);
+        if self.conversation.tokens(self.conversation.bytes()) > bound {
             // Well below the bound, so that the next turns find the provider's cache as it was left.
             let scale = self.conversation.tokens(1_000_000).max(1);
-            let target = u128::from(self.config.compact_at) * 600_000 / u128::from(scale);
+            let target = u128::from(bound) * 600_000 / u128::from(scale);
             self.compact(Pressure::Target(u64::try_from(target).unwrap_or(u64::MAX)), notices);
         }
         notices.push(Notice::Turn { turn: self.turn });

@@ -342,3 +342,11 @@ fn a_result_that_comes_after_the_end_does_not_wake_the_run() {
     assert_eq!(sim.last_result().0, "exit status 0");
     assert!(matches!(sim.want(), Want::Model { turn: 2, .. }));
 }
+
+#[test]
+fn thinking_is_asked_for_only_as_the_provider_takes_it() {
+    for (tokens, asked) in [(None, None), (Some(1023), None), (Some(1024), Some(1024)), (Some(16_000), None)] {
+        let sim = Sim::begun(stockade_agent::Config { thinking_tokens: tokens, ..config() });
+        assert_eq!(sim.body()["thinking"]["budget_tokens"].as_u64(), asked);
+    }
+}

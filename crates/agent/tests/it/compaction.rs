@@ -30,7 +30,16 @@ fn results(body: &Value) -> Vec<String> {
 
 #[test]
 fn old_results_go_first_and_recent_ones_stay() {
-    let mut sim = Sim::begun(Config { compact_at: 20_000, ..config() });
+    for config in [
+        Config { compact_at: 20_000, ..config() },
+        Config { context_window: 36_000, max_output_tokens: 16_000, ..config() },
+    ] {
+        old_results_go_first(config);
+    }
+}
+
+fn old_results_go_first(config: Config) {
+    let mut sim = Sim::begun(config);
     let before = loop {
         let turn = sim.agent.turn();
         long_turn(&mut sim, Usage::default());
