@@ -17,11 +17,11 @@
 //!
 //! | use case | functions |
 //! |---|---|
-//! | first start, people, tokens | [`people::bootstrap`], [`people::installation`], [`people::register_server`], [`people::add_user`], [`people::user`], [`people::users`], [`people::add_token`], [`people::user_by_token`], [`people::tokens`], [`people::revoke_token`] |
+//! | first start, people, tokens | [`people::bootstrap`], [`people::installation`], [`people::register_server`], [`people::servers`], [`people::add_user`], [`people::user`], [`people::users`], [`people::add_token`], [`people::user_by_token`], [`people::tokens`], [`people::revoke_token`] |
 //! | sites, enrolment, runners | [`sites::add`], [`sites::get`], [`sites::by_name`], [`sites::list`], [`sites::add_enroll_token`], [`sites::enroll`], [`sites::runner`], [`sites::runners`], [`sites::polled`], [`sites::heartbeat`], [`sites::revision`], [`sites::touch`] |
 //! | projects | [`projects::add`], [`projects::get`], [`projects::by_name`], [`projects::list`], [`projects::update`] |
 //! | policy bundles | [`bundles::put`], [`bundles::current`], [`bundles::get`], [`bundles::list`] |
-//! | task to run | [`runs::start`], [`runs::get`], [`runs::list`], [`runs::order`], [`runs::erase`], [`runs::transition`], [`runs::overdue`] |
+//! | task to run | [`runs::start`], [`runs::get`], [`runs::list`], [`runs::order`], [`runs::erase`], [`runs::wrapped_key`], [`runs::transition`], [`runs::overdue`] |
 //! | events | [`events::after`], [`events::append`], [`events::last`] |
 //! | placement | [`placement::queued`], [`placement::live_runners`], [`placement::place`], [`placement::unplace`], [`placement::assignments`] |
 //! | leases | [`leases::take`], [`leases::renew`], [`leases::expired`], [`leases::clear`] |

@@ -28,8 +28,9 @@ pub const CHECKED_WHEN_OPENED: u64 = 64 * 1024 * 1024;
 /// Nobody holds a lock, or a transaction without doing anything, for ever: another server may wait for it.
 const POSTGRES_SETTINGS: &str = "SET lock_timeout = '30s'; SET idle_in_transaction_session_timeout = '60s'";
 
+/// `secure_delete` writes zeros over what is deleted: a destroyed key must not be found in a free page.
 const SQLITE_WRITER: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 10000; \
-                             PRAGMA foreign_keys = ON";
+                             PRAGMA foreign_keys = ON; PRAGMA secure_delete = ON";
 
 const SQLITE_READER: &str = "PRAGMA busy_timeout = 10000; PRAGMA query_only = ON";
 

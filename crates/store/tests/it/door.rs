@@ -165,3 +165,56 @@ async fn a_bad_address_says_what_a_good_one_is() {
     let error = Store::open("sqlite:/no/such/directory/stockade.db").await.unwrap_err();
     assert!(matches!(error, StoreError::Open { .. }), "{error:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn servers_that_start_at_once_make_one_schema() {
+    let Some(db) = Db::postgres().await else { return };
+    let mut tx = db.store.write().await.unwrap();
+    tx.hurt("DROP SCHEMA public CASCADE; CREATE SCHEMA public").await.unwrap();
+    tx.commit().await.unwrap();
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let url = db.url.clone();
+        tasks.spawn(async move { Store::open(&url).await });
+    }
+    while let Some(opened) = tasks.join_next().await {
+        let store = opened.unwrap().unwrap();
+        store.check().await.unwrap();
+        store.close().await;
+    }
+    db.drop().await;
+}
+
+/// If you are here because this failed: SQL stands in `statements!`, whose list is prepared on both engines by
+/// `every_statement_is_understood`. A statement elsewhere would be tested on neither.
+#[test]
+fn statements_stand_where_they_are_tested() {
+    let sources = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(sources).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let file = path.file_name().unwrap().to_str().unwrap();
+        if !["sql.rs", "store.rs"].contains(&file) {
+            assert!(!text.contains("sqlx::query"), "{file} asks the database by itself");
+        }
+        let Some((_, rest)) = text.split_once("\nstatements! {") else { continue };
+        let (list, _) = rest.split_once("\n}\n").unwrap();
+        let is_name = |word: &&str| word.len() > 3 && word.bytes().all(|b| b.is_ascii_uppercase() || b == b'_');
+        names.extend(
+            list.lines()
+                .filter_map(|line| line.split_once(" = "))
+                .map(|(name, _)| name.trim().to_owned())
+                .filter(|name| is_name(&name.as_str())),
+        );
+        let (before, after) = (text.split_once("\nstatements! {").unwrap().0, rest.split_once("\n}\n").unwrap().1);
+        for verb in ["\"INSERT ", "\"UPDATE ", "\"DELETE "] {
+            assert!(!before.contains(verb) && !after.contains(verb), "{file} has a statement outside of its list");
+        }
+    }
+    assert!(names.len() > 100, "{}", names.len());
+    let all = names.len();
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), all, "two statements have one name");
+}

@@ -44,6 +44,9 @@ pub struct Fixture {
     pub project: ProjectId,
 }
 
+/// Stands for a run's key, wrapped.
+pub const WRAPPED: &str = "d3JhcHBlZCBrZXk=";
+
 /// 2026-11-20T00:00:00Z, a Friday.
 pub const FRIDAY: Timestamp = Timestamp(1_795_132_800_000_000);
 
@@ -138,7 +141,7 @@ impl Fixture {
             owner: self.admin,
             site: self.site,
             spec: self.spec(max_cost),
-            wrapped_key: "wrapped".to_owned(),
+            wrapped_key: WRAPPED.to_owned(),
             content: content(ContentKind::Task, &sealed),
             sealed,
             now: self.now(),

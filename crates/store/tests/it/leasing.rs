@@ -1,7 +1,7 @@
 //! Leases and their fences: who may write about a run.
 
-use stockade_domain::{EventKind, Nanos, RunState, RunTransition};
-use stockade_store::{StoreError, events, leases, placement, spool};
+use stockade_domain::{Desired, EventKind, Nanos, RunState, RunTransition};
+use stockade_store::{StoreError, budgets, bundles, environments, events, leases, placement, runs, sites, spool};
 
 use crate::{
     engines::both,
@@ -126,5 +126,67 @@ both! {
             environments += seen!(f, |tx| placement::assignments(&mut tx, runner)).len();
         }
         assert_eq!(environments, 1);
+    }
+}
+
+both! {
+    nobody_waits_in_a_circle(db) {
+        // Heartbeats, orders, shipments and wishes for the same runs at once: if you are here because somebody was
+        // told `Conflict`, two functions lock the same rows in two orders. The head page says which order is ours.
+        let f = Fixture::new(&db.store).await;
+        let mut held = Vec::new();
+        for _ in 0..4 {
+            held.push(f.leased(Nanos::DOLLAR).await);
+        }
+        let leases: Vec<_> = held.iter().map(|(run, _, fence)| (*run, *fence)).collect();
+        let mut tasks = tokio::task::JoinSet::new();
+        for round in 0..12 {
+            let (run, environment, fence) = held[round % held.len()];
+            let (store, runner, now, by) = (f.store.clone(), f.runner, f.now(), f.admin);
+            let mine = leases.clone();
+            tasks.spawn(async move {
+                let mut tx = store.write().await?;
+                sites::heartbeat(&mut tx, runner, 0, None, now).await?;
+                leases::renew(&mut tx, runner, &mine, 30_000, now).await?;
+                tx.commit().await
+            });
+            let store = f.store.clone();
+            tasks.spawn(async move {
+                let mut tx = store.write().await?;
+                runs::order(&mut tx, run, runs::Order::Cancel, now).await?;
+                tx.commit().await
+            });
+            let store = f.store.clone();
+            let desired = if round % 2 == 0 { Desired::Stopped } else { Desired::Running };
+            tasks.spawn(async move {
+                let mut tx = store.write().await?;
+                environments::desire(&mut tx, environment, desired, now).await?;
+                tx.commit().await
+            });
+            let store = f.store.clone();
+            tasks.spawn(async move {
+                let mut tx = store.write().await?;
+                bundles::put(&mut tx, None, "more", Some(by), now).await?;
+                tx.commit().await
+            });
+            let store = f.store.clone();
+            let lines = [f.event(run, fence, 1, EventKind::Turn { turn: 1 })];
+            tasks.spawn(async move {
+                let mut tx = store.write().await?;
+                let first = spool::next(&mut tx, runner).await?;
+                spool::ingest(&mut tx, runner, first, &lines, now).await?;
+                tx.commit().await
+            });
+            let (store, slice) = (f.store.clone(), f.id());
+            tasks.spawn(async move {
+                let mut tx = store.write().await?;
+                let ask = budgets::LeaseSlice { slice, run, need: Nanos(1), want: Nanos(1) };
+                budgets::lease_slice(&mut tx, runner, &ask, now).await?;
+                tx.commit().await
+            });
+        }
+        while let Some(done) = tasks.join_next().await {
+            done.unwrap().unwrap();
+        }
     }
 }

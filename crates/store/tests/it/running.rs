@@ -10,8 +10,8 @@ use stockade_store::{
 };
 
 use crate::{
-    engines::both,
-    fixture::{Fixture, content, seen, written},
+    engines::{Db, both},
+    fixture::{Fixture, WRAPPED, content, seen, written},
 };
 
 both! {
@@ -37,7 +37,7 @@ both! {
         assert_eq!(assigned.len(), 1);
         let one = &assigned[0];
         assert_eq!((one.run, one.environment, one.desired, one.generation), (run, environment, Desired::Running, 1));
-        assert_eq!((one.wrapped_key.as_deref(), one.sealed.as_slice()), (Some("wrapped"), b"sealed task".as_slice()));
+        assert_eq!((one.wrapped_key.as_deref(), one.sealed.as_slice()), (Some(WRAPPED), b"sealed task".as_slice()));
         assert_eq!((one.spec.clone(), one.project_spec.name.as_str()), (f.spec(Nanos::DOLLAR), "sample"));
         assert_eq!(seen!(f, |tx| placement::assignments(&mut tx, f.other_runner)).len(), 0);
 
@@ -322,4 +322,24 @@ both! {
             Err(StoreError::NoLease { .. })
         ));
     }
+}
+
+#[tokio::test]
+async fn a_destroyed_key_is_nowhere_in_the_file() {
+    let db = Db::sqlite().await;
+    let f = Fixture::new(&db.store).await;
+    let run = f.queued(Nanos::DOLLAR).await;
+    let file = db.file().unwrap();
+    let found = || {
+        let holds = |end: &str| {
+            let bytes = std::fs::read(format!("{}{end}", file.display())).unwrap_or_default();
+            bytes.windows(WRAPPED.len()).any(|part| part == WRAPPED.as_bytes())
+        };
+        holds("") || holds("-wal")
+    };
+    assert!(found(), "this test looks in the wrong place");
+    written!(f, |tx| runs::erase(&mut tx, run, f.now())).unwrap();
+    // Closing empties the write-ahead log into the file.
+    f.store.clone().close().await;
+    assert!(!found());
 }
