@@ -106,6 +106,8 @@ struct Inner {
     slots: HashMap<CallId, Slot>,
     /// Whether a line may have been written in part, so that its place must be written again.
     torn: bool,
+    /// Whether the file's name is durable too.
+    named: bool,
     max_bytes: u64,
     kept_bytes: u64,
 }
@@ -127,10 +129,13 @@ impl Journal {
     fn with_limits(folder: OwnedFd, max_bytes: u64, kept_bytes: u64) -> Result<Self, JournalError> {
         let file = open_file(&folder, NAME, OFlags::empty())?;
         let (slots, end) = scan(&file)?;
-        file.set_len(end)?;
-        file.sync_all()?;
-        rustix::fs::fsync(&folder).map_err(io::Error::from)?;
-        let inner = Inner { file, end, slots, torn: false, max_bytes, kept_bytes };
+        // A torn end goes, for certain, before anything is written over it. A file that is new is made durable with
+        // its first line, so that a guest is quick to answer.
+        if file.metadata()?.len() != end {
+            file.set_len(end)?;
+            file.sync_all()?;
+        }
+        let inner = Inner { file, end, slots, torn: false, named: end > 0, max_bytes, kept_bytes };
         Ok(Self { folder, inner: Mutex::new(inner), changed: Condvar::new() })
     }
 
@@ -160,7 +165,7 @@ impl Journal {
             return Err(JournalError::Full);
         }
         if let Some(intent) = intent {
-            inner.append(&Line::Began { call, intent: intent.clone() })?;
+            inner.append(&self.folder, &Line::Began { call, intent: intent.clone() })?;
         }
         inner.slots.insert(call, Slot::Running);
         Ok(Begun::Fresh)
@@ -168,7 +173,7 @@ impl Journal {
 
     /// Notes what a running call is about to do, once that is known.
     pub fn intend(&self, call: CallId, intent: &Intent) -> Result<(), JournalError> {
-        self.lock().append(&Line::Began { call, intent: intent.clone() }).map(drop)
+        self.lock().append(&self.folder, &Line::Began { call, intent: intent.clone() }).map(drop)
     }
 
     /// Gives a call up that has done nothing: it may be asked for anew.
@@ -182,7 +187,7 @@ impl Journal {
     pub fn end(&self, call: CallId, reply: &Reply) -> Result<(), JournalError> {
         let mut inner = self.lock();
         let line = Line::Ended { call, reply: reply.clone() };
-        let result = inner.append(&line);
+        let result = inner.append(&self.folder, &line);
         let slot = match &result {
             Ok((at, length)) => Slot::Ended { at: *at, length: *length },
             Err(_) => Slot::Held(Arc::new(reply.clone())),
@@ -259,7 +264,7 @@ fn scan(file: &File) -> Result<(HashMap<CallId, Slot>, u64), JournalError> {
 }
 
 impl Inner {
-    fn append(&mut self, line: &Line) -> Result<(u64, u32), JournalError> {
+    fn append(&mut self, folder: &OwnedFd, line: &Line) -> Result<(u64, u32), JournalError> {
         let bytes = encode(line)?;
         let at = self.end;
         if self.torn {
@@ -269,6 +274,10 @@ impl Inner {
         self.torn = true;
         self.file.write_all_at(&bytes, at)?;
         self.file.sync_data()?;
+        if !self.named {
+            rustix::fs::fsync(folder).map_err(io::Error::from)?;
+            self.named = true;
+        }
         self.torn = false;
         self.end = at + bytes.len() as u64;
         Ok((at, u32::try_from(bytes.len() - 8).unwrap_or(u32::MAX)))

@@ -106,6 +106,7 @@ pub fn start(folder: &Path) -> Result<Running, Failure> {
     let plan: Plan = serde_json::from_slice(&text).step("reading the plan")?;
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").step("reading the boot's id")?;
 
+    let joining = join_early(&plan)?;
     enter(&plan)?;
     let state = open_state(&plan)?;
     let guest = rustix::fs::open(&plan.guest, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
@@ -132,7 +133,7 @@ pub fn start(folder: &Path) -> Result<Running, Failure> {
         sys::exit_now(1);
     }
     drop((go_read, word_write));
-    finish(child, &cargo.plan, &run_file, boot.trim(), &go, word).inspect_err(|_| {
+    finish(child, joining, &cargo.plan, &run_file, boot.trim(), &go, word).inspect_err(|_| {
         sys::kill(child);
         let _ = sys::wait(child);
         let _ = fs::remove_file(&run_file);
@@ -142,6 +143,7 @@ pub fn start(folder: &Path) -> Result<Running, Failure> {
 /// The parent's half: ids, groups, and the note who the guest is, each before the child may go on.
 fn finish(
     child: libc::pid_t,
+    joining: libc::pid_t,
     plan: &Plan,
     run_file: &Path,
     boot: &str,
@@ -155,6 +157,12 @@ fn finish(
     }
     // A child that is already gone says why itself: this write may fail then.
     let _ = sys::write_all(go, b"m");
+    let joined = sys::wait(joining).step("joining control groups")?;
+    if joined != 0 {
+        let error = io::Error::from_raw_os_error(libc::WEXITSTATUS(joined));
+        return Err(error).step("joining control groups");
+    }
+    // The child may have been made before this process had joined.
     for procs in &plan.cgroups {
         fs::write(procs, child.to_string()).step(format!("joining {}", procs.display()))?;
     }
@@ -175,6 +183,18 @@ fn finish(
     }
     let (step, message) = said.split_once('\0').unwrap_or(("starting the guest", "it ended without a word"));
     Err(Failure { step: step.to_owned(), message: message.to_owned() })
+}
+
+/// Puts this process into the environment's control groups, from another one: on a quiet machine the kernel takes
+/// its time over the first move (it waits for every processor to pass a quiet state), and there is much else to do.
+fn join_early(plan: &Plan) -> Result<libc::pid_t, Failure> {
+    let own = std::process::id().to_string();
+    let helper = sys::fork_into(0).step("joining control groups")?;
+    if helper == 0 {
+        let joined = plan.cgroups.iter().try_for_each(|procs| fs::write(procs, &own));
+        sys::exit_now(joined.map_or_else(|error| error.raw_os_error().unwrap_or(libc::EIO), |()| 0));
+    }
+    Ok(helper)
 }
 
 /// Leaves the machine's mount namespace; without root, by way of a user namespace of one's own.
@@ -224,8 +244,14 @@ fn open_files(plan: &Plan) -> Result<PathBuf, Failure> {
         // mount of a guest that was just killed is gone: two mounts of one image would destroy it.
         rustix::fs::flock(&file, FlockOperation::LockExclusive).step(step())?;
         let (device, name) = sys::loop_device(file.as_fd()).step(step())?;
-        rustix::mount::mount(&name, &path, "ext4", MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOATIME, None)
-            .step(step())?;
+        rustix::mount::mount(
+            &name,
+            &path,
+            "ext4",
+            MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOATIME,
+            c"noinit_itable",
+        )
+        .step(step())?;
         drop(device);
     }
     for (name, _) in OWN {

@@ -1,0 +1,120 @@
+//! The limits that hold, and what is said where they cannot.
+
+use serde_json::json;
+use stockade_sandbox::{Class, Driver, EnvironmentSpec, SandboxError};
+
+use crate::bed::{Bed, fresh_id, is_root, small};
+
+crate::both!(
+    memory_is_limited,
+    processes_are_limited,
+    disk_is_limited,
+    processor_time_is_limited,
+    what_cannot_be_limited_is_refused,
+    open_files_are_limited,
+);
+
+async fn memory_is_limited(bed: &Bed) {
+    let (_, mut guest) = bed.make(small()).await;
+    let hog = "my @a; push @a, 'x' x (1 << 20) for 1..400; print 'got it all'";
+    let ran = guest.run(&["perl", "-e", hog], 30_000).await;
+    assert_ne!(ran.status, 0, "{}", ran.stdout);
+    assert_eq!(guest.sh("echo alive").await.stdout, "alive");
+    if is_root() {
+        assert_eq!(ran.answer["signal"], 9, "the kernel ended it");
+        // Many together count together, and so does memory that looks like files.
+        let many = "for i in 1 2 3 4 5 6; do perl -e '$x = \"x\" x (50 << 20); sleep 2; print 1' & done; wait";
+        assert!(guest.sh(many).await.stdout.len() < 4, "six of 50 MiB do not fit into 128");
+        let shm = "head -c 120000000 /dev/zero > /dev/shm/big; stat -c %s /dev/shm/big";
+        let size: u64 = guest.sh(shm).await.stdout.parse().unwrap_or(0);
+        assert!(size <= 64 << 20, "{size}");
+    }
+}
+
+async fn processes_are_limited(bed: &Bed) {
+    let (id, mut guest) = bed.make(Class { processes: 24, ..small() }).await;
+    let bomb = "$SIG{CHLD} = 'IGNORE'; my $n = 0; while (defined(my $p = fork)) { if (!$p) { sleep 20; exit } $n++ } print $n; kill 9, -getpgrp";
+    let ran = guest.run(&["perl", "-e", &format!("$| = 1; {bomb}")], 30_000).await;
+    let made: u32 = ran.stdout.parse().unwrap_or_else(|_| panic!("{} {}", ran.stdout, ran.stderr));
+    assert!((10..24).contains(&made), "{made} processes were made");
+    // One that nobody stops is stopped by its time, all of it, and the environment is as before.
+    let ran = guest.run(&["perl", "-e", "fork while 1"], 1_500).await;
+    assert_eq!(ran.answer["timed_out"], true);
+    assert_eq!(guest.sh("echo alive").await.stdout, "alive");
+    let again = crate::bed::Guest::of(&bed.driver, id).await;
+    drop(again);
+}
+
+async fn disk_is_limited(bed: &Bed) {
+    let (_, mut guest) = bed.make(Class { disk_bytes: 32 << 20, ..small() }).await;
+    let fill = "i=0; while [ $i -lt 80 ]; do head -c 1048576 /dev/zero > /workspace/f$i || exit 7; i=$((i+1)); done";
+    let ran = guest.sh(fill).await;
+    if is_root() {
+        assert_eq!(ran.status, 7, "{}", ran.stderr);
+        assert!(ran.stderr.contains("No space left"), "{}", ran.stderr);
+        assert_ne!(guest.sh("head -c 40000000 /dev/zero > /home/agent/f").await.status, 0, "home counts too");
+        assert_ne!(guest.sh("head -c 40000000 /dev/zero > /tmp/f").await.status, 0, "and temporary files");
+        let write = guest.ask(json!({"op": "write", "path": "big", "text": "x".repeat(3_000_000)})).await;
+        assert_eq!(write["code"], "io", "{write}");
+        guest.sh("rm -rf /workspace/* /home/agent/* /tmp/*").await;
+        assert_eq!(guest.sh("echo room > /workspace/a && cat /workspace/a").await.stdout, "room");
+    } else {
+        // The watcher lets a little through and then ends everything; a single file never gets larger.
+        let large = "head -c 40000000 /dev/zero > /workspace/large";
+        let answer =
+            guest.ask(json!({"op": "exec", "argv": ["sh", "-c", large], "timeout_ms": 5000, "max_output": 100})).await;
+        assert!(answer["status"] != 0 || answer["reply"] == "error", "{answer}");
+        let forever = "while :; do head -c 1048576 /dev/zero > /tmp/$(date +%N); sleep 0.01; done";
+        let answer = guest
+            .ask(json!({"op": "exec", "argv": ["sh", "-c", forever], "timeout_ms": 20000, "max_output": 100}))
+            .await;
+        assert!(answer["code"] == "too_large" || answer["signal"] == 9, "{answer}");
+        let answer = guest.ask(json!({"op": "exec", "argv": ["true"], "timeout_ms": 1000, "max_output": 100})).await;
+        assert_eq!(answer["code"], "too_large", "{answer}");
+    }
+}
+
+async fn processor_time_is_limited(bed: &Bed) {
+    if !is_root() {
+        return what_cannot_be_limited_is_refused(bed).await;
+    }
+    let (_, mut guest) = bed.make(Class { cpu_millis: 200, ..small() }).await;
+    // Half a second of work at a fifth of a processor is two and a half seconds at least.
+    let ran = guest.run(&["perl", "-e", "1 while (times)[0] < 0.5"], 60_000).await;
+    assert_eq!(ran.status, 0);
+    let took = ran.answer["duration_ms"].as_u64().unwrap();
+    assert!(took > 1_500, "{took} ms");
+}
+
+async fn what_cannot_be_limited_is_refused(bed: &Bed) {
+    let driver = bed.strict_driver();
+    let id = fresh_id();
+    let made = driver.create(&EnvironmentSpec { id, class: small() }).await;
+    if is_root() {
+        made.unwrap();
+        driver.delete(id).await.unwrap();
+    } else {
+        let Err(SandboxError::Unavailable { capability, why }) = made else { panic!("{made:?}") };
+        assert!(["memory", "disk"].contains(&capability.as_str()), "{capability}: {why}");
+    }
+    assert_eq!(driver.list().await, [], "a refusal leaves nothing");
+    let found = driver.probe().await;
+    for word in ["helpers", "user_namespace", "network_namespace", "seccomp", "landlock", "processes", "environment"] {
+        let capability = found.iter().find(|capability| capability.name == word);
+        let capability = capability.unwrap_or_else(|| panic!("{word} is not tried"));
+        assert!(capability.available || (word == "environment" && !is_root()), "{capability:?}");
+        assert!(!capability.why.is_empty());
+    }
+    for word in ["memory", "cpu", "disk"] {
+        assert!(found.iter().any(|capability| capability.name == word && capability.available == is_root()), "{word}");
+    }
+    assert_eq!(driver.list().await, [], "a probe leaves nothing");
+}
+
+async fn open_files_are_limited(bed: &Bed) {
+    let (_, mut guest) = bed.make(Class { open_files: 100, ..small() }).await;
+    let open = "my @f; while (open(my $f, '<', '/dev/null')) { push @f, $f } print scalar @f";
+    let opened: u32 = guest.run(&["perl", "-e", open], 10_000).await.stdout.parse().unwrap();
+    assert!((90..=97).contains(&opened), "{opened}");
+    assert_ne!(guest.sh("ulimit -n 200").await.status, 0, "and it cannot be raised");
+}
