@@ -49,7 +49,9 @@ pub fn ensure(maker: &Path, templates: &Path, image: &Path, bytes: u64) -> io::R
     fs::create_dir_all(templates)?;
     let template = templates.join(format!("ext4-1-{bytes}.img"));
     if !template.exists() {
-        let fresh = templates.join(format!("ext4-1-{bytes}.{}", std::process::id()));
+        // Others may be making the same one: each under the name of the environment that it is for.
+        let who = image.parent().and_then(Path::file_name).unwrap_or_default();
+        let fresh = templates.join(who);
         let made = format(maker, &fresh, bytes).and_then(|()| fs::rename(&fresh, &template));
         if made.is_err() {
             let _ = fs::remove_file(&fresh);

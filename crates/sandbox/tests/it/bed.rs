@@ -220,7 +220,7 @@ impl Guest {
 
     /// Runs Perl, which every Debian has and which makes any system call: prints 0, or the error's number.
     pub async fn call(&mut self, call: &str) -> String {
-        let script = format!("$! = 0; my $r = {call}; print((!defined $r || $r == -1 || $! ) ? $! + 0 : 0);");
+        let script = format!("my $r = {call}; my $e = $! + 0; print((!defined $r || $r eq '' || $r == -1) ? $e : 0);");
         let ran = self.run(&["perl", "-MSocket", "-e", &script], 30_000).await;
         assert_eq!(ran.status, 0, "{call}: {}", ran.stderr);
         ran.stdout

@@ -97,7 +97,7 @@ async fn what_cannot_be_limited_is_refused(bed: &Bed) {
         let Err(SandboxError::Unavailable { capability, why }) = made else { panic!("{made:?}") };
         assert!(["memory", "disk"].contains(&capability.as_str()), "{capability}: {why}");
     }
-    assert_eq!(driver.list().await, [], "a refusal leaves nothing");
+    assert!(driver.list().await.is_empty(), "a refusal leaves nothing");
     let found = driver.probe().await;
     for word in ["helpers", "user_namespace", "network_namespace", "seccomp", "landlock", "processes", "environment"] {
         let capability = found.iter().find(|capability| capability.name == word);
@@ -108,7 +108,7 @@ async fn what_cannot_be_limited_is_refused(bed: &Bed) {
     for word in ["memory", "cpu", "disk"] {
         assert!(found.iter().any(|capability| capability.name == word && capability.available == is_root()), "{word}");
     }
-    assert_eq!(driver.list().await, [], "a probe leaves nothing");
+    assert!(driver.list().await.is_empty(), "a probe leaves nothing");
 }
 
 async fn open_files_are_limited(bed: &Bed) {

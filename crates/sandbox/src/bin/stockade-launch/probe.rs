@@ -88,7 +88,6 @@ fn pid() -> io::Result<String> {
     if child == 0 {
         let proc = (|| -> io::Result<()> {
             let context = rustix::mount::fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC)?;
-            rustix::mount::fsconfig_set_string(context.as_fd(), "hidepid", "invisible")?;
             rustix::mount::fsconfig_create(context.as_fd())?;
             rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
             Ok(())
