@@ -1,0 +1,11 @@
+//! The server as its callers see it: a real one on a free port, on a real database, with a runner whose
+//! behaviour the tests steer. The modules below `v1` mirror the addresses of the API.
+
+mod authorization;
+mod bad_input;
+mod harness;
+mod openapi;
+mod operations;
+mod runner;
+mod start;
+mod v1;

@@ -1,0 +1,180 @@
+//! A runner that does what a test says: it signs its requests and ships what it is given.
+
+use std::sync::Arc;
+
+use serde::{Serialize, de::DeserializeOwned};
+use stockade_api::{
+    error::{ApiError, ErrorBody},
+    runner::{
+        Countersign, Countersigned, Enroll, Enrolled, Entry, Heartbeat, Heartbeaten, Lease, LeaseSlice, Poll, Polled,
+        Ship, Shipped, Slice, TakeLease, signed_bytes,
+    },
+};
+use stockade_domain::{
+    Action, EventKind, RunEvent, RunTransition, WaitReason, World,
+    ids::{ApprovalId, RunId, RunnerId},
+};
+use stockade_ledger::{Body, Checkpoint, Producer, Record, SigningKey, SiteKey, Tree, sha256};
+
+use crate::harness::TestWorld;
+
+pub const LISTENER: &str = "http://127.0.0.1:7081";
+
+/// A runner that has joined.
+pub struct FakeRunner {
+    pub id: RunnerId,
+    pub key: SigningKey,
+    pub server_key: String,
+    /// What it knows of its own ledger.
+    pub tree: Tree,
+    url: String,
+    http: reqwest::Client,
+    world: Arc<TestWorld>,
+    /// Where its spool ends.
+    position: u64,
+    lines: u64,
+}
+
+impl FakeRunner {
+    pub async fn enroll(url: &str, token: &str, world: Arc<TestWorld>) -> Result<Self, ApiError> {
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let key = SigningKey::generate();
+        let body = Enroll {
+            token: token.to_owned(),
+            name: "tester".to_owned(),
+            public_key: key.public().to_string(),
+            site_public_key: SiteKey::generate().unwrap().public().to_string(),
+            listener: LISTENER.to_owned(),
+        };
+        let body = serde_json::to_vec(&body).unwrap();
+        let response = http.post(format!("{url}/v1/runner/enroll")).body(body).send().await.unwrap();
+        let enrolled: Enrolled = read(response).await?;
+        Ok(Self {
+            id: enrolled.runner,
+            key,
+            server_key: enrolled.server_public_key,
+            tree: Tree::new(),
+            url: url.to_owned(),
+            http,
+            world,
+            position: 0,
+            lines: 0,
+        })
+    }
+
+    /// A request with a signature; `time_us` and `signed` may lie.
+    pub async fn send(&self, path: &str, time_us: i64, signed: &[u8], sent: &[u8]) -> reqwest::Response {
+        let digest = sha256(&[signed]).to_string();
+        let message = signed_bytes("POST", path, time_us, digest.trim_start_matches("sha256:"));
+        self.http
+            .post(format!("{}{path}", self.url))
+            .header("stockade-runner", self.id.to_string())
+            .header("stockade-time", time_us.to_string())
+            .header("stockade-signature", stockade_api::base64::encode(self.key.sign(&message)))
+            .body(sent.to_vec())
+            .send()
+            .await
+            .unwrap()
+    }
+
+    async fn call<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ApiError> {
+        let body = serde_json::to_vec(body).unwrap();
+        read(self.send(path, self.world.now().0, &body, &body).await).await
+    }
+
+    pub async fn poll(&self, revision: u64, bundle: u64, wait_ms: u64) -> Result<Polled, ApiError> {
+        let body = Poll { revision, wait_ms, listener: LISTENER.to_owned(), bundle };
+        self.call("/v1/runner/poll", &body).await
+    }
+
+    pub async fn lease(&self, run: RunId) -> Result<Lease, ApiError> {
+        self.call("/v1/runner/lease", &TakeLease { run }).await
+    }
+
+    pub async fn heartbeat(&self, leases: Vec<(RunId, u64)>) -> Result<Heartbeaten, ApiError> {
+        self.call("/v1/runner/heartbeat", &Heartbeat { leases, spooled: 3, away_since: None }).await
+    }
+
+    pub async fn slice(&self, ask: &LeaseSlice) -> Result<Slice, ApiError> {
+        self.call("/v1/runner/slice", ask).await
+    }
+
+    pub async fn checkpoint(&self, note: &str) -> Result<Countersigned, ApiError> {
+        self.call("/v1/runner/checkpoint", &Countersign { note: note.to_owned() }).await
+    }
+
+    pub async fn ship_at(&self, first: u64, entries: Vec<Entry>) -> Result<Shipped, ApiError> {
+        self.call("/v1/runner/ship", &Ship { first, entries }).await
+    }
+
+    /// Ships the next entries of its spool.
+    pub async fn ship(&mut self, entries: Vec<Entry>) -> Result<u64, ApiError> {
+        let shipped = self.ship_at(self.position, entries).await?;
+        self.position = shipped.next;
+        Ok(shipped.next)
+    }
+
+    /// The next line of a run.
+    pub fn line(&mut self, run: RunId, fence: u64, event: EventKind) -> Entry {
+        self.lines += 1;
+        Entry::Event { fence, line: RunEvent { run, seq: self.lines, at: self.world.now(), event } }
+    }
+
+    pub fn state(&mut self, run: RunId, fence: u64, transition: RunTransition) -> Entry {
+        self.line(run, fence, EventKind::State { transition })
+    }
+
+    /// The next record of its ledger.
+    pub fn note(&mut self, code: &str) -> Entry {
+        let record = Record {
+            producer: Producer::Runner(self.id),
+            seq: self.tree.size(),
+            at: self.world.now(),
+            id: (&*self.world as &dyn World).id(),
+            run: None,
+            project: None,
+            body: Body::Note { code: code.to_owned(), facts: [].into(), contents: Vec::new() },
+        };
+        self.tree.append(record.leaf());
+        Entry::Record { canonical: String::from_utf8(record.canonical()).unwrap() }
+    }
+
+    /// Its own checkpoint of what it has, or of another tree.
+    pub fn signed(&self, tree: &Tree) -> String {
+        let origin = Checkpoint::origin_of(&Producer::Runner(self.id));
+        let checkpoint = Checkpoint { origin: origin.clone(), size: tree.size(), root: tree.root() };
+        checkpoint.sign(&origin, &self.key).to_string()
+    }
+
+    /// Brings a placed run to a waiting approval.
+    pub async fn work_until_asked(&mut self, run: RunId) -> ApprovalId {
+        let fence = self.lease(run).await.unwrap().fence;
+        let approval: ApprovalId = (&*self.world as &dyn World).id();
+        let expires_at = self.world.now().plus_seconds(600);
+        let asked = EventKind::ApprovalRequested {
+            approval,
+            action: Action::ToolCall,
+            resource: "run".to_owned(),
+            policy: "commands ask".to_owned(),
+            expires_at,
+            content: None,
+        };
+        let entries = vec![
+            self.state(run, fence, RunTransition::Prepare),
+            self.state(run, fence, RunTransition::Work),
+            self.line(run, fence, asked),
+            self.state(run, fence, RunTransition::Wait { reason: WaitReason::Approval }),
+        ];
+        self.ship(entries).await.unwrap();
+        approval
+    }
+}
+
+async fn read<T: DeserializeOwned>(response: reqwest::Response) -> Result<T, ApiError> {
+    let ok = response.status().is_success();
+    let body = response.bytes().await.unwrap();
+    if ok {
+        return Ok(serde_json::from_slice(&body).unwrap());
+    }
+    Err(serde_json::from_slice::<ErrorBody>(&body).unwrap().error)
+}

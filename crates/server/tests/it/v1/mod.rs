@@ -1,0 +1,11 @@
+//! One module for each resource, as in the addresses.
+
+mod approvals;
+mod environments;
+mod export;
+mod policy;
+mod projects;
+mod runner;
+mod runs;
+mod tasks;
+mod tokens;

@@ -1,0 +1,6 @@
+//! `/v1/runner`: the protocol of runners.
+
+mod budget;
+mod checkpoint;
+mod proven;
+mod ship;

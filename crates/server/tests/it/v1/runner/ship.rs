@@ -1,0 +1,63 @@
+//! Leases and shipments.
+
+use stockade_api::runner::Entry;
+use stockade_domain::{RunState, RunTransition};
+
+use crate::harness::{App, databases, start};
+
+#[tokio::test]
+async fn a_shipment_is_taken_once_in_order_and_without_gaps() {
+    for database in databases() {
+        let app = App::on(database).await;
+        let mut runner = app.runner().await;
+        let notes = vec![runner.note("a"), runner.note("b")];
+        assert_eq!(runner.ship(notes.clone()).await.unwrap(), 2);
+        // Told again, it is passed over; ahead of what is expected, nothing is taken.
+        assert_eq!(runner.ship_at(0, notes).await.unwrap().next, 2);
+        let next = runner.note("c");
+        assert_eq!(runner.ship_at(5, vec![next.clone()]).await.unwrap().next, 2);
+        assert_eq!(runner.ship(vec![next]).await.unwrap(), 3);
+
+        // A record out of order can never be taken.
+        runner.note("lost");
+        let gap = runner.note("d");
+        assert_eq!(runner.ship(vec![gap]).await.unwrap_err().code, "bad_entry");
+        let wrong = Entry::Record { canonical: "{}".to_owned() };
+        assert_eq!(runner.ship_at(3, vec![wrong]).await.unwrap_err().code, "bad_entry");
+        app.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn an_older_fence_moves_nothing() {
+    let app = App::new().await;
+    let mut runner = app.runner().await;
+    let run = start(&app.admin, &app.project("p").await).await.unwrap();
+    let old = runner.lease(run.id).await.unwrap().fence;
+    let new = runner.lease(run.id).await.unwrap().fence;
+    assert!(new > old);
+    let stale = vec![runner.state(run.id, old, RunTransition::Prepare)];
+    runner.ship(stale).await.unwrap();
+    assert_eq!(app.admin.run(run.id).await.unwrap().state, RunState::Queued);
+    let good = vec![runner.state(run.id, new, RunTransition::Prepare)];
+    runner.ship(good).await.unwrap();
+    assert_eq!(app.admin.run(run.id).await.unwrap().state, RunState::Preparing);
+
+    let beaten = runner.heartbeat(vec![(run.id, new), (run.id, old)]).await.unwrap();
+    assert_eq!(beaten.renewed, [run.id]);
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn another_runners_run_is_not_leased() {
+    let app = App::new().await;
+    let runner = app.runner().await;
+    let run = start(&app.admin, &app.project("p").await).await.unwrap();
+    assert_eq!(run.runner, Some(runner.id));
+    // A second runner, in a site of its own.
+    let body = stockade_api::http::CreateEnrollToken { site: Some("elsewhere".to_owned()), expires_in_s: None };
+    let token = app.admin.create_enroll_token(&body).await.unwrap().token;
+    let other = crate::runner::FakeRunner::enroll(&app.server.url(), &token, app.world.clone()).await.unwrap();
+    assert_eq!(other.lease(run.id).await.unwrap_err().code, "no_lease");
+    app.stop().await;
+}
