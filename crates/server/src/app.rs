@@ -11,7 +11,7 @@ use stockade_store::Store;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::{engine::Engines, site::Replays};
+use crate::{engine::Engines, ledger::RecordIds, site::Replays};
 
 /// What all handlers and reconcilers share.
 pub struct App {
@@ -22,6 +22,7 @@ pub struct App {
     pub key: SigningKey,
     pub engines: Engines,
     pub replays: Replays,
+    pub records: RecordIds,
     /// Counts what this process wrote, so that whoever waits for news reads again at once. It tells
     /// nothing: another server may have written as well, so waiting is always bounded too.
     pub news: watch::Sender<u64>,

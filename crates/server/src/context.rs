@@ -17,7 +17,7 @@ use axum::{
 use secrecy::SecretString;
 use stockade_api::error::{ApiError, Fault};
 use stockade_domain::{
-    Action, Context, Deed, Principal, Resource, ResourceKind,
+    Action, ContentRef, Context, Deed, Principal, Resource, ResourceKind,
     ids::{ProjectId, RecordId, UserId},
 };
 use stockade_policy::{Permit, Refusal, Ruling};
@@ -135,11 +135,16 @@ impl Cx {
     }
 
     /// May the caller do it? If so it has begun: its opening record stands in the transaction.
-    pub async fn open(&self, mut tx: Tx, deed: Deed) -> Result<Work, Failure> {
+    pub async fn open(&self, tx: Tx, deed: Deed) -> Result<Work, Failure> {
+        self.open_with(tx, deed, Vec::new()).await
+    }
+
+    /// The same, where sealed content comes along: the opening record covers it.
+    pub async fn open_with(&self, mut tx: Tx, deed: Deed, contents: Vec<ContentRef>) -> Result<Work, Failure> {
         let engine = self.app.engines.current(&mut tx).await?;
         match engine.decide(deed) {
             Ruling::Allow(permit) => {
-                let record = ledger::open(&self.app, &mut tx, permit.deed(), permit.decision()).await?;
+                let record = ledger::open(&self.app, &mut tx, permit.deed(), permit.decision(), contents).await?;
                 Ok(Work { app: Arc::clone(&self.app), tx, permit, record })
             }
             Ruling::Ask(question) => Err(self.refuse(tx, question.refused()).await),
@@ -196,7 +201,7 @@ impl Work {
                 tx.rollback().await.unwrap_or_else(|error| tracing::debug!(%error, "the transaction was gone"));
                 let recorded = async {
                     let mut tx = app.store.write().await?;
-                    let record = ledger::open(&app, &mut tx, permit.deed(), permit.decision()).await?;
+                    let record = ledger::open(&app, &mut tx, permit.deed(), permit.decision(), Vec::new()).await?;
                     ledger::close(&app, &mut tx, permit.deed(), record, Some(&failure.error.code)).await?;
                     tx.commit().await
                 };

@@ -4,7 +4,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use stockade_domain::{Desired, RunTransition, Timestamp, ids::RunId};
+use stockade_domain::{
+    Desired, RunTransition, Timestamp,
+    ids::{RunId, RunnerId, SiteId},
+};
 use stockade_store::{
     StoreError, Tx, approvals, budgets, environments, leases,
     placement::{self, RunnerLoad},
@@ -19,6 +22,8 @@ pub const EVERY_MS: u64 = 1_000;
 pub const RUNNER_LIVE_MS: u64 = 60_000;
 /// How many things one pass of one reconciler does at most. The rest is done by the next pass, at once.
 pub const BATCH: u32 = 100;
+/// How many queued runs are looked at in one pass, oldest first. Those beyond wait until these are placed.
+pub const QUEUE: u32 = 10_000;
 /// A run that was not heard of for so long expires, in milliseconds: a week.
 pub const RUN_SILENT_MS: u64 = 7 * 24 * 3_600 * 1_000;
 /// This server's ledger gets a checkpoint when it has grown and the last one is so old, in milliseconds.
@@ -64,11 +69,16 @@ type Full = bool;
 /// A queued run goes to the least loaded live runner of its site; to the one that had it before, if that lives.
 async fn place(app: &App) -> Result<Full, StoreError> {
     let mut tx = app.store.read().await?;
-    let queued = placement::queued(&mut tx, BATCH).await?;
+    let queued = placement::queued(&mut tx, QUEUE).await?;
+    if queued.is_empty() {
+        return Ok(false);
+    }
+    let mut live = live_runners(app, &mut tx).await?;
     drop(tx);
     for waiting in queued {
+        let Some(runner) = choose(&mut live, waiting.site, waiting.previous) else { continue };
         let mut tx = app.store.write().await?;
-        if place_now(app, &mut tx, waiting.run).await? {
+        if placement::place(&mut tx, waiting.run, runner, (*app.world).id(), app.now()).await? {
             tx.commit().await?;
             app.changed();
         }
@@ -77,16 +87,26 @@ async fn place(app: &App) -> Result<Full, StoreError> {
     Ok(false)
 }
 
-/// Places one run within the caller's transaction, if there is a runner for it.
-pub async fn place_now(app: &App, tx: &mut Tx, run: RunId) -> Result<bool, StoreError> {
-    let found = placement::queued(tx, BATCH).await?.into_iter().find(|waiting| waiting.run == run);
-    let Some(waiting) = found else { return Ok(false) };
-    let since = Timestamp(app.now().0.saturating_sub(RUNNER_LIVE_MS.cast_signed().saturating_mul(1_000)));
-    let live: Vec<RunnerLoad> =
-        placement::live_runners(tx, since).await?.into_iter().filter(|load| load.site == waiting.site).collect();
-    let before = live.iter().find(|load| Some(load.runner) == waiting.previous);
-    let Some(chosen) = before.or_else(|| live.first()) else { return Ok(false) };
-    placement::place(tx, run, chosen.runner, (*app.world).id(), app.now()).await
+/// Places a run that was just queued within the caller's transaction, if there is a runner for it.
+pub async fn place_now(app: &App, tx: &mut Tx, run: RunId, site: SiteId) -> Result<bool, StoreError> {
+    let mut live = live_runners(app, tx).await?;
+    match choose(&mut live, site, None) {
+        Some(runner) => placement::place(tx, run, runner, (*app.world).id(), app.now()).await,
+        None => Ok(false),
+    }
+}
+
+async fn live_runners(app: &App, tx: &mut Tx) -> Result<Vec<RunnerLoad>, StoreError> {
+    let since = app.now().0.saturating_sub(RUNNER_LIVE_MS.cast_signed().saturating_mul(1_000));
+    placement::live_runners(tx, Timestamp(since)).await
+}
+
+fn choose(live: &mut [RunnerLoad], site: SiteId, previous: Option<RunnerId>) -> Option<RunnerId> {
+    let here = live.iter_mut().filter(|load| load.site == site);
+    // The previous runner has the journal: only with it does the run go on where it stopped.
+    let chosen = here.min_by_key(|load| (Some(load.runner) != previous, load.runs))?;
+    chosen.runs += 1;
+    Some(chosen.runner)
 }
 
 /// A lease that ran out is marked as ended; the runner takes a new one when it is back.
@@ -177,4 +197,26 @@ async fn checkpoint(app: &App, last: &mut Timestamp) -> Result<Full, StoreError>
     }
     *last = now;
     Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use stockade_domain::Id;
+
+    use super::*;
+
+    #[test]
+    fn the_least_loaded_runner_of_the_site_is_chosen_unless_one_has_the_journal() {
+        let (here, there) = (Id::from_bytes([1; 16]), Id::from_bytes([2; 16]));
+        let load = |n: u8, site, runs| RunnerLoad { runner: Id::from_bytes([n; 16]), site, runs };
+        let mut live = vec![load(3, there, 0), load(4, here, 1), load(5, here, 0)];
+        let mut chosen = |previous: Option<u8>| {
+            choose(&mut live, here, previous.map(|n| Id::from_bytes([n; 16]))).map(|id| id.as_bytes()[0])
+        };
+        assert_eq!(chosen(None), Some(5));
+        assert_eq!(chosen(Some(4)), Some(4));
+        assert_eq!(chosen(None), Some(5), "each placement counts");
+        assert_eq!(chosen(Some(3)), Some(4), "a runner of another site has another key");
+        assert_eq!(choose(&mut [], here, None), None);
+    }
 }

@@ -26,7 +26,7 @@ pub async fn give(cx: Cx, Path(run): Path<RunId>, Json(body): Json<SealedContent
     }
     let mut tx = cx.write().await?;
     let run = runs::get(&mut tx, run).await?;
-    let mut work = cx.open(tx, cx.on_run(&run)?).await?;
+    let mut work = cx.open_with(tx, cx.on_run(&run)?, vec![body.content]).await?;
     let result = replies::give(&mut work.tx, run.id, body.content, &sealed, cx.user.id, cx.app.now()).await;
     work.end(result.map(|_| Json(Done {})).map_err(Failure::from)).await
 }

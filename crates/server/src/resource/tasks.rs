@@ -79,7 +79,7 @@ pub async fn start(cx: Cx, Json(body): Json<StartTask>) -> Answer<Run> {
         .with("budget_nanos", spec.max_cost.0)
         .with_content("repository", project.repository.as_str());
     let resource = Resource::new(ResourceKind::Project, project.id).in_project(project.id).in_run(body.run);
-    let mut work = cx.open(tx, cx.deed(resource, context)?).await?;
+    let mut work = cx.open_with(tx, cx.deed(resource, context)?, vec![body.content]).await?;
     let result = begin(&cx, &mut work.tx, &project, body, spec, sealed).await;
     work.end(result.map(|run| Json(shown(run)))).await
 }
@@ -118,7 +118,7 @@ async fn begin(
         now: cx.app.now(),
     };
     let run = runs::start(tx, &start).await?;
-    crate::reconcile::place_now(&cx.app, tx, run.id).await?;
+    crate::reconcile::place_now(&cx.app, tx, run.id, site.id).await?;
     Ok(runs::get(tx, run.id).await?)
 }
 

@@ -33,12 +33,12 @@ async fn silence_becomes_a_no() {
     let run = start(&app.admin, &app.project("p").await).await.unwrap();
     let approval = runner.work_until_asked(run.id).await;
     app.world.push_seconds(601);
-    let told = runner.poll(0, 0, 0).await.unwrap();
+    let mut told = runner.poll(0, 0, 0).await.unwrap();
     let answer = loop {
-        let told = runner.poll(told.revision, 1, 5_000).await.unwrap();
         if let Some(answer) = told.assignments[0].approvals.first() {
             break answer.clone();
         }
+        told = runner.poll(told.revision, 1, 5_000).await.unwrap();
     };
     assert_eq!((answer.approval, answer.granted, answer.by), (approval, false, None));
     assert!(app.last_records(5).await.contains(&"note approval.expired".to_owned()));
