@@ -240,6 +240,7 @@ async fn assemble(
         key,
         engines,
         replays: Replays::default(),
+        records: crate::ledger::RecordIds::default(),
         news: watch::Sender::new(0),
         work: Notify::new(),
         stopping: CancellationToken::new(),

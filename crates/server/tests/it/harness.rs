@@ -84,7 +84,13 @@ impl App {
 
     /// A runner that has joined.
     pub async fn runner(&self) -> FakeRunner {
-        let token = self.admin.create_enroll_token(&CreateEnrollToken::default()).await.unwrap().token;
+        self.runner_of(None).await
+    }
+
+    /// A runner of another site. The runners of one share the site's key.
+    pub async fn runner_of(&self, site: Option<&str>) -> FakeRunner {
+        let body = CreateEnrollToken { site: site.map(str::to_owned), expires_in_s: None };
+        let token = self.admin.create_enroll_token(&body).await.unwrap().token;
         FakeRunner::enroll(&self.server.url(), &token, self.world.clone()).await.unwrap()
     }
 

@@ -54,7 +54,7 @@ async fn only_its_own_fresh_signature_is_believed() {
     let response = runner.send(path, now, &body, &body).await;
     assert!(response.text().await.unwrap().contains("replayed"));
 
-    let mut stranger = app.runner().await;
+    let mut stranger = app.runner_of(Some("elsewhere")).await;
     stranger.id = runner.id;
     let response = stranger.send(path, now + 1, &body, &body).await;
     assert!(response.text().await.unwrap().contains("bad_signature"));

@@ -36,11 +36,10 @@ async fn an_older_fence_moves_nothing() {
     let old = runner.lease(run.id).await.unwrap().fence;
     let new = runner.lease(run.id).await.unwrap().fence;
     assert!(new > old);
-    let stale = vec![runner.state(run.id, old, RunTransition::Prepare)];
-    runner.ship(stale).await.unwrap();
-    assert_eq!(app.admin.run(run.id).await.unwrap().state, RunState::Queued);
     let good = vec![runner.state(run.id, new, RunTransition::Prepare)];
     runner.ship(good).await.unwrap();
+    let stale = vec![runner.state(run.id, old, RunTransition::Work)];
+    runner.ship(stale).await.unwrap();
     assert_eq!(app.admin.run(run.id).await.unwrap().state, RunState::Preparing);
 
     let beaten = runner.heartbeat(vec![(run.id, new), (run.id, old)]).await.unwrap();
@@ -55,9 +54,7 @@ async fn another_runners_run_is_not_leased() {
     let run = start(&app.admin, &app.project("p").await).await.unwrap();
     assert_eq!(run.runner, Some(runner.id));
     // A second runner, in a site of its own.
-    let body = stockade_api::http::CreateEnrollToken { site: Some("elsewhere".to_owned()), expires_in_s: None };
-    let token = app.admin.create_enroll_token(&body).await.unwrap().token;
-    let other = crate::runner::FakeRunner::enroll(&app.server.url(), &token, app.world.clone()).await.unwrap();
+    let other = app.runner_of(Some("elsewhere")).await;
     assert_eq!(other.lease(run.id).await.unwrap_err().code, "no_lease");
     app.stop().await;
 }
