@@ -40,8 +40,9 @@ const HIDDEN: [&str; 10] = [
 /// Parts of `/proc` that can only be read.
 const READ_ONLY: [&str; 4] = ["proc/sys", "proc/bus", "proc/fs", "proc/irq"];
 
-/// Parts of `/proc` that are empty.
-const EMPTY: [&str; 3] = ["proc/acpi", "proc/scsi", "proc/driver"];
+/// Parts of `/proc` that are empty. The first process is the guest: without root its files there belong to the
+/// workload's own user, who could at least turn the kernel's search for memory on it.
+const EMPTY: [&str; 4] = ["proc/1", "proc/acpi", "proc/scsi", "proc/driver"];
 
 const PASSWD: &str = "root:x:0:0:root:/root:/usr/sbin/nologin\nagent:x:1000:1000:agent:/home/agent:/bin/bash\n\
                       nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n";
@@ -230,9 +231,9 @@ fn enter_new_root(trees: Vec<Tree>, links: Vec<(PathBuf, PathBuf)>, plan: &Plan)
 }
 
 fn mount_proc() -> Result<(), Failure> {
-    // `hidepid`: the workload does not even see the guest, only what it may trace.
-    let proc =
-        new_mount("proc", &[("hidepid", "invisible")], ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC).step("making /proc")?;
+    // Without `hidepid`: each command has its own Landlock domain and may trace only within it, so an agent would not
+    // see the server that its last command left running. What the guest holds is closed to it all the same.
+    let proc = new_mount("proc", &[], ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC).step("making /proc")?;
     hang(&proc, Path::new("proc")).step("mounting /proc")?;
     let bind = |from: &str, to: &str| rustix::mount::mount_bind(from, to);
     for path in HIDDEN.iter().filter(|path| Path::new(path).exists()) {
