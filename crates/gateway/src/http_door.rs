@@ -69,7 +69,11 @@ async fn served(inner: &Arc<Inner>, request: Request) -> Result<Response, Respon
 /// The credential of the run. Both headers are in use; a client that sends both means the same by them.
 fn token(headers: &HeaderMap) -> Option<SecretString> {
     let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-    let bearer = || text(header::AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer "));
+    // The scheme's case means nothing (RFC 9110, section 11.1).
+    let bearer = || {
+        let (scheme, token) = text(header::AUTHORIZATION)?.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then_some(token)
+    };
     let token = text(header::HeaderName::from_static("x-api-key")).or_else(bearer)?.trim();
     (!token.is_empty()).then(|| SecretString::from(token))
 }

@@ -319,3 +319,12 @@ async fn a_purse_that_stumbles_is_asked_again() {
     assert_eq!(house.call(&request(false)).await.cost.0, COST);
     assert_eq!(house.entry().await.cost, COST);
 }
+
+#[tokio::test]
+async fn a_providers_headers_are_gigantic() {
+    let headers = format!("content-type: application/json\r\nx-long: {}\r\n", "h".repeat(600_000));
+    let (answer, entry) = ended(vec![whole("200 OK", &headers, MESSAGE)]).await;
+    assert_eq!((answer.status, answer.error().0.as_str()), (502, "api_error"));
+    assert_eq!((entry.status, entry.code.as_deref()), (Status::Error, Some("connection_lost")));
+    exact(&entry);
+}

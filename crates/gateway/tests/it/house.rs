@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     net::SocketAddr,
+    path::PathBuf,
     sync::{
         Arc, Mutex, OnceLock,
         atomic::{AtomicBool, AtomicU32, Ordering},
@@ -103,7 +104,7 @@ pub struct House {
     pub ledger: Arc<Ledger>,
     runs: Arc<OneRun>,
     key: Arc<RunKey>,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 pub struct Plan {
@@ -144,14 +145,14 @@ impl House {
         let dir = tempfile::tempdir().unwrap();
         let world: Arc<dyn World> = Arc::new(SystemWorld);
         let log = Arc::new(Log::open(&dir.path().join("log"), LogOptions::default()).unwrap());
-        let runner: RunnerId = (&*world).id();
+        let runner: RunnerId = world.id();
         let ledger =
             Arc::new(Ledger::start(log, Producer::Runner(runner), SigningKey::generate(), world.clone()).unwrap());
-        let (run, owner) = ((&*world).id(), (&*world).id());
+        let (run, owner) = (world.id(), world.id());
         let caller = Caller {
             run,
             owner,
-            project: (&*world).id(),
+            project: world.id(),
             level: Level::ON_THE_LOOP,
             principal: Principal::Agent { run, owner },
         };
@@ -187,7 +188,11 @@ impl House {
         let addr = listener.local_addr().unwrap();
         let router = gateway.router();
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { gateway, addr, caller, purse, ledger, runs, key, _dir: dir }
+        Self { gateway, addr, caller, purse, ledger, runs, key, dir }
+    }
+
+    pub fn key_file(&self) -> PathBuf {
+        self.dir.path().join("key")
     }
 
     pub fn erase(&self) {

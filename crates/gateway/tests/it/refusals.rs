@@ -3,6 +3,7 @@
 use std::{sync::Arc, sync::atomic::Ordering, time::Duration};
 
 use bytes::Bytes;
+use stockade_domain::{Principal, Role};
 use stockade_gateway::{CallError, Limits};
 use stockade_ledger::Body;
 use tokio::sync::Semaphore;
@@ -141,9 +142,14 @@ async fn requests_that_are_none_are_refused() {
 async fn tokens_that_are_not_known_open_nothing() {
     let fake = provider().await;
     let house = House::new(&fake).await;
-    for headers in
-        ["", "x-api-key: other\r\n", "authorization: Bearer other\r\n", "authorization: Basic x\r\n", "x-api-key: \r\n"]
-    {
+    for headers in [
+        "",
+        "x-api-key: other\r\n",
+        "authorization: Bearer other\r\n",
+        "authorization: Basic run-token\r\n",
+        "authorization: Bearer\r\n",
+        "x-api-key: \r\n",
+    ] {
         let answer = Client::send(house.addr, "POST", PATH, headers, &request(true)).await.answer().await;
         told(&answer, 401, "authentication_error", "token");
         assert!(!answer.error().1.contains("other"));
@@ -229,5 +235,36 @@ async fn too_many_at_once_are_told_to_wait() {
         }
         assert_eq!(again.status, 200);
         assert_eq!(house.entries().await.len(), 3);
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_recorded_is_not_done() {
+    let fake = provider().await;
+    let house = House::new(&fake).await;
+    // A record that is too long for the ledger is the failure that a test can have without breaking the disk.
+    let mut caller = house.caller.clone();
+    caller.principal = Principal::User { id: caller.owner, roles: vec![Role::Admin; 20_000] };
+    let body = Bytes::from(request(true));
+    let error = house.gateway.call(caller, body, CancellationToken::new()).await.unwrap_err();
+    assert!(matches!(error, CallError::RecordUnavailable { .. }), "{error:?}");
+    assert_eq!((error.status().0, error.retryable()), (503, true));
+    assert!(house.purse.state.lock().unwrap().peak > 0, "it was reserved, and given back");
+    nothing_happened(&fake, &house);
+}
+
+#[tokio::test]
+async fn a_provider_without_a_key_is_not_called_and_a_new_key_is_used_at_once() {
+    let fake = provider().await;
+    let house = House::new(&fake).await;
+    std::fs::remove_file(house.key_file()).unwrap();
+    let answer = wire::post(house.addr, &request(false)).await;
+    told(&answer, 400, "invalid_request_error", "`alias` is not set up here");
+    assert!(!answer.error().1.contains("key\""), "where the key should be is not the agent's business");
+    nothing_happened(&fake, &house);
+    for key in ["sk-the-first", "sk-another-one"] {
+        std::fs::write(house.key_file(), key).unwrap();
+        assert_eq!(wire::post(house.addr, &request(false)).await.status, 200);
+        assert_eq!(header(&fake.requests().last().unwrap().head, "x-api-key").as_deref(), Some(key));
     }
 }

@@ -1,6 +1,6 @@
 //! What crosses the gateway, and what does not.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use serde_json::json;
 use stockade_domain::Usage;
@@ -180,4 +180,43 @@ async fn a_bill_beyond_the_reservation_is_recorded_and_not_charged() {
     assert!(spent < 5_000_000, "{spent}");
     let Body::Close { outcome, .. } = &house.records()[1].body else { panic!() };
     assert_eq!(outcome.code.as_deref(), Some("over_reservation"));
+}
+
+#[derive(Clone, Default)]
+struct Logs(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Logs {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn logs_say_nothing_of_what_was_said_nor_of_keys() {
+    let logs = Logs::default();
+    let writer = logs.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter("trace")
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    // One thread, so all that the gateway and its libraries say comes here.
+    let guard = tracing::subscriber::set_default(subscriber);
+    let fake = Fake::start(story()).await;
+    let house = House::new(&fake).await;
+    assert_eq!(wire::post(house.addr, &request(true)).await.status, 200);
+    house.call(&request(true)).await;
+    wire::post(house.addr, &request(true).replace("alias", "nobody")).await;
+    Client::send(house.addr, "POST", PATH, "x-api-key: canary-token\r\n", "{}").await.answer().await;
+    house.entries().await;
+    drop(guard);
+    let logs = String::from_utf8(logs.0.lock().unwrap().clone()).unwrap();
+    assert!(logs.contains("ended") && logs.contains("input_tokens=12"), "{logs}");
+    for secret in [KEY, TOKEN, "canary-token", "Tell me", "Once upon", "upon "] {
+        assert!(!logs.contains(secret), "{secret} is in the logs");
+    }
 }
