@@ -1,6 +1,8 @@
 //! The server as its callers see it: a real one on a free port, on a real database, with a runner whose
 //! behaviour the tests steer. The modules below `v1` mirror the addresses of the API.
 
+#![expect(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
+
 mod authorization;
 mod bad_input;
 mod harness;
