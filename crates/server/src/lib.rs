@@ -29,6 +29,7 @@ mod operations;
 mod reconcile;
 mod resource;
 mod secret;
+mod serve;
 mod site;
 mod start;
 

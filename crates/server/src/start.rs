@@ -44,7 +44,7 @@ pub struct RunningServer {
     addr: SocketAddr,
     admin_token: Option<SecretString>,
     stopping: CancellationToken,
-    serving: JoinHandle<io::Result<()>>,
+    serving: JoinHandle<()>,
     reconciling: JoinHandle<()>,
     store: Store,
     /// Held for as long as the server runs: a second one on the same directory is refused.
@@ -86,7 +86,7 @@ impl Server {
         let router = operation::router(OPERATIONS, Arc::clone(&app));
         let draining = stopping.clone();
         let serving = tokio::spawn(async move {
-            axum::serve(listener, router).with_graceful_shutdown(draining.cancelled_owned()).await
+            crate::serve::run(listener, router, crate::serve::Limits::default(), draining).await;
         });
         let reconciling = tokio::spawn(reconcile::run(app));
         tracing::info!(%addr, server = %server, "the server listens on {addr}");

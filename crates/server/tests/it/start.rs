@@ -3,9 +3,10 @@
 use std::{os::unix::fs::PermissionsExt, time::Duration};
 
 use secrecy::ExposeSecret;
+use stockade_api::http::PutPolicy;
 use stockade_server::{Database, Server, ServerError};
 
-use crate::harness::{App, client, config};
+use crate::harness::{App, client, config, databases, start};
 
 #[tokio::test]
 async fn the_first_start_makes_an_admin_and_the_second_knows_them() {
@@ -109,4 +110,33 @@ async fn stopping_answers_those_who_wait() {
         server.stop(Duration::from_secs(10)).await;
     };
     tokio::time::timeout(Duration::from_secs(9), async { tokio::join!(waits, stops) }).await.unwrap();
+}
+
+/// Several servers share a Postgres: what one writes, a runner that waits at another is told; each signs its
+/// own ledger, and a policy that one puts into force decides at all of them.
+#[tokio::test]
+async fn two_servers_share_a_database() {
+    let Some(database) = databases().into_iter().nth(1) else { return };
+    let one = App::on(database.clone()).await;
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(dir.path());
+    config.database = database;
+    let two = Server::start(config).await.unwrap();
+    assert!(two.admin_token().is_none(), "the installation is there already");
+    let admin = client(&two, &one.admin_token);
+
+    let runner = one.runner().await;
+    let before = runner.poll(0, 1, 0).await.unwrap();
+    let project = one.project("p").await;
+    let (told, run) = tokio::join!(runner.poll(before.revision, 1, 20_000), start(&admin, &project));
+    assert_eq!(told.unwrap().assignments[0].run, run.unwrap().id);
+
+    let policy = admin.policy().await.unwrap();
+    let text = format!("# new\n{}", policy.text);
+    admin.put_policy(&PutPolicy { text, replaces: Some(1) }).await.unwrap();
+    assert_eq!(one.admin.policy().await.unwrap().number, 2);
+    let ledgers = admin.ledgers().await.unwrap().items;
+    assert_eq!(ledgers.iter().filter(|ledger| ledger.producer.starts_with("srv_")).count(), 2);
+    two.stop(Duration::from_secs(5)).await;
+    one.stop().await;
 }
