@@ -180,7 +180,7 @@ impl SitePurse {
     }
 
     /// Sets money aside in a slice that has it. The whole step is under one lock, so that two calls never take the same money.
-    async fn from_slices(&self, run: RunId, call: ModelCallId, amount: Nanos) -> Result<bool, NoMoney> {
+    async fn take_aside(&self, run: RunId, call: ModelCallId, amount: Nanos) -> Result<bool, NoMoney> {
         let _turn = self.writing.lock().await;
         let slice = {
             let books = self.books();
@@ -204,19 +204,19 @@ impl SitePurse {
     /// Sets money aside for a call.
     pub async fn set_aside(&self, run: RunId, call: ModelCallId, amount: Nanos) -> Result<(), NoMoney> {
         self.spool.room().map_err(|e| NoMoney::Unavailable(e.to_string()))?;
-        if self.from_slices(run, call, amount).await? {
+        if self.take_aside(run, call, amount).await? {
             return Ok(());
         }
         let leasing = Arc::clone(&self.books().accounts.entry(run).or_default().leasing);
         let _one = leasing.lock().await;
         // Somebody may have brought a slice while this call waited.
         for _ in 0..2 {
-            if self.from_slices(run, call, amount).await? {
+            if self.take_aside(run, call, amount).await? {
                 return Ok(());
             }
             self.lease(run, amount).await?;
         }
-        if self.from_slices(run, call, amount).await? { Ok(()) } else { Err(NoMoney::Exhausted(BudgetScope::Run)) }
+        if self.take_aside(run, call, amount).await? { Ok(()) } else { Err(NoMoney::Exhausted(BudgetScope::Run)) }
     }
 
     async fn lease(&self, run: RunId, need: Nanos) -> Result<(), NoMoney> {
@@ -296,12 +296,6 @@ impl SitePurse {
             }
         }
         self.give_back_idle(run).await
-    }
-
-    /// A run's slices that are not over.
-    #[cfg(test)]
-    pub fn slices(&self, run: RunId) -> Vec<SliceState> {
-        self.books().money.slices.values().filter(|s| s.run == run).cloned().collect()
     }
 
     fn pending_file(&self, run: RunId) -> PathBuf {
