@@ -259,7 +259,7 @@ async fn serve(
         let hex: String = digest.as_ref().iter().map(|b| format!("{b:02x}")).collect();
         let signed = signed_bytes("POST", &format!("/v1/runner/{what}"), head("stockade-time").parse().unwrap(), &hex);
         let signature = BASE64_STANDARD.decode(head("stockade-signature")).unwrap();
-        let (id, key, _) = plane.lock().runner.clone().unwrap();
+        let (id, key, _) = plane.lock().runner.unwrap();
         assert!(key.verify(&signed, &signature) && head("stockade-runner") == id.to_string());
     }
     match what.as_str() {
