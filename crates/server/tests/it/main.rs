@@ -5,6 +5,7 @@
 
 mod authorization;
 mod bad_input;
+mod client;
 mod harness;
 mod openapi;
 mod operations;

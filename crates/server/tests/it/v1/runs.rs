@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use stockade_api::{http::ListEvents, ticket::Ticket};
-use stockade_domain::{RunState, RunTransition, World};
+use stockade_domain::{Desired, RunState, RunTransition, World};
 use stockade_ledger::VerifyingKey;
 
 use crate::{
@@ -82,4 +82,31 @@ async fn a_ticket_says_who_asks_and_is_signed_by_the_server() {
     assert_eq!((ticket.user, ticket.roles, ticket.run, ticket.runner), (me.user, me.roles, run.id, runner.id));
     assert!(ticket.expires_at > app.world.now());
     app.stop().await;
+}
+
+/// What the reconcilers do: a run that nobody hears of for a week is over, and its environment is to be deleted.
+#[tokio::test]
+async fn a_run_that_nobody_hears_of_expires_with_its_environment() {
+    for database in databases() {
+        let app = App::on(database).await;
+        let runner = app.runner().await;
+        let run = start(&app.admin, &app.project("p").await).await.unwrap();
+        let mut after = app.admin.events(run.id, &ListEvents::default()).await.unwrap().after;
+        app.world.push_seconds(7 * 24 * 3_600 + 1);
+        while app.admin.run(run.id).await.unwrap().state != RunState::Expired {
+            let query = ListEvents { after, wait_ms: 10_000, ..ListEvents::default() };
+            after = app.admin.events(run.id, &query).await.unwrap().after;
+        }
+        let mut revision = 0;
+        loop {
+            let told = runner.poll(revision, 1, 10_000).await.unwrap();
+            revision = told.revision;
+            if told.assignments.iter().all(|assignment| assignment.desired == Desired::Deleted) {
+                break;
+            }
+        }
+        let records = app.admin.records(&Default::default()).await.unwrap().items;
+        assert!(records.iter().any(|record| record.record["body"]["code"] == "run.expired"));
+        app.stop().await;
+    }
 }
