@@ -1,0 +1,161 @@
+//! A guest in folders of its own, and a client of its frames.
+
+use std::{
+    io::{Read, Write},
+    os::unix::net::UnixStream,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use stockade_api::guest::{Answer, Exec, Op, Reply, Request};
+use stockade_domain::ids::CallId;
+
+pub struct Bed {
+    pub dir: tempfile::TempDir,
+    child: Option<Child>,
+    starts: u32,
+}
+
+impl Bed {
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["workspace", "home", "transfer", "state", "tmp"] {
+            std::fs::create_dir(dir.path().join(name)).unwrap();
+        }
+        let mut bed = Self { dir, child: None, starts: 0 };
+        bed.start(&[]);
+        bed
+    }
+
+    pub fn workspace(&self) -> PathBuf {
+        self.dir.path().join("workspace")
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.dir.path().join(format!("socket-{}", self.starts))
+    }
+
+    pub fn start(&mut self, more: &[&str]) {
+        self.starts += 1;
+        let mut command = Command::new(env!("CARGO_BIN_EXE_stockade-guest"));
+        command.arg("--listen").arg(self.socket());
+        for (name, folder) in [
+            ("state-dir", "state"),
+            ("workspace", "workspace"),
+            ("home", "home"),
+            ("transfer", "transfer"),
+            ("tmp", "tmp"),
+        ] {
+            command.arg(format!("--{name}")).arg(self.dir.path().join(folder));
+        }
+        command.args(more).stdin(Stdio::null());
+        self.child = Some(command.spawn().unwrap());
+        while UnixStream::connect(self.socket()).is_err() {
+            let ended = self.child.as_mut().unwrap().try_wait().unwrap();
+            assert!(ended.is_none(), "the guest does not start: {ended:?}");
+        }
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    pub fn connect(&self) -> Peer {
+        let stream = UnixStream::connect(self.socket()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        Peer { stream, next: 1 }
+    }
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+pub struct Peer {
+    pub stream: UnixStream,
+    next: u64,
+}
+
+impl Peer {
+    pub fn send(&mut self, call: Option<CallId>, op: Op) -> u64 {
+        let id = self.next;
+        self.next += 1;
+        let body = serde_json::to_vec(&Request { id, call, op }).unwrap();
+        self.send_raw(&body);
+        id
+    }
+
+    pub fn send_raw(&mut self, body: &[u8]) {
+        let length = u32::try_from(body.len()).unwrap().to_be_bytes();
+        self.stream.write_all(&[&length, body].concat()).unwrap();
+    }
+
+    pub fn receive(&mut self) -> Option<Answer> {
+        let mut length = [0; 4];
+        self.stream.read_exact(&mut length).ok()?;
+        let mut body = vec![0; u32::from_be_bytes(length) as usize];
+        self.stream.read_exact(&mut body).ok()?;
+        Some(serde_json::from_slice(&body).unwrap())
+    }
+
+    /// Asks, and gives the final answer with the live output before it.
+    pub fn call(&mut self, call: Option<CallId>, op: Op) -> (Answer, String) {
+        let id = self.send(call, op);
+        let mut live = String::new();
+        loop {
+            let answer = self.receive().expect("an answer");
+            assert_eq!(answer.id, id);
+            match answer.reply {
+                Reply::Output { text, .. } => live.push_str(&text),
+                _ => return (answer, live),
+            }
+        }
+    }
+
+    pub fn ask(&mut self, op: Op) -> Reply {
+        self.call(None, op).0.reply
+    }
+
+    pub fn sh(&mut self, script: &str) -> Reply {
+        self.ask(Op::Exec(shell(script)))
+    }
+}
+
+pub fn shell(script: &str) -> Exec {
+    Exec {
+        argv: ["sh", "-c", script].map(Into::into).into(),
+        timeout_ms: 30_000,
+        max_output: 10_000,
+        ..Exec::default()
+    }
+}
+
+pub fn call(n: u8) -> Option<CallId> {
+    Some(CallId::from_bytes([n; 16]))
+}
+
+/// Status and standard output of a command that ended.
+pub fn exited(reply: &Reply) -> (i32, &str) {
+    match reply {
+        Reply::Exited { status, stdout, .. } => (*status, stdout),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The code of a refusal.
+pub fn code(reply: &Reply) -> &str {
+    match reply {
+        Reply::Error { code, message } => {
+            assert!(!message.is_empty());
+            code
+        }
+        other => panic!("{other:?}"),
+    }
+}
