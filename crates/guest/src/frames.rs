@@ -76,7 +76,7 @@ mod tests {
     fn a_length_above_the_limit_is_refused_before_anything_is_read() {
         let mut bytes = &[0xff, 0xff, 0xff, 0xff][..];
         assert!(matches!(read_frame(&mut bytes), Err(FrameError::TooLarge(_))));
-        let mut at = &[&u32::try_from(MAX_FRAME).unwrap().to_be_bytes()[..], &[b' ']].concat()[..];
+        let mut at = &[&u32::try_from(MAX_FRAME).unwrap().to_be_bytes()[..], b" "].concat()[..];
         assert!(
             matches!(read_frame(&mut at), Err(FrameError::Io(_))),
             "the bound itself is let in, and then ends early"

@@ -30,6 +30,7 @@ pub const MAX_CALLS: usize = 200_000;
 const NAME: &str = "journal";
 const FRESH: &str = "journal.new";
 const HEAD: u64 = 8;
+const HEAD_BYTES: usize = 8;
 
 /// Why the journal cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -236,7 +237,7 @@ fn scan(file: &File) -> Result<(HashMap<CallId, Slot>, u64), JournalError> {
     let mut at = 0;
     let mut body = Vec::new();
     while at + HEAD <= size {
-        let mut head = [0; HEAD as usize];
+        let mut head = [0; HEAD_BYTES];
         reader.read_exact(&mut head)?;
         let [l0, l1, l2, l3, c0, c1, c2, c3] = head;
         let (length, sum) = (u32::from_le_bytes([l0, l1, l2, l3]), u32::from_le_bytes([c0, c1, c2, c3]));

@@ -227,10 +227,10 @@ unsafe fn become_command(launch: &Launch<'_>) -> u8 {
         if !limit(libc::RLIMIT_NPROC, launch.processes) || !limit(libc::RLIMIT_NOFILE, launch.open_files) {
             return 4;
         }
-        if let Some(users) = launch.users {
-            if libc::setns(users, libc::CLONE_NEWUSER) != 0 {
-                return 5;
-            }
+        if let Some(users) = launch.users
+            && libc::setns(users, libc::CLONE_NEWUSER) != 0
+        {
+            return 5;
         }
         if let Some(id) = launch.id {
             // Refused where an unprivileged user made the namespaces; there are no further groups there then.
@@ -245,10 +245,10 @@ unsafe fn become_command(launch: &Launch<'_>) -> u8 {
         if !give_up_rights() {
             return 5;
         }
-        if let Some(ruleset) = launch.landlock {
-            if libc::syscall(libc::SYS_landlock_restrict_self, ruleset, 0u32) != 0 {
-                return 6;
-            }
+        if let Some(ruleset) = launch.landlock
+            && libc::syscall(libc::SYS_landlock_restrict_self, ruleset, 0u32) != 0
+        {
+            return 6;
         }
         default_signals();
         // The status pipe and all else closes at the exec.
@@ -257,8 +257,9 @@ unsafe fn become_command(launch: &Launch<'_>) -> u8 {
             return 6;
         }
         for program in launch.seccomp {
+            // One that is too long for the kernel is refused by it, as one of no instructions.
             let program = libc::sock_fprog {
-                len: program.len() as libc::c_ushort,
+                len: libc::c_ushort::try_from(program.len()).unwrap_or(0),
                 filter: program.as_ptr().cast_mut().cast::<libc::sock_filter>(),
             };
             if libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program, 0, 0) != 0 {

@@ -3,6 +3,8 @@
 //! Each scenario runs twice where it can: as root, and as a user without any right. Run by root, the second form
 //! starts this program again under another user id.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod bed;
 mod escape;
 mod life;
