@@ -22,8 +22,8 @@ pub const BACKOFF_MIN: Duration = Duration::from_millis(100);
 pub const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// So many shipped entries are remembered before the index is written and space is given back.
 pub const FORGET_EVERY: u64 = 2_000;
-/// How often a checkpoint is sent to be counter-signed, if there is a new one.
-pub const COUNTERSIGN_EVERY: Duration = Duration::from_secs(20);
+/// How often a checkpoint is sent to be counter-signed, if there is a new one. What is not signed yet is in no export.
+pub const COUNTERSIGN_EVERY: Duration = Duration::from_secs(1);
 
 /// A wait that grows.
 #[derive(Debug)]

@@ -175,12 +175,14 @@ impl Trials {
             let records: Vec<Value> = records["items"].as_array().cloned().unwrap_or_default();
             let of_runner =
                 |record: &&Value| record["producer"].as_str().is_some_and(|producer| producer.starts_with("rnr_"));
-            let closed: BTreeSet<&str> = records.iter().filter_map(|record| record["record"]["of"].as_str()).collect();
-            for record in records.iter().filter(of_runner).filter(|record| record["record"]["phase"] == "open") {
+            let closed: BTreeSet<&str> =
+                records.iter().filter_map(|record| record["record"]["body"]["of"].as_str()).collect();
+            for record in records.iter().filter(of_runner).filter(|record| record["record"]["body"]["phase"] == "open")
+            {
                 let id = record["id"].as_str().unwrap_or_default();
                 ensure!(closed.contains(id), "record {id} of {run} was never closed");
             }
-            recorded += records.iter().filter_map(|record| record["record"]["cost"].as_i64()).sum::<i64>();
+            recorded += records.iter().filter_map(|record| record["record"]["body"]["cost"].as_i64()).sum::<i64>();
         }
         let spent = self.installation.until("the money to settle", |installation| {
             let budgets = installation.json(&["budget", "show"]).ok()?;

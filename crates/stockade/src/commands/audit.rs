@@ -92,9 +92,10 @@ struct Line {
 
 impl Line {
     /// Records come from a database: every field may be missing.
-    fn of(record: &Value) -> Self {
+    fn of(whole: &Value) -> Self {
+        let record = whole.get("body").unwrap_or(whole);
         let text = |path: &str| record.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
-        let at = record.get("at").and_then(Value::as_i64).map_or_else(String::new, |at| time(Timestamp(at)));
+        let at = whole.get("at").and_then(Value::as_i64).map_or_else(String::new, |at| time(Timestamp(at)));
         let phase = text("/phase");
         let (deed, result) = match phase.as_str() {
             "close" => {
@@ -182,7 +183,43 @@ fn verify(context: &Context, file: &Path) -> Outcome {
     }
 }
 
+/// How long `export` waits for the last records to be signed.
+const SIGNING: Duration = Duration::from_secs(5);
+
+/// What no checkpoint signs yet is in no export: waits a moment until everything recorded so far is signed, or says what is not.
+async fn signed(context: &Context, client: &Client) -> Outcome {
+    let sizes: Vec<(String, u64)> =
+        client.ledgers().await?.items.into_iter().map(|ledger| (ledger.producer, ledger.size)).collect();
+    let begun = std::time::Instant::now();
+    loop {
+        let now = client.ledgers().await?.items;
+        let is_signed = |producer: &str, size: u64| {
+            let note =
+                now.iter().find(|ledger| ledger.producer == producer).and_then(|ledger| ledger.checkpoint.as_ref());
+            // The second line of a checkpoint is the size of the tree (C2SP tlog-checkpoint).
+            let signed = note.and_then(|note| note.lines().nth(1)?.parse::<u64>().ok()).unwrap_or(0);
+            producer.starts_with("srv_") || signed >= size
+        };
+        let open: Vec<&str> = sizes
+            .iter()
+            .filter(|(producer, size)| !is_signed(producer, *size))
+            .map(|(producer, _)| producer.as_str())
+            .collect();
+        if open.is_empty() {
+            return Ok(());
+        }
+        if begun.elapsed() > SIGNING {
+            context
+                .output
+                .remark(&format!("the newest records of {} are not signed yet and left out", open.join(", ")));
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 async fn export(context: &Context, client: &Client, output: Option<&Path>, content: bool) -> Outcome {
+    signed(context, client).await?;
     let mut stream = client.export(&Export { content_of: None, content }).await?;
     let Some(path) = output else {
         while let Some(bytes) = stream.next().await {

@@ -82,15 +82,15 @@ async fn exchanges(context: &Context, run: RunId) -> Outcome<Vec<(Vec<u8>, Vec<u
     }
     records.sort_by_key(|record| record.seq);
     let content = |record: &serde_json::Value, kind: ContentKind| -> Option<ContentRef> {
-        let contents: Vec<ContentRef> = serde_json::from_value(record.get("contents")?.clone()).ok()?;
+        let contents: Vec<ContentRef> = serde_json::from_value(record.pointer("/body/contents")?.clone()).ok()?;
         contents.into_iter().find(|content| content.kind == kind)
     };
     let mut exchanges = Vec::new();
-    for close in
-        records.iter().filter(|record| record.record["phase"] == "close" && record.record["outcome"]["status"] == "ok")
-    {
+    for close in records.iter().filter(|record| {
+        record.record["body"]["phase"] == "close" && record.record["body"]["outcome"]["status"] == "ok"
+    }) {
         let Some(response) = content(&close.record, ContentKind::ModelResponse) else { continue };
-        let open = records.iter().find(|open| close.record["of"] == open.id.to_string());
+        let open = records.iter().find(|open| close.record["body"]["of"] == open.id.to_string());
         let Some(request) = open.and_then(|open| content(&open.record, ContentKind::ModelRequest)) else { continue };
         let (request, response) = (site.content(run, &request).await?, site.content(run, &response).await?);
         exchanges.push((request.to_vec(), response.to_vec()));

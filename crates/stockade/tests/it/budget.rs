@@ -45,8 +45,12 @@ fn what_is_spent_is_counted_to_the_nano_dollar_and_the_rest_goes_back() {
     }
     // The record says the same, to the nano-dollar.
     let records = installation.json(&["audit", "search", "--limit", "500"]).unwrap();
-    let recorded: i64 =
-        records["items"].as_array().unwrap().iter().filter_map(|record| record["record"]["cost"].as_i64()).sum();
+    let recorded: i64 = records["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|record| record["record"]["body"]["cost"].as_i64())
+        .sum();
     assert_eq!(recorded, cost);
 }
 

@@ -77,7 +77,8 @@ fn a_new_bundle_is_decided_by_at_once() {
     installation.ended(&run).unwrap();
     let refused = installation.json(&["audit", "search", "--run", &run, "--limit", "500"]).unwrap();
     let found = refused["items"].as_array().unwrap().iter().any(|record| {
-        record["record"]["phase"] == "refused" && record["record"]["decision"]["policies"][0]["id"] == "no-commands"
+        record["record"]["body"]["phase"] == "refused"
+            && record["record"]["body"]["decision"]["policies"][0]["id"] == "no-commands"
     });
     assert!(found, "{refused}");
 }

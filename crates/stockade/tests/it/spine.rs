@@ -61,11 +61,13 @@ fn a_task_becomes_a_change() {
 
         // Every deed has its record, and what was opened was closed.
         let records = records_of(&installation, &run);
-        let phase = |phase: &str| records.iter().filter(|record| record["record"]["phase"] == phase).count();
+        let phase = |phase: &str| records.iter().filter(|record| record["record"]["body"]["phase"] == phase).count();
         let action = |action: &str| {
             records
                 .iter()
-                .filter(|record| record["record"]["phase"] == "open" && record["record"]["deed"]["action"] == action)
+                .filter(|record| {
+                    record["record"]["body"]["phase"] == "open" && record["record"]["body"]["deed"]["action"] == action
+                })
                 .count()
         };
         assert!(action("model.call") >= 3 && action("tool.call") >= 3 && action("change.open") == 1, "{records:#?}");
@@ -79,7 +81,7 @@ fn a_task_becomes_a_change() {
 /// The server's own deeds are recorded with their write in one transaction: they have no closing record.
 fn open_on_the_server(records: &[Value]) -> usize {
     let server = |record: &&Value| record["producer"].as_str().is_some_and(|producer| producer.starts_with("srv_"));
-    records.iter().filter(server).filter(|record| record["record"]["phase"] == "open").count()
+    records.iter().filter(server).filter(|record| record["record"]["body"]["phase"] == "open").count()
 }
 
 fn verify_offline(installation: &Installation) {
