@@ -13,8 +13,14 @@ use serde::{Serialize, de::DeserializeOwned};
 use stockade_api::error::{ApiError, ErrorBody, Fault};
 use stockade_store::StoreError;
 
-/// How long a body may take to arrive, in seconds. After that the request is refused with HTTP 408.
+use crate::operation::Operation;
+
+/// How long a body may take to arrive, in seconds, and on top what the operation's longest body takes at
+/// [`SLOWEST_BODY`]. After that the request is refused with HTTP 408.
 pub const BODY_TIME_S: u64 = 60;
+
+/// The slowest line that can send the longest body in time, in bytes a second.
+pub const SLOWEST_BODY: u64 = 128 * 1024;
 
 /// What a handler answers.
 pub type Answer<T> = Result<Json<T>, Failure>;
@@ -127,7 +133,9 @@ impl<T: Serialize> IntoResponse for Json<T> {
 
 /// Reads a whole body within the operation's limit and time.
 pub async fn read_body(request: Request) -> Result<Bytes, Failure> {
-    let bytes = tokio::time::timeout(Duration::from_secs(BODY_TIME_S), Bytes::from_request(request, &()));
+    let longest = request.extensions().get::<&'static Operation>().map_or(0, |operation| operation.body as u64);
+    let seconds = BODY_TIME_S + longest / SLOWEST_BODY;
+    let bytes = tokio::time::timeout(Duration::from_secs(seconds), Bytes::from_request(request, &()));
     match bytes.await {
         Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(refused)) if refused.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(Failure::new(
@@ -140,11 +148,7 @@ pub async fn read_body(request: Request) -> Result<Bytes, Failure> {
         )),
         Err(_) => Err(Failure::new(
             StatusCode::REQUEST_TIMEOUT,
-            ApiError::new(
-                Fault::User,
-                "body_too_slow",
-                format!("the body did not arrive within {BODY_TIME_S} seconds"),
-            ),
+            ApiError::new(Fault::User, "body_too_slow", format!("the body did not arrive within {seconds} seconds")),
         )),
     }
 }

@@ -8,7 +8,7 @@ use stockade_domain::{
 };
 use stockade_ledger::SigningKey;
 use stockade_store::Store;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{engine::Engines, ledger::RecordIds, site::Replays};
@@ -22,6 +22,8 @@ pub struct App {
     pub key: SigningKey,
     pub engines: Engines,
     pub replays: Replays,
+    /// Room for long bodies, so that memory has a bound.
+    pub shipments: Arc<Semaphore>,
     pub records: RecordIds,
     /// Counts what this process wrote, so that whoever waits for news reads again at once. It tells
     /// nothing: another server may have written as well, so waiting is always bounded too.

@@ -240,6 +240,7 @@ async fn assemble(
         key,
         engines,
         replays: Replays::default(),
+        shipments: Arc::new(tokio::sync::Semaphore::new(crate::site::SHIPMENTS)),
         records: crate::ledger::RecordIds::default(),
         news: watch::Sender::new(0),
         work: Notify::new(),

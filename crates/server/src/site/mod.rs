@@ -15,6 +15,12 @@ pub use poll::poll;
 pub use proven::Replays;
 pub use ship::{checkpoint, ship};
 
+/// How many shipments are read at a time. Further ones wait, each at most [`SHIPMENT_WAIT_MS`].
+pub const SHIPMENTS: usize = 16;
+
+/// How long a shipment waits for room, in milliseconds, before it is refused with HTTP 503.
+pub const SHIPMENT_WAIT_MS: u64 = 30_000;
+
 /// How long a lease holds without a heartbeat, in milliseconds.
 pub const LEASE_TTL_MS: u64 = 30_000;
 

@@ -7,14 +7,18 @@
 use std::{
     collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use axum::{
     body::Bytes,
     extract::{FromRequest, Request},
-    http::HeaderMap,
+    http::{HeaderMap, StatusCode},
 };
-use stockade_api::runner::signed_bytes;
+use stockade_api::{
+    error::{ApiError, Fault},
+    runner::signed_bytes,
+};
 use stockade_domain::{Digest, Timestamp, ids::RunnerId};
 use stockade_ledger::{VerifyingKey, sha256};
 use stockade_store::{
@@ -22,9 +26,13 @@ use stockade_store::{
     sites::{self, Runner},
 };
 
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::SHIPMENT_WAIT_MS;
 use crate::{
     answer::{Failure, read_body},
     app::App,
+    operation::{BODY_SEALED, Operation},
 };
 
 /// How far a runner's clock may be away from ours, in milliseconds. Beyond, its requests are refused.
@@ -38,6 +46,8 @@ pub const REMEMBERED_REQUESTS: usize = 512;
 pub struct Proven {
     pub runner: Runner,
     pub body: Bytes,
+    /// Given back when the request is over.
+    _room: Option<OwnedSemaphorePermit>,
 }
 
 /// The requests that were accepted lately.
@@ -94,6 +104,8 @@ impl FromRequest<Arc<App>> for Proven {
         }
         let method = request.method().as_str().to_owned();
         let path = request.uri().path().to_owned();
+        let operation = request.extensions().get::<&'static Operation>().copied();
+        let room = room(operation, app).await?;
         let body = read_body(request).await?;
         let digest = sha256(&[&body]).to_string();
         let message = signed_bytes(&method, &path, time_us, digest.trim_start_matches("sha256:"));
@@ -106,7 +118,23 @@ impl FromRequest<Arc<App>> for Proven {
             return Err(Failure::unauthenticated("replayed", "this request was made before")
                 .hint("Sign it anew with the present time."));
         }
-        Ok(Self { runner, body })
+        Ok(Self { runner, body, _room: room })
+    }
+}
+
+/// A place for a long body; short ones need none.
+async fn room(operation: Option<&Operation>, app: &App) -> Result<Option<OwnedSemaphorePermit>, Failure> {
+    if operation.is_none_or(|operation| operation.body <= BODY_SEALED) {
+        return Ok(None);
+    }
+    let wait = Duration::from_millis(SHIPMENT_WAIT_MS);
+    match tokio::time::timeout(wait, Arc::clone(&app.shipments).acquire_owned()).await {
+        Ok(Ok(place)) => Ok(Some(place)),
+        _ => Err(Failure::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            ApiError::new(Fault::Outside, "busy", "too many runners ship at the same time"),
+        )
+        .hint("Try again: nothing was taken.")),
     }
 }
 

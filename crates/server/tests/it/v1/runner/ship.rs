@@ -1,7 +1,13 @@
 //! Leases and shipments.
 
+use std::time::Duration;
+
 use stockade_api::runner::Entry;
-use stockade_domain::{RunState, RunTransition};
+use stockade_domain::{RunState, RunTransition, World};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 use crate::harness::{App, databases, start};
 
@@ -56,5 +62,36 @@ async fn another_runners_run_is_not_leased() {
     // A second runner, in a site of its own.
     let other = app.runner_of(Some("elsewhere")).await;
     assert_eq!(other.lease(run.id).await.unwrap_err().code, "no_lease");
+    app.stop().await;
+}
+
+/// Sixteen shipments are read at a time (`site::SHIPMENTS`); the next one waits for room and then goes through.
+#[tokio::test]
+async fn one_shipment_too_many_waits_for_room() {
+    let app = App::new().await;
+    let mut runner = app.runner().await;
+    let mut slow = Vec::new();
+    for _ in 0..16 {
+        let mut stream = TcpStream::connect(app.server.addr()).await.unwrap();
+        let head = format!(
+            "POST /v1/runner/ship HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\nexpect: 100-continue\r\n\
+             stockade-runner: {}\r\nstockade-time: {}\r\nstockade-signature: AAAA\r\n\r\n",
+            runner.id,
+            app.world.now().0
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        // The server asks for the body once it has room for it.
+        let mut answer = [0; 64];
+        let n = stream.read(&mut answer).await.unwrap();
+        assert!(answer[..n].starts_with(b"HTTP/1.1 100"), "{}", String::from_utf8_lossy(&answer[..n]));
+        slow.push(stream);
+    }
+    let note = runner.note("a");
+    let ship = runner.ship(vec![note]);
+    tokio::pin!(ship);
+    assert!(tokio::time::timeout(Duration::from_millis(200), &mut ship).await.is_err(), "there is no room");
+    slow.pop();
+    assert_eq!(ship.await.unwrap(), 1);
+    drop(slow);
     app.stop().await;
 }
