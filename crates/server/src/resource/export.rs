@@ -3,7 +3,7 @@
 //! One snapshot of the database: what is appended meanwhile is in the next export. Content is included on
 //! demand and stays sealed. This is the one way of reading that is always recorded.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use axum::{
     body::{Body, Bytes},
@@ -11,8 +11,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use stockade_api::http::Export;
-use stockade_domain::ids::RunId;
-use stockade_ledger::{Checkpoint, ExportLine, Producer, SignedNote};
+use stockade_domain::{Digest, ids::RunId};
+use stockade_ledger::{Checkpoint, ExportLine, Producer, Record, SignedNote};
 use stockade_store::{Tx, contents, records, runs};
 use tokio::sync::mpsc;
 
@@ -94,6 +94,9 @@ async fn write(app: &App, mut tx: Tx, query: &Export, out: &mut Lines) -> Result
         };
         out.say(&ExportLine::Key { name: Checkpoint::origin_of(&producer), key }).await?;
     }
+    let with_content = query.content || query.content_of.is_some();
+    // What the exported records cover. Content of others came with what is not signed yet, and would prove nothing.
+    let mut covered = HashSet::new();
     for state in &ledgers {
         // What no checkpoint signs yet proves nothing: it is in the next export, a moment later.
         let note = checkpoint(app, &mut tx, state).await?;
@@ -106,6 +109,11 @@ async fn write(app: &App, mut tx: Tx, query: &Export, out: &mut Lines) -> Result
             }
             for record in some.into_iter().take(usize::try_from(signed - from).unwrap_or(usize::MAX)) {
                 from += 1;
+                if with_content {
+                    let read = Record::parse(record.canonical.as_bytes());
+                    let read = read.map_err(|error| Ended::Failed(format!("{}: {error}", record.id)))?;
+                    covered.extend(read.contents().iter().map(|content| content.digest));
+                }
                 out.say(&ExportLine::record(record.canonical.as_bytes())).await?;
             }
         }
@@ -120,7 +128,7 @@ async fn write(app: &App, mut tx: Tx, query: &Export, out: &mut Lines) -> Result
         loop {
             let some = runs::list(&mut tx, &runs::RunFilter::default(), &page).await?;
             for run in &some.items {
-                sealed(&mut tx, run.id, out).await?;
+                sealed(&mut tx, run.id, &covered, out).await?;
             }
             page.cursor = some.next_cursor;
             if page.cursor.is_none() {
@@ -128,7 +136,7 @@ async fn write(app: &App, mut tx: Tx, query: &Export, out: &mut Lines) -> Result
             }
         }
     } else if let Some(run) = query.content_of {
-        sealed(&mut tx, run, out).await?;
+        sealed(&mut tx, run, &covered, out).await?;
     }
     Ok(())
 }
@@ -145,8 +153,11 @@ async fn checkpoint(app: &App, tx: &mut Tx, state: &records::LedgerState) -> Res
     Ok(Some(note))
 }
 
-async fn sealed(tx: &mut Tx, run: RunId, out: &mut Lines) -> Result<(), Ended> {
+async fn sealed(tx: &mut Tx, run: RunId, covered: &HashSet<Digest>, out: &mut Lines) -> Result<(), Ended> {
     for content in contents::list(tx, run, MAX_CONTENTS).await? {
+        if !covered.contains(&content.digest) {
+            continue;
+        }
         let (content, bytes) = contents::get(tx, run, content.digest).await?;
         let sealed = stockade_api::base64::encode(&bytes);
         out.say(&ExportLine::Content { kind: content.kind, digest: content.digest, sealed }).await?;

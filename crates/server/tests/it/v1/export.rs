@@ -2,7 +2,9 @@
 
 use futures_util::StreamExt;
 use stockade_api::http::{Export, ListRecords};
-use stockade_ledger::{Proof, SignedNote, VerifyingKey};
+use stockade_api::runner::Entry;
+use stockade_domain::ContentKind;
+use stockade_ledger::{Proof, RunKey, SignedNote, SystemWorld, VerifyingKey};
 use stockade_server::offline;
 
 use crate::harness::{App, databases, start};
@@ -67,5 +69,27 @@ async fn a_record_is_found_and_proven() {
     let proof: Proof = serde_json::from_value(proven.proof).unwrap();
     proof.verify(proven.canonical.as_bytes(), checkpoint).unwrap();
     assert!(proof.verify(b"something else", checkpoint).is_err());
+    app.stop().await;
+}
+
+/// What no checkpoint signs yet is in no export, and neither is content that only such records cover.
+#[tokio::test]
+async fn an_export_between_two_checkpoints_verifies_too() {
+    let app = App::new().await;
+    let mut runner = app.runner().await;
+    let run = start(&app.admin, &app.project("p").await).await.unwrap();
+    let signed = runner.note("signed");
+    runner.ship(vec![signed]).await.unwrap();
+    runner.checkpoint(&runner.signed(&runner.tree)).await.unwrap();
+    let sealed = RunKey::generate(&SystemWorld, run.id).seal(&SystemWorld, ContentKind::Diff, b"-a\n+b\n").unwrap();
+    let content =
+        Entry::Content { run: run.id, content: sealed.content, sealed: stockade_api::base64::encode(&sealed.bytes) };
+    let unsigned = runner.note("unsigned");
+    runner.ship(vec![content, unsigned]).await.unwrap();
+
+    let text = export(&app, &Export { content: true, content_of: None }).await;
+    let report = offline::verify_export(text.as_bytes()).unwrap();
+    assert_eq!(report.contents, 1, "the task's, which the server's own record covers");
+    assert!(!text.contains("unsigned") && !text.contains(&sealed.content.digest.to_string()));
     app.stop().await;
 }
