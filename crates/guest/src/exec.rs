@@ -162,8 +162,12 @@ pub fn run(
         How::NotStarted { stage, error } => return Err(not_started(exec, stage, error)),
         How::Ended(wait) if libc::WIFSIGNALED(wait) => (128 + libc::WTERMSIG(wait), Some(libc::WTERMSIG(wait))),
         How::Ended(wait) => (libc::WEXITSTATUS(wait), None),
-        // Its supervisor was killed: by the kernel for want of memory, or by the workload itself.
-        How::Lost => (128 + libc::SIGKILL, Some(libc::SIGKILL)),
+        // Its supervisor was killed: by the kernel for want of memory, or by the workload itself. What it left can no
+        // longer be told from what others left, so all of the environment's commands end with it.
+        How::Lost => {
+            let _ = sys::kill_all();
+            (128 + libc::SIGKILL, Some(libc::SIGKILL))
+        }
     };
     let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     Ok(Reply::Exited { status, signal, timed_out, stdout, stderr, duration_ms })

@@ -122,6 +122,16 @@ impl Bed {
         })
     }
 
+    /// A driver that shows environments more of the machine.
+    pub fn driver_with(&self, extra_read_only: &[PathBuf]) -> NamespaceDriver {
+        NamespaceDriver::new(NamespaceConfig {
+            root: self.dir.path().join("environments"),
+            helpers: self.helpers.clone(),
+            allow_degraded: self.degraded.clone(),
+            extra_read_only: extra_read_only.to_vec(),
+        })
+    }
+
     pub fn folder(&self, id: EnvironmentId) -> PathBuf {
         self.dir.path().join("environments").join(id.to_string())
     }

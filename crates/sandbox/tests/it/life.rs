@@ -1,6 +1,6 @@
 //! Making, finding again, restarting, removing.
 
-use std::{fs, path::Path};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use serde_json::json;
 use stockade_domain::ids::EnvironmentId;
@@ -17,6 +17,7 @@ crate::both!(
     making_one_twice_makes_one,
     a_long_path_is_no_trouble,
     mistakes_are_named,
+    a_toolchain_that_was_named_can_be_used_and_not_changed,
 );
 
 /// Processes of the machine whose command line holds a word.
@@ -212,4 +213,24 @@ async fn mistakes_are_named(bed: &Bed) {
     assert!(matches!(bed.driver.restart(id).await, Err(SandboxError::Unknown { .. })));
     assert!(bed.driver.list().await.is_empty());
     assert!(driver.probe().await.iter().any(|found| found.name == "helpers" && !found.available));
+}
+
+async fn a_toolchain_that_was_named_can_be_used_and_not_changed(bed: &Bed) {
+    let tools = bed.dir.path().join("tools");
+    fs::create_dir_all(tools.join("bin")).unwrap();
+    fs::write(tools.join("bin/my-tool"), "#!/bin/sh\necho it works\n").unwrap();
+    fs::set_permissions(tools.join("bin/my-tool"), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(bed.dir.path().join("beside"), "not named").unwrap();
+    let driver = bed.driver_with(std::slice::from_ref(&tools));
+    let id = fresh_id();
+    driver.create(&EnvironmentSpec { id, class: small() }).await.unwrap();
+    let mut guest = Guest::of(&driver, id).await;
+    assert_eq!(guest.sh("my-tool").await.stdout, "it works");
+    let tools = tools.display();
+    assert_ne!(guest.sh(&format!("echo x > {tools}/bin/my-tool || touch {tools}/new")).await.status, 0);
+    assert_ne!(guest.sh(&format!("cat {tools}/../beside")).await.status, 0, "what is beside it is not there");
+    // Named, and missing: said at the making, not found out by the agent.
+    let driver = bed.driver_with(&[bed.dir.path().join("missing")]);
+    let error = driver.create(&EnvironmentSpec { id: fresh_id(), class: small() }).await.unwrap_err();
+    assert!(error.to_string().contains("missing"), "{error}");
 }

@@ -297,16 +297,17 @@ fn collect(plan: &Plan, files: &Path) -> Result<Collected, Failure> {
             add(&path, inside(&path), read_only)?;
         }
     }
-    for path in &plan.extra_read_only {
-        if !SYSTEM.iter().any(|system| path.starts_with(system)) {
-            add(path, inside(path), read_only)?;
-        }
-    }
     for name in DEVICES {
         add(&Path::new("/dev").join(name), Path::new("dev").join(name), ATTR_NOSUID | sys::ATTR_NOEXEC)?;
     }
     for (name, target) in OWN {
         add(&files.join(name), target.into(), ATTR_NOSUID | ATTR_NODEV)?;
+    }
+    // Last, so that one below a folder of the environment's own is not covered by it.
+    for path in &plan.extra_read_only {
+        if !SYSTEM.iter().any(|system| path.starts_with(system)) {
+            add(path, inside(path), read_only)?;
+        }
     }
     Ok((trees, links))
 }
