@@ -183,7 +183,7 @@ impl Demo {
         ensure!(shown["cost"].as_i64().is_some_and(|cost| cost > 0), "the run has no cost: {shown}");
 
         sh::say("\n== What was decided and recorded");
-        self.stockade(&["audit", "search", "--run", &id])?;
+        self.stockade(&["audit", "search", "--run", &id, "--limit", "200"])?;
         let export = self.folder.join("export.jsonl");
         self.stockade(&["audit", "export", "--output", &export.to_string_lossy()])?;
         Ok(export)

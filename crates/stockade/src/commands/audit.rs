@@ -1,7 +1,7 @@
 //! The record.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::{BufReader, Write as _},
     os::unix::fs::OpenOptionsExt as _,
@@ -74,8 +74,14 @@ pub async fn main(context: &Context, command: args::Audit) -> Outcome {
 }
 
 fn list(records: &[Record]) -> String {
+    // A close names the record it closes: people want to see of what.
+    let deeds: BTreeMap<String, String> =
+        records.iter().map(|record| (record.id.to_string(), Line::of(&record.record).deed)).collect();
     let rows = records.iter().map(|record| {
-        let line = Line::of(&record.record);
+        let mut line = Line::of(&record.record);
+        if let Some(deed) = line.deed.strip_prefix("of ").and_then(|id| deeds.get(id)) {
+            line.deed = format!("of {deed}");
+        }
         [line.at, line.phase, line.who, line.deed, line.result, record.seq.to_string(), record.id.to_string()]
     });
     table(["when (UTC)", "phase", "who", "deed", "result", "seq", "record"], rows)

@@ -1,6 +1,6 @@
 //! Following a run: its events as lines, what was said between them where it may be read, and a line of progress below.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use stockade_api::{
@@ -19,6 +19,8 @@ use crate::{
 
 /// How long the server holds a question for events.
 const WAIT_MS: u64 = 20_000;
+/// Each reading of what was said is a record: so often at most, and once more at the end.
+const READ_EVERY: Duration = Duration::from_secs(1);
 /// How often an unreachable server is asked again before we give up.
 const RETRIES: u32 = 30;
 
@@ -31,6 +33,7 @@ pub async fn follow(context: &Context, client: &Client, run: RunId) -> Outcome {
         run,
         site: Reading::NotTried,
         transcript: 0,
+        read_at: None,
         cost: Nanos::ZERO,
         turn: 0,
         progress: &progress,
@@ -69,6 +72,7 @@ struct Follower<'a> {
     run: RunId,
     site: Reading,
     transcript: u64,
+    read_at: Option<Instant>,
     cost: Nanos,
     turn: u32,
     progress: &'a ProgressBar,
@@ -76,9 +80,10 @@ struct Follower<'a> {
 
 impl Follower<'_> {
     async fn follow(&mut self) -> Outcome<RunState> {
-        let (mut after, mut failures) = (0, 0);
+        let (mut after, mut failures, mut wait_ms) = (0, 0, WAIT_MS);
+        let mut unread = false;
         loop {
-            let query = ListEvents { after, limit: Some(200), wait_ms: WAIT_MS };
+            let query = ListEvents { after, limit: Some(200), wait_ms };
             let page = match self.client.events(self.run, &query).await {
                 Ok(page) => page,
                 Err(error) if error.fault == stockade_api::error::Fault::Outside && failures < RETRIES => {
@@ -94,14 +99,27 @@ impl Follower<'_> {
             let spoken = page.items.iter().any(|line| {
                 matches!(line.event, EventKind::ModelCall { .. } | EventKind::ToolCall { .. } | EventKind::Gate { .. })
             });
-            if spoken && !self.context.output.json {
+            unread |= spoken;
+            let ended = page.state.is_final();
+            if unread
+                && !self.context.output.json
+                && (ended || self.read_at.is_none_or(|at| at.elapsed() >= READ_EVERY))
+            {
                 self.read().await?;
+                self.read_at = Some(Instant::now());
+                unread = false;
             }
+            // What was said and held back is read a moment later, also when nothing else happens.
+            wait_ms = match (ended, unread) {
+                (true, _) => 0,
+                (false, true) => READ_EVERY.as_millis().try_into().unwrap_or(WAIT_MS),
+                (false, false) => WAIT_MS,
+            };
             let nothing_new = page.items.is_empty();
             for line in page.items {
                 self.event(&line)?;
             }
-            if page.state.is_final() && nothing_new {
+            if ended && nothing_new {
                 return Ok(page.state);
             }
         }
