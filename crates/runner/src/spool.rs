@@ -178,18 +178,22 @@ impl Spool {
         self.log.end().saturating_sub(self.cursor())
     }
 
-    /// Refuses if too much waits for the server. Asked before a new deed begins; what counts is the space on the disk.
+    /// Refuses if too much waits for the server. Asked before a new deed begins. What counts is the space on the disk, as far as
+    /// it belongs to entries that wait: the log gives space back a segment at a time.
     pub fn room(&self) -> Result<(), SpoolError> {
-        if self.waiting() == 0 {
+        let (entries, all) = (self.waiting(), self.log.end().saturating_sub(self.log.start()));
+        if entries == 0 {
             return Ok(());
         }
         let dir = self.log.dir();
         let file = |source| SpoolError::File { path: dir.to_owned(), source };
-        let mut waiting = 0;
+        let mut bytes: u64 = 0;
         for entry in std::fs::read_dir(dir).map_err(file)? {
             // A segment may be given back while this looks.
-            waiting += entry.and_then(|e| e.metadata()).map_or(0, |about| about.len());
+            bytes += entry.and_then(|e| e.metadata()).map_or(0, |about| about.len());
         }
+        let share = u128::from(bytes) * u128::from(entries) / u128::from(all.max(1));
+        let waiting = u64::try_from(share).unwrap_or(u64::MAX);
         if waiting < self.bound { Ok(()) } else { Err(SpoolError::Full { waiting, bound: self.bound }) }
     }
 

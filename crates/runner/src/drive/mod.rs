@@ -48,6 +48,9 @@ pub const MAX_FAILURES: u32 = 8;
 /// itself: only while the server is away.
 pub const ANSWER_GRACE_MS: u64 = 60_000;
 
+/// How long a run that stands still because the spool is full waits before it looks again, in milliseconds.
+pub const ROOM_PAUSE_MS: u64 = 200;
+
 /// How work on a run came to rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rest {
@@ -203,7 +206,7 @@ impl Drive {
                 return Ok(rest);
             }
             self.tell_about_the_server().await?;
-            self.site.desk.spool.room()?;
+            self.room().await?;
             let Some(want) = self.state.agent.wants().into_iter().next() else {
                 return Err(DriveError::Defect("the agent wants nothing and is not over".to_owned()));
             };
@@ -416,6 +419,19 @@ impl Drive {
             self.write(Draft::events(vec![EventKind::Notice { code: "server_away".to_owned() }])).await?;
         }
         self.away_told = away;
+        Ok(())
+    }
+
+    /// Waits until the spool takes new deeds. The run does not fail of it, however long it takes.
+    async fn room(&self) -> Result<(), DriveError> {
+        let mut said = false;
+        while let Err(error) = self.site.desk.spool.room() {
+            if !said {
+                tracing::error!(run = %self.a.run, %error, "{} stands still: {error}", self.a.run);
+                said = true;
+            }
+            self.until(self.now().plus_ms(ROOM_PAUSE_MS)).await?;
+        }
         Ok(())
     }
 

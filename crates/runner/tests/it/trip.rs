@@ -37,7 +37,7 @@ contains = "helo"
 [[turn.content]]
 type = "tool_use"
 name = "run"
-input = { command = "echo once >> ../effects; sleep 0.2; sed -i s/helo/hello/ greeting.txt; echo mended" }
+input = { command = "(echo once >> ../effects) 2>/dev/null; sleep 0.2; sed -i s/helo/hello/ greeting.txt; echo mended" }
 [[turn]]
 usage = { input = 1200, output = 70 }
 [[turn.expect]]
@@ -51,6 +51,31 @@ usage = { input = 1300, output = 20 }
 [[turn.content]]
 type = "text"
 text = "There is nothing more."
+"#;
+
+const ASKING: &str = r#"
+name = "asking"
+[[turn]]
+usage = { input = 1000, output = 50 }
+[[turn.content]]
+type = "tool_use"
+name = "ask"
+input = { question = "Which word?" }
+[[turn]]
+usage = { input = 1000, output = 50 }
+[[turn.expect]]
+from = "last_message"
+contains = "hello, please"
+[[turn.content]]
+type = "tool_use"
+name = "run"
+input = { command = "echo once >> ../effects; sed -i s/helo/hello/ greeting.txt; echo mended" }
+[[turn]]
+usage = { input = 1000, output = 50 }
+[[turn.content]]
+type = "tool_use"
+name = "finish"
+input = { title = "Mend", summary = "As agreed.", done = true }
 "#;
 
 struct Bench {
@@ -89,6 +114,7 @@ impl Bench {
         git(&repository, &["commit", "-qm", "begin"]);
         std::fs::create_dir_all(dir.path().join("cassettes")).unwrap();
         std::fs::write(dir.path().join("cassettes/mend.toml"), CASSETTE).unwrap();
+        std::fs::write(dir.path().join("cassettes/asking.toml"), ASKING).unwrap();
         let fakes = Fakes::new(&dir.path().join("environments"));
         Self { plane: Plane::start().await, fakes, repository, dir }
     }
@@ -102,6 +128,11 @@ impl Bench {
 
     async fn start(&self) -> RunningRunner {
         Runner::start_with(self.config(), Arc::new(FakeDriver(Arc::clone(&self.fakes)))).await.unwrap()
+    }
+
+    fn assign_asking(&self) -> RunId {
+        let repository = self.repository.to_str().unwrap();
+        self.plane.assign(repository, 4, &[], "asking", "Mend the greeting.")
     }
 
     fn assign(&self, level: u8) -> RunId {
@@ -409,5 +440,147 @@ async fn content_is_given_to_whom_the_policy_allows_and_recorded_before() {
     assert!(!bench.dir.path().join("runner/contents").join(run.to_string()).exists());
     bench.plane.assert_contiguous(run);
     bench.assert_accounted();
+    runner.stop(Duration::from_secs(10)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_question_waits_for_its_answer_which_is_sealed_at_the_site() {
+    let bench = Bench::new().await;
+    let runner = bench.start().await;
+    let run = bench.assign_asking();
+    bench.plane.state(run, "waiting_input").await;
+    let ticket = bench.plane.ticket(run, vec![Role::Admin]);
+    let http = reqwest::Client::new();
+    let url = format!("http://{}/seal/{run}", runner.addr());
+    let body = serde_json::json!({"kind": "reply", "text": "hello, please"});
+    let sealed: stockade_api::http::SealedContent =
+        http.post(url).bearer_auth(ticket).json(&body).send().await.unwrap().json().await.unwrap();
+    let by = bench.plane.lock().assignments[0].owner;
+    let reply = stockade_api::runner::Reply { number: 1, content: sealed.content, sealed: sealed.sealed, by };
+    bench.plane.of(run, |a| a.replies.push(reply));
+    bench.plane.state(run, "succeeded").await;
+    bench.shipped().await;
+    bench.plane.assert_contiguous(run);
+    bench.assert_accounted();
+    runner.stop(Duration::from_secs(10)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_money_it_fails_with_that_word_and_can_be_tried_again() {
+    let bench = Bench::new().await;
+    bench.plane.set(|inner| inner.limit = stockade_domain::Nanos(1));
+    let runner = bench.start().await;
+    let run = bench.assign(4);
+    bench.plane.state(run, "failed").await;
+    let broke = |e: &stockade_domain::RunEvent| {
+        use stockade_domain::{FailureCause, RunTransition};
+        matches!(e.event, EventKind::State { transition: RunTransition::Fail { cause: FailureCause::Budget } })
+    };
+    assert!(bench.plane.events(run).iter().any(broke), "{:#?}", bench.plane.events(run));
+    assert_eq!(bench.plane.lock().spent.0, 0);
+    bench.plane.set(|inner| inner.limit = stockade_domain::Nanos(10_000_000_000));
+    bench.plane.order(run, Order::Resume);
+    bench.plane.state(run, "succeeded").await;
+    bench.shipped().await;
+    bench.plane.assert_contiguous(run);
+    bench.assert_accounted();
+    let limit = bench.plane.lock().limit;
+    assert!(bench.plane.lock().spent <= limit);
+    runner.stop(Duration::from_secs(10)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_spool_refuses_new_deeds_and_loses_nothing() {
+    let bench = Bench::new().await;
+    let mut config = bench.config();
+    config.spool_max_bytes = 12_000;
+    let driver = Arc::new(FakeDriver(Arc::clone(&bench.fakes)));
+    let runner = Runner::start_with(config, driver).await.unwrap();
+    let run = bench.assign(4);
+    // Less than a whole run needs: while the server is away the work stands still, and no branch appears.
+    until("the run to have money", async || (!bench.plane.lock().leased.is_empty()).then_some(())).await;
+    bench.plane.set(|inner| inner.away = true);
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(git(&bench.repository, &["for-each-ref", "refs/heads/stockade"]), "");
+    bench.plane.set(|inner| inner.away = false);
+    bench.plane.state(run, "succeeded").await;
+    bench.shipped().await;
+    bench.plane.assert_contiguous(run);
+    bench.assert_accounted();
+    assert_eq!(bench.effects(run), "once\n");
+    runner.stop(Duration::from_secs(10)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_is_refused_in_one_clear_sentence() {
+    let bench = Bench::new().await;
+    let mut without = bench.config();
+    without.enroll_token = None;
+    let error = Runner::start(without).await.unwrap_err().to_string();
+    assert!(error.contains("no identity") && error.contains("stockade runner"), "{error}");
+    let mut wrong = bench.config();
+    wrong.models = "nonsense = [".to_owned();
+    assert!(Runner::start(wrong).await.unwrap_err().to_string().contains("models"));
+    let mut broken = bench.config();
+    broken.cassettes = Some(bench.dir.path().join("broken"));
+    std::fs::create_dir(bench.dir.path().join("broken")).unwrap();
+    std::fs::write(bench.dir.path().join("broken/x.toml"), "name = 7").unwrap();
+    assert!(Runner::start(broken).await.unwrap_err().to_string().contains("x.toml"));
+
+    let runner = bench.start().await;
+    let second = Runner::start_with(bench.config(), Arc::new(FakeDriver(Arc::clone(&bench.fakes)))).await;
+    let error = second.unwrap_err().to_string();
+    assert!(error.contains("ledger"), "{error}");
+    let mut busy = bench.config();
+    busy.data_dir = bench.dir.path().join("other");
+    busy.listen = runner.addr();
+    assert!(Runner::start(busy).await.unwrap_err().to_string().contains("cannot listen on"));
+
+    // A repository that is none, and an address that would run something.
+    for repository in ["/nowhere/at/all", "ext::sh -c touch% /tmp/trapped"] {
+        let run = bench.plane.assign(repository, 4, &[], "mend", "x");
+        if repository.starts_with("ext") {
+            bench.plane.state(run, "failed").await;
+            bench.plane.assert_contiguous(run);
+        } else {
+            // It may only be unmounted: it is tried again for a while, and a person can end it.
+            until("the run to be taken", async || (!bench.plane.events(run).is_empty()).then_some(())).await;
+            bench.plane.order(run, Order::Cancel);
+            bench.plane.state(run, "cancelled").await;
+        }
+    }
+    runner.stop(Duration::from_secs(10)).await;
+}
+
+/// With the helper programs, the same trip in real environments. Without them it says so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_in_a_real_environment() {
+    let Some(helpers) = std::env::var_os("STOCKADE_HELPERS") else {
+        eprintln!("SKIPPED: STOCKADE_HELPERS does not name the folder of the helper programs");
+        return;
+    };
+    let bench = Bench::new().await;
+    let mut config = bench.config();
+    config.helpers = helpers.into();
+    config.allow_degraded =
+        std::env::var("STOCKADE_ALLOW_DEGRADED").unwrap_or_default().split_whitespace().map(str::to_owned).collect();
+    let runner = Runner::start(config).await.unwrap();
+    let run = bench.assign(4);
+    bench.plane.state(run, "succeeded").await;
+    bench.shipped().await;
+    bench.plane.assert_contiguous(run);
+    bench.assert_accounted();
+    assert_eq!(git(&bench.repository, &["show", &format!("refs/heads/stockade/{run}:greeting.txt")]), "hello");
+    bench.plane.of(run, |a| {
+        a.desired = Desired::Deleted;
+        a.generation = 2;
+    });
+    until("the environment to be deleted", async || {
+        let deleted = |e: &stockade_domain::RunEvent| {
+            matches!(e.event, EventKind::Environment { observed: Observed::Deleted, .. })
+        };
+        bench.plane.events(run).iter().any(deleted).then_some(())
+    })
+    .await;
     runner.stop(Duration::from_secs(10)).await;
 }
