@@ -101,12 +101,13 @@ async fn stopping_answers_those_who_wait() {
     let runner = app.runner().await;
     let revision = runner.poll(u64::MAX, 0, 0).await.unwrap();
     let bundle = revision.bundle.unwrap().number;
-    let (server, _dir) = (app.server, app.dir);
+    let (server, admin, _dir) = (app.server, app.admin, app.dir);
     let waits = async {
         runner.poll(revision.revision, bundle, 25_000).await.unwrap();
     };
     let stops = async {
-        tokio::task::yield_now().await;
+        // The server notes what a poll says before it holds it.
+        while admin.runners().await.unwrap().items[0].bundle != bundle {}
         server.stop(Duration::from_secs(10)).await;
     };
     tokio::time::timeout(Duration::from_secs(9), async { tokio::join!(waits, stops) }).await.unwrap();
