@@ -15,7 +15,7 @@ pub async fn run(site: &Site) -> Result<(), RunnerError> {
     let failed = |e: &dyn std::fmt::Display| RunnerError::part("ledger", e);
     for run in site.runs.on_disk().map_err(RunnerError::file("read", site.config.data_dir.join("runs")))? {
         let dir = site.runs.dir_of(run);
-        if !slot::journal_of(&dir).exists() {
+        if !slot::journal_of(&dir).exists() || slot::is_done(&dir) {
             continue;
         }
         let Some(key) = erase::key_on_disk(site, &dir) else { continue };

@@ -19,11 +19,13 @@ use stockade_policy::Bundle;
 
 use crate::{
     book::{Book, Draft},
-    drive::{self, MAX_FAILURES, RETRY_MAX, RETRY_MIN, Rest},
+    drive::{self, DriveError, MAX_FAILURES, RETRY_MAX, RETRY_MIN, Rest},
     erase, files,
+    journal::Step,
+    link::LinkError,
     ship::Backoff,
     site::Site,
-    slot::{Halt, Phase, Slot, Waits},
+    slot::{self, Halt, Phase, Slot, Waits},
 };
 
 /// How long a poll is held at most, in milliseconds.
@@ -293,6 +295,17 @@ async fn work(site: Arc<Site>, slot: Arc<Slot>, halt: tokio_util::sync::Cancella
             }
             Some(Halt::Changed | Halt::Shutdown) => Phase::New,
         },
+        // The server has ended the run and told the heartbeat first: what is left to do is to remember it.
+        Err(DriveError::Lease(LinkError::Refused(_))) if slot.assignment().state.is_final() => {
+            let ended = aside(&site, &slot, Draft::step(Step::Over {}, vec![])).await;
+            if let Err(error) = ended.map_err(|e| e.to_string()) {
+                tracing::warn!(run = %slot.run, error, "the end of {} cannot be journalled: {error}", slot.run);
+            }
+            if let Err(error) = site.purse.end(slot.run).await {
+                tracing::warn!(run = %slot.run, %error, "the money of {} is not back: {error}", slot.run);
+            }
+            Phase::Over { position: site.desk.spool.log().end() }
+        }
         Err(error) => {
             let run = slot.run;
             let wait = RETRY_MIN.saturating_mul(1 << failures.min(10)).min(RETRY_MAX);
@@ -349,6 +362,9 @@ async fn delete(site: Arc<Site>, slot: Arc<Slot>) {
     match deleted.await {
         Ok(()) => {
             site.workspaces.forget(a.project.id, run).await;
+            if a.state.is_final() {
+                slot::set_done(&slot.dir, true);
+            }
             tracing::info!(%run, %environment, "{environment} is deleted");
             slot.set_phase(Phase::Gone);
         }

@@ -30,6 +30,9 @@ const LEASE_FILE: &str = "lease";
 /// The file with the run's key, wrapped to the site's.
 const KEY_FILE: &str = "key.wrapped";
 
+/// The mark of a run with which nothing is left to do.
+const DONE_FILE: &str = "done";
+
 /// Why work on a run stops before it is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Halt {
@@ -215,6 +218,20 @@ pub fn journal_of(dir: &Path) -> PathBuf {
 pub fn wrapped_key(dir: &Path) -> std::io::Result<Option<String>> {
     let bytes = files::read_if_there(&dir.join(KEY_FILE))?;
     Ok(bytes.and_then(|b| String::from_utf8(b).ok()).map(|t| t.trim().to_owned()))
+}
+
+/// Marks a run with which nothing is left to do, so that starts do not read its journal. Only a hint: losing it costs time.
+pub fn set_done(dir: &Path, done: bool) {
+    let path = dir.join(DONE_FILE);
+    let set = if done { files::replace(&path, b"") } else { files::remove_all(&path) };
+    if let Err(error) = set {
+        tracing::debug!(%error, "the mark of a finished run cannot be set");
+    }
+}
+
+/// Whether nothing is left to do with a run.
+pub fn is_done(dir: &Path) -> bool {
+    dir.join(DONE_FILE).exists()
 }
 
 /// Keeps the wrapped key in a run's folder.

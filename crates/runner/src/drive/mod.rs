@@ -147,7 +147,8 @@ pub struct Drive {
     state: State,
     halt: CancellationToken,
     away_told: bool,
-    money_told: bool,
+    /// How often in a row no money could be set aside.
+    moneyless: u32,
 }
 
 impl std::fmt::Debug for Drive {

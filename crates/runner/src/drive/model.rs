@@ -1,5 +1,7 @@
 //! Model calls of the agent loop: through the gateway, in process, the same way as a client over HTTP.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use serde_json::Value;
 use stockade_agent::{Input, ModelFailure, tool_calls};
@@ -8,6 +10,10 @@ use stockade_gateway::{CallError, Caller, FailureKind, Finished};
 
 use super::{Drive, DriveError, Rest, prepare::notice};
 use crate::book::{Draft, hold};
+
+/// A run for which no money can be set aside looks again after one second, and after twice as long each time, so often: then
+/// every 32 seconds.
+const MONEY_PAUSE_STEPS: u32 = 5;
 
 impl Drive {
     /// Asks the model and tells the agent what came.
@@ -51,7 +57,7 @@ impl Drive {
             Err(CallError::PurseUnavailable { why }) => return self.wait_for_money(&why).await,
             other => other,
         };
-        self.money_told = false;
+        self.moneyless = 0;
         match called {
             Err(error) => self.refused(attempt, &error).await,
             Ok(finished) if finished.ok() => self.answered(attempt, finished).await,
@@ -64,7 +70,7 @@ impl Drive {
         match deadline {
             Some(moment) => {
                 let wait = moment.ms_since(self.now()).saturating_add(1);
-                tokio::time::sleep(std::time::Duration::from_millis(wait)).await;
+                tokio::time::sleep(Duration::from_millis(wait)).await;
             }
             None => std::future::pending().await,
         }
@@ -166,19 +172,20 @@ impl Drive {
     async fn wait_for_money(&mut self, why: &str) -> Result<Option<Rest>, DriveError> {
         let run = self.a.run;
         tracing::warn!(%run, why, "{run} waits: no money can be set aside for its next model call: {why}");
-        let events = if self.money_told {
+        let events = if self.moneyless > 0 {
             vec![]
         } else {
             let facts = std::collections::BTreeMap::new();
             self.site.desk.ledger.note("budget_unavailable", Some(run), facts).await?;
             vec![notice("budget_unavailable")]
         };
-        self.money_told = true;
+        let pause = Duration::from_secs(1 << self.moneyless.min(MONEY_PAUSE_STEPS));
+        self.moneyless = self.moneyless.saturating_add(1);
         self.write(Draft::input(Input::Paused {}, events)).await?;
         let mut away = self.site.link.away();
         let back = async {
             // A little while in any case: what is not there for another reason is not asked for in a rush.
-            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            tokio::time::sleep(pause).await;
             while away.borrow_and_update().is_some() {
                 if away.changed().await.is_err() {
                     break;

@@ -72,9 +72,10 @@ impl Drive {
             }
         };
         drop(book);
+        slot::set_done(&slot.dir, false);
         let state = State::fold(agent_config(&a), &entries).map_err(|e| DriveError::Defect(e.to_string()))?;
         site.purse.begin(a.run, a.agent.max_cost);
-        let mut drive = Self { site, slot, a, key, state, halt, away_told: false, money_told: false };
+        let mut drive = Self { site, slot, a, key, state, halt, away_told: false, moneyless: 0 };
         if entries.is_empty() {
             let environment = drive.a.environment;
             let events = vec![EventKind::State { transition: RunTransition::Prepare }];

@@ -552,6 +552,39 @@ async fn what_cannot_be_is_refused_in_one_clear_sentence() {
     runner.stop(Duration::from_secs(10)).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn work_that_ran_out_of_time_is_taken_up_again_in_another_environment() {
+    let bench = Bench::new().await;
+    let runner = bench.start().await;
+    let run = bench.assign(2);
+    bench.plane.asked(run, 1).await;
+    bench.plane.state(run, "waiting_approval").await;
+    let first = bench.plane.lock().assignments[0].environment;
+    bench.plane.of(run, |a| a.state = RunState::Expired);
+    let folder = bench.dir.path().join("runner/runs").join(run.to_string());
+    until("the work to be kept", async || folder.join("work.bundle").exists().then_some(())).await;
+    bench.plane.of(run, |a| a.desired = Desired::Deleted);
+    until("the environment to be gone", async || (!bench.fakes.root.join(first.to_string()).exists()).then_some(()))
+        .await;
+
+    let second = stockade_domain::ids::EnvironmentId::from_bytes([7; 16]);
+    bench.plane.of(run, |a| {
+        a.environment = second;
+        a.desired = Desired::Running;
+    });
+    until("the end to be told", async || (bench.plane.lock().leased.values().all(|l| l.0 == 0)).then_some(())).await;
+    bench.plane.order(run, Order::Resume);
+    let approval = bench.plane.asked(run, 2).await;
+    let there = bench.fakes.root.join(second.to_string()).join("workspace/greeting.txt");
+    assert_eq!(std::fs::read_to_string(there).unwrap(), "hello\n", "the work is there, not only its commit");
+    bench.plane.answer(run, approval, true);
+    bench.plane.state(run, "succeeded").await;
+    bench.shipped().await;
+    bench.plane.assert_contiguous(run);
+    bench.assert_accounted();
+    runner.stop(Duration::from_secs(10)).await;
+}
+
 /// With the helper programs, the same trip in real environments. Without them it says so.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_same_in_a_real_environment() {
