@@ -34,6 +34,8 @@ pub const POLL_MS: u64 = 20_000;
 pub const HEARTBEAT_EVERY: Duration = Duration::from_secs(5);
 /// How often every run is looked at although nothing has woken the loop.
 pub const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long after a failure that passes by itself work on a run is taken up again.
+pub const STEADY: Duration = Duration::from_secs(2);
 /// A clock that is further from the server's is warned about, in milliseconds.
 pub const CLOCK_WARN_MS: u64 = 30_000;
 
@@ -308,8 +310,13 @@ async fn work(site: Arc<Site>, slot: Arc<Slot>, halt: tokio_util::sync::Cancella
         }
         Err(error) => {
             let run = slot.run;
-            let wait = RETRY_MIN.saturating_mul(1 << failures.min(10)).min(RETRY_MAX);
-            slot.failures.store(failures + 1, Ordering::Relaxed);
+            // What passes by itself (the server is away, the disk is full) is tried steadily and never held against the run.
+            let wait = if error.counts() {
+                slot.failures.store(failures + 1, Ordering::Relaxed);
+                RETRY_MIN.saturating_mul(1 << failures.min(10)).min(RETRY_MAX)
+            } else {
+                STEADY
+            };
             tracing::warn!(%run, %error, retry_ms = wait.as_millis(), "work on {run} broke off: {error}");
             // What could not be written is settled when the book is opened anew.
             *slot.book.lock().await = None;

@@ -19,7 +19,7 @@ use crate::{
 /// The shortest wait after the server did not answer.
 pub const BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// The longest.
-pub const BACKOFF_MAX: Duration = Duration::from_secs(5);
+pub const BACKOFF_MAX: Duration = Duration::from_secs(2);
 /// So many shipped entries are remembered before the index is written and space is given back.
 pub const FORGET_EVERY: u64 = 2_000;
 /// How often a checkpoint is sent to be counter-signed, if there is a new one. What is not signed yet is in no export.
@@ -171,7 +171,9 @@ async fn checkpoint(spool: &Spool, ledger: &Ledger, link: &Link, signed: u64) ->
             at
         }
         Err(error) => {
-            if !error.is_away() {
+            // A record may have been written since the spool was empty: the next checkpoint is as good.
+            let early = matches!(&error, LinkError::Refused(refused) if refused.code == "not_shipped");
+            if !error.is_away() && !early {
                 tracing::warn!(%error, "the server does not counter-sign the checkpoint: {error}");
             }
             signed

@@ -119,6 +119,11 @@ impl DriveError {
         }
     }
 
+    /// Whether it is one that a run may fail of if it does not pass.
+    pub const fn counts(&self) -> bool {
+        self.cause().is_some()
+    }
+
     /// Whether trying again is of no use.
     const fn is_final(&self) -> bool {
         matches!(
@@ -188,6 +193,8 @@ impl Drive {
         if self.state.over {
             let again = self.a.order == Some(Order::Resume) && self.a.state == RunState::Queued;
             if !again {
+                // A crash may have come between the end and the return of what was not spent.
+                self.site.purse.end(self.a.run).await?;
                 return Ok(Rest::Over);
             }
             self.again().await?;
