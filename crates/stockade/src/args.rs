@@ -193,12 +193,12 @@ pub struct Run {
     /// At most so many turns of the agent.
     #[arg(long, value_name = "N")]
     pub max_turns: Option<u32>,
-    /// At most so many minutes of work, waiting for people not counted.
-    #[arg(long, value_name = "MINUTES")]
-    pub max_minutes: Option<u64>,
-    /// How many minutes an approval waits before silence becomes a no.
-    #[arg(long, value_name = "MINUTES")]
-    pub approval_minutes: Option<u64>,
+    /// At most so much time of work, waiting for people not counted, for example 30m or 2h.
+    #[arg(long, value_name = "DURATION")]
+    pub max_time: Option<String>,
+    /// How long an approval waits before silence becomes a no, for example 90s, 30m or 2d.
+    #[arg(long, value_name = "DURATION")]
+    pub approval_timeout: Option<String>,
     /// Watch it until it ends (the default on a terminal).
     #[arg(long, conflicts_with = "detach")]
     pub watch: bool,

@@ -204,7 +204,7 @@ impl Installation {
     pub fn guests(&self) -> Vec<u32> {
         let mut pids = Vec::new();
         for file in files(&self.data().join("runner/environments")) {
-            if file.file_name().is_some_and(|name| name == "state.json")
+            if file.file_name().is_some_and(|name| name == "run.json")
                 && let Some(pid) = fs::read(&file)
                     .ok()
                     .and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok())

@@ -63,7 +63,11 @@ pub async fn main(context: &Context, command: args::Audit) -> Outcome {
                 })
             } else {
                 let record = client.record(id).await?;
-                context.output.show(&record, |record| serde_json::to_string_pretty(&record.record).unwrap_or_default())
+                context.output.show(&record, |record| {
+                    let line = Line::of(&record.record);
+                    let head = format!("{}  {} {} {}  {}", line.at, line.phase, line.who, line.deed, line.result);
+                    format!("{head}\n{}", serde_json::to_string_pretty(&record.record).unwrap_or_default())
+                })
             }
         }
         args::Audit::Verify { file } => verify(context, &file),

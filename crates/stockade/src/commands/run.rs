@@ -18,12 +18,12 @@ use crate::{
 /// The model that is asked for when nobody says which: a name of the shipped table.
 const DEFAULT_MODEL: &str = "claude-sonnet";
 
-const MINUTE_MS: u64 = 60_000;
-
 pub async fn main(context: &Context, run: args::Run) -> Outcome {
     let text = text_or_stdin(&run.task)?;
     let budget = run.budget.as_deref().map(|text| parse("amount of dollars", text)).transpose()?;
     let level: Option<Level> = run.level.map(|level| parse("autonomy level", &level.to_string())).transpose()?;
+    let max_time_ms = run.max_time.as_deref().map(duration_ms).transpose()?;
+    let approval_timeout_ms = run.approval_timeout.as_deref().map(duration_ms).transpose()?;
     let client = context.client()?;
     let project = projects::find_or_add(context, &client, &run.project).await?;
 
@@ -41,12 +41,7 @@ pub async fn main(context: &Context, run: args::Run) -> Outcome {
         model: run.model.unwrap_or_else(|| DEFAULT_MODEL.to_owned()),
         level,
         budget,
-        limits: TaskLimits {
-            max_turns: run.max_turns,
-            max_time_ms: run.max_minutes.map(|minutes| minutes.saturating_mul(MINUTE_MS)),
-            max_tokens: None,
-            approval_timeout_ms: run.approval_minutes.map(|minutes| minutes.saturating_mul(MINUTE_MS)),
-        },
+        limits: TaskLimits { max_turns: run.max_turns, max_time_ms, max_tokens: None, approval_timeout_ms },
     };
     let started = client.start_task(&body).await?;
     let watching = run.watch || (!run.detach && is_terminal() && !context.output.json);
@@ -87,6 +82,37 @@ fn know_site(context: &Context, prepared: &PreparedTask) -> Outcome {
             let fresh = file.with_extension("json.new");
             fs::write(&fresh, serde_json::to_vec_pretty(&known).map_err(std::io::Error::from)?)?;
             Ok(fs::rename(fresh, file)?)
+        }
+    }
+}
+
+/// `90s`, `30m`, `2h`, `1d`, in milliseconds.
+fn duration_ms(text: &str) -> Outcome<u64> {
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let unit_ms: Option<u64> = match unit {
+        "ms" => Some(1),
+        "s" => Some(1_000),
+        "m" => Some(60_000),
+        "h" => Some(3_600_000),
+        "d" => Some(86_400_000),
+        _ => None,
+    };
+    let ms = number.parse::<u64>().ok().zip(unit_ms).and_then(|(number, unit)| number.checked_mul(unit));
+    ms.ok_or_else(|| {
+        Failure::user("duration", format!("`{text}` is no duration"), "write for example 90s, 30m, 2h or 1d")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::duration_ms;
+
+    #[test]
+    fn a_duration_is_read_or_explained() {
+        assert_eq!(duration_ms("90s").unwrap(), 90_000);
+        assert_eq!(duration_ms("2d").unwrap(), 172_800_000);
+        for wrong in ["", "5", "m", "-1m", "1.5h", "99999999999999999999d", "213503982335d"] {
+            assert!(duration_ms(wrong).is_err(), "{wrong}");
         }
     }
 }

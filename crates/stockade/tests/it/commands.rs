@@ -70,8 +70,10 @@ fn a_new_bundle_is_decided_by_at_once() {
     let forbid = "\n[[policy]]\nid = \"no-commands\"\ntitle = \"No commands this week\"\ntext = '''\nforbid (principal, action == Action::\"tool.call\", resource) when { context has tool && context.tool == \"run\" };\n'''\n";
     let file = installation.folder().join("bundle.toml");
     // The examples of the shipped bundle say that commands are allowed: only a bundle without them can forbid them.
-    let without: Vec<&str> = bundle.split("[[example]]").collect();
-    std::fs::write(&file, format!("{}{forbid}", without[0])).unwrap();
+    let mut table: toml::Table = bundle.parse().unwrap();
+    table.remove("example");
+    let without = toml::to_string(&table).unwrap();
+    std::fs::write(&file, format!("{without}{forbid}")).unwrap();
     installation.json(&["policy", "apply", &file.to_string_lossy()]).unwrap();
     let run = installation.run("word-count", "rehearsal/fix-the-bug", "The tests fail: make them green.", &[]).unwrap();
     installation.ended(&run).unwrap();

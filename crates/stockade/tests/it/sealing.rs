@@ -97,7 +97,7 @@ fn an_erased_run_is_unreadable_for_ever_and_the_record_still_verifies() {
             (status != 0).then_some(())
         })
         .unwrap();
-    let journals = installation.data().join("runner/runs").join(&run);
+    let journals = installation.data().join("runner/runs").join(&run).join("journal");
     installation.until("the journal to go", |_| (!journals.exists()).then_some(())).unwrap();
     assert_eq!(installation.json(&["runs", "show", &run]).unwrap()["erased"], true);
 
