@@ -369,6 +369,10 @@ async fn delete(site: Arc<Site>, slot: Arc<Slot>) {
     match deleted.await {
         Ok(()) => {
             site.workspaces.forget(a.project.id, run).await;
+            if a.state == RunState::Succeeded {
+                // The change is in the project's repository: what it was examined in is of no more use.
+                let _ = files::remove_all(&slot.dir.join("quarantine.git"));
+            }
             if a.state.is_final() {
                 slot::set_done(&slot.dir, true);
             }

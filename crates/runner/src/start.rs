@@ -1,11 +1,15 @@
 //! Starting and stopping: the order in which the parts come up and go down.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use stockade_domain::World;
 use stockade_gateway::{Gateway, ModelTable, Parts, rehearsal};
-use stockade_ledger::{Ledger, Log, LogOptions, Producer, SystemWorld};
+use stockade_ledger::{Ledger, Log, LogError, LogOptions, Producer, SystemWorld};
 use stockade_policy::{Bundle, default_bundle};
 use stockade_sandbox::{Driver, NamespaceConfig, NamespaceDriver};
 use tokio::net::TcpListener;
@@ -29,6 +33,10 @@ use crate::{
 
 /// The largest cassette file that is loaded, in bytes.
 pub const MAX_CASSETTE: u64 = 16 * 1024 * 1024;
+
+/// How long a start waits for a runner before it to let go of the data folder.
+pub const LOCK_WAIT: Duration = Duration::from_secs(2);
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 /// Where environments are.
 pub fn environments(config: &RunnerConfig) -> PathBuf {
@@ -70,7 +78,7 @@ pub async fn start(config: RunnerConfig, driver: Arc<dyn Driver>) -> Result<Runn
     let models = rehearsed(&config, model_table(&config)?).await?;
     let (models, stop) = (models.0, models.1);
     let log_dir = data.join("spool");
-    let log = Arc::new(Log::open(&log_dir, LogOptions::default()).map_err(|e| RunnerError::part("ledger", e))?);
+    let log = Arc::new(open_log(&log_dir).await?);
     if let Some(cut) = log.recovered() {
         tracing::warn!(bytes = cut.bytes, "cut {} bytes off the spool that a crash left", cut.bytes);
     }
@@ -132,6 +140,21 @@ pub async fn start(config: RunnerConfig, driver: Arc<dyn Driver>) -> Result<Runn
     site.wake.notify_one();
     tracing::info!(runner = %site.identity.runner, %addr, "{} listens on {addr}", site.identity.runner);
     Ok(RunningRunner { addr, site, loops, tasks, shipping })
+}
+
+/// Opens the spool's log. A runner that was killed a moment ago may not have let go of it yet.
+async fn open_log(dir: &Path) -> Result<Log, RunnerError> {
+    let mut waited = Duration::ZERO;
+    loop {
+        match Log::open(dir, LogOptions::default()) {
+            Ok(log) => return Ok(log),
+            Err(LogError::InUse { .. }) if waited < LOCK_WAIT => {
+                tokio::time::sleep(LOCK_PAUSE).await;
+                waited += LOCK_PAUSE;
+            }
+            Err(error) => return Err(RunnerError::part("ledger", error)),
+        }
+    }
 }
 
 /// Serves the rehearsal provider on loopback, if there are cassettes for it.
