@@ -319,3 +319,82 @@ fn read(path: &Path, mut file: &File, key: &RunKey) -> Result<(Vec<Entry>, u64),
     }
     Ok((entries, good))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use stockade_domain::Id;
+    use stockade_ledger::SystemWorld;
+
+    use super::*;
+
+    fn entry(number: u64) -> Entry {
+        Entry {
+            number,
+            at: Timestamp(7),
+            input: Some(Input::Tick {}),
+            step: Some(Step::Aside {}),
+            first_seq: number,
+            events: vec![EventKind::Notice { code: "x".into() }],
+            close: None,
+            contents: vec![],
+        }
+    }
+
+    async fn written(path: &Path, key: &Arc<RunKey>, count: u64) {
+        let (mut journal, _) = Journal::open(path, Arc::clone(key)).unwrap();
+        for number in journal.next()..=count {
+            journal.append(&SystemWorld, &entry(number)).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_crash_cut_off_is_removed_and_what_was_acknowledged_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal");
+        let key = Arc::new(RunKey::generate(&SystemWorld, Id::from_bytes([1; 16])));
+        written(&path, &key, 3).await;
+        let whole = std::fs::read(&path).unwrap();
+        assert!(!whole.windows(4).any(|w| w == b"tick"), "a journal is sealed");
+        let second = read_entries(&path, &key).unwrap();
+        assert_eq!(second.iter().map(|e| e.number).collect::<Vec<_>>(), [1, 2, 3]);
+        for cut in 1..whole.len() / 3 {
+            std::fs::write(&path, &whole[..whole.len() - cut]).unwrap();
+            let (journal, entries) = Journal::open(&path, Arc::clone(&key)).unwrap();
+            assert_eq!((entries.len(), journal.next()), (2, 3), "cut by {cut}");
+        }
+        written(&path, &key, 3).await;
+        assert_eq!(read_entries(&path, &key).unwrap().len(), 3);
+    }
+
+    #[tokio::test]
+    async fn damage_before_the_end_and_another_key_are_errors() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal");
+        let key = Arc::new(RunKey::generate(&SystemWorld, Id::from_bytes([1; 16])));
+        written(&path, &key, 3).await;
+        let whole = std::fs::read(&path).unwrap();
+        let mut changed = whole.clone();
+        changed[40] ^= 1;
+        std::fs::write(&path, &changed).unwrap();
+        assert!(matches!(read_entries(&path, &key), Err(JournalError::Damaged { number: 1, .. })));
+        // One entry left out: the next one is out of its place.
+        let first = 4 + u32::from_be_bytes(whole[..4].try_into().unwrap()) as usize;
+        std::fs::write(&path, &whole[first..]).unwrap();
+        assert!(matches!(read_entries(&path, &key), Err(JournalError::Damaged { number: 1, .. })));
+        std::fs::write(&path, &whole).unwrap();
+        let other = RunKey::generate(&SystemWorld, Id::from_bytes([1; 16]));
+        assert!(read_entries(&path, &other).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_file_makes_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("journal");
+            std::fs::write(&path, bytes).unwrap();
+            let key = RunKey::generate(&SystemWorld, Id::from_bytes([1; 16]));
+            let _ = read_entries(&path, &key);
+        }
+    }
+}

@@ -327,3 +327,47 @@ impl Purse for SitePurse {
         self.pay(call, spent).await.map_err(|e| PurseError::Unavailable(e.to_string()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use stockade_domain::Id;
+
+    use super::*;
+
+    fn steps() -> impl Strategy<Value = Vec<(u8, u8, i64)>> {
+        prop::collection::vec((0u8..3, 0u8..4, 0i64..60), 0..40)
+    }
+
+    proptest! {
+        #[test]
+        fn of_a_slice_nothing_is_made_and_nothing_is_lost(steps in steps()) {
+            let (slice, run): (SliceId, RunId) = (Id::from_bytes([1; 16]), Id::from_bytes([2; 16]));
+            let mut money = Money::default();
+            money.take(&BudgetEntry::Leased { slice, run, amount: Nanos(100) });
+            // Told twice, as after a crash: nothing changes.
+            money.take(&BudgetEntry::Leased { slice, run, amount: Nanos(100) });
+            for (what, call, amount) in steps {
+                let call: ModelCallId = Id::from_bytes([call; 16]);
+                let state = money.slices[&slice].clone();
+                match what {
+                    0 if state.free().0 >= amount && !state.reserved.contains_key(&call) => {
+                        money.take(&BudgetEntry::Reserved { slice, call, amount: Nanos(amount) });
+                    }
+                    1 => if let Some(reserved) = state.reserved.get(&call) {
+                        let spent = Nanos(amount.min(reserved.0));
+                        money.take(&BudgetEntry::Settled { slice, call, spent });
+                    },
+                    _ => {}
+                }
+                let now = &money.slices[&slice];
+                let reserved: Nanos = now.reserved.values().copied().sum();
+                prop_assert_eq!(now.spent.0 + reserved.0 + now.free().0, 100);
+            }
+            let spent = money.slices[&slice].spent;
+            money.take(&BudgetEntry::Returned { slice, amount: Nanos::ZERO });
+            prop_assert!(money.slices.is_empty());
+            prop_assert_eq!(money.past[&run], spent);
+        }
+    }
+}

@@ -6,6 +6,8 @@
 
 pub mod bundle;
 pub mod git;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::HashMap,

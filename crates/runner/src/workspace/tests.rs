@@ -1,0 +1,137 @@
+//! Real repositories, and what a hostile environment could hand out.
+
+use std::{path::Path, process::Command};
+
+use stockade_domain::{Id, Timestamp, ids::RunId};
+
+use super::*;
+
+fn sh(dir: &Path, script: &str) -> String {
+    let out = Command::new("sh")
+        .args(["-ec", script])
+        .current_dir(dir)
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .env("GIT_CONFIG_SYSTEM", "/dev/null")
+        .env("GIT_AUTHOR_NAME", "T")
+        .env("GIT_AUTHOR_EMAIL", "t@example.invalid")
+        .env("GIT_COMMITTER_NAME", "T")
+        .env("GIT_COMMITTER_EMAIL", "t@example.invalid")
+        .output()
+        .unwrap();
+    assert!(out.status.success(), "{script}: {}", String::from_utf8_lossy(&out.stderr));
+    String::from_utf8_lossy(&out.stdout).trim().to_owned()
+}
+
+struct Place {
+    dir: tempfile::TempDir,
+    spaces: Workspaces,
+    project: ProjectId,
+    run: RunId,
+    repository: String,
+    base: Base,
+}
+
+async fn place() -> Place {
+    let dir = tempfile::tempdir().unwrap();
+    let project = dir.path().join("project");
+    std::fs::create_dir(&project).unwrap();
+    sh(&project, "git init -q -b main; echo a > a; git add -A; git commit -qm one");
+    let repository = project.to_str().unwrap().to_owned();
+    let spaces = Workspaces::new(dir.path().join("mirrors"));
+    let (project, run) = (Id::from_parts(1, [1; 10]), Id::from_parts(1, [2; 10]));
+    let base = spaces.fetch(project, &repository, "", run).await.unwrap();
+    assert_eq!(base.branch, "main");
+    Place { dir, spaces, project, run, repository, base }
+}
+
+impl Place {
+    /// What an environment hands out after this script has run in its workspace.
+    fn handed_out(&self, script: &str) -> std::path::PathBuf {
+        let inside = self.dir.path().join("inside");
+        let _ = std::fs::remove_dir_all(&inside);
+        sh(self.dir.path(), "git clone -q project inside");
+        sh(&inside, script);
+        sh(&inside, "git bundle create -q ../out.bundle refs/stockade/out ^HEAD");
+        self.dir.path().join("out.bundle")
+    }
+
+    async fn take(&self, script: &str) -> Result<String, GitError> {
+        let bundle = self.handed_out(script);
+        self.spaces.take(self.project, &self.dir.path().join("quarantine"), &bundle, &self.base).await
+    }
+}
+
+const WORK: &str =
+    "echo b >> a; git add -A; git update-ref refs/stockade/out $(git commit-tree $(git write-tree) -p HEAD -m x)";
+
+#[tokio::test]
+async fn a_change_is_committed_and_pushed_as_if_once() {
+    let place = place().await;
+    let tree = place.take(WORK).await.unwrap();
+    let dir = place.dir.path().join("quarantine");
+    let stat = place.spaces.stat(&dir, &place.base, &tree).await.unwrap();
+    assert_eq!(stat, Stat { files: 1, insertions: 1, deletions: 0, protected: false });
+    let what = Commission {
+        name: "Agent".into(),
+        email: "a@example.invalid".into(),
+        message: message("Add b", "Because.", &[("Stockade-Run", place.run.to_string())]),
+        at: Timestamp(1_700_000_000_000_000),
+    };
+    let commit = place.spaces.commit(&dir, &place.base, &tree, &what).await.unwrap();
+    assert_eq!(place.spaces.commit(&dir, &place.base, &tree, &what).await.unwrap(), commit, "the same, after a crash");
+    for _ in 0..2 {
+        place.spaces.push(&dir, &place.repository, place.run, &commit).await.unwrap();
+    }
+    let name = format!("refs/heads/{}", branch_of(place.run));
+    let project = place.dir.path().join("project");
+    assert_eq!(sh(&project, &format!("git rev-parse {name}")), commit);
+
+    // A branch of that name that holds something else is never overwritten.
+    sh(&project, &format!("git update-ref {name} HEAD"));
+    assert!(place.spaces.push(&dir, &place.repository, place.run, &commit).await.is_err());
+    assert_eq!(sh(&project, &format!("git rev-parse {name}")), place.base.commit);
+}
+
+#[tokio::test]
+async fn what_would_poison_a_repository_is_refused() {
+    let place = place().await;
+    for (what, tree) in [
+        ("a tree with a .git folder", r#"printf '100644 blob %s\t.GIT\n' $(git hash-object -w a) | git mktree"#),
+        ("a tree with a way up", r#"printf '100644 blob %s\t..\n' $(git hash-object -w a) | git mktree"#),
+        (
+            "a .gitmodules that is a link",
+            r#"printf '120000 blob %s\t.gitmodules\n' $(git hash-object -w a) | git mktree"#,
+        ),
+    ] {
+        let script = format!("T=$({tree}); git update-ref refs/stockade/out $(git commit-tree $T -p HEAD -m x)");
+        let error = place.take(&script).await.expect_err(what);
+        assert!(matches!(error, GitError::Hostile(_)), "{what}: {error}");
+    }
+    let bundle = place.handed_out(WORK);
+    let mut bytes = std::fs::read(&bundle).unwrap();
+    let at = bytes.len() - 30;
+    bytes[at] ^= 1;
+    std::fs::write(&bundle, bytes).unwrap();
+    let quarantine = place.dir.path().join("quarantine");
+    assert!(place.spaces.take(place.project, &quarantine, &bundle, &place.base).await.is_err(), "a damaged pack");
+}
+
+#[test]
+fn a_message_keeps_its_trailers_whatever_the_agent_says() {
+    let text = message("Fix\nthe\u{1b}[31m bug", "Body\r\n\u{0}x", &[("Stockade-Run", "run_1\nEvil: yes".into())]);
+    assert_eq!(text, "Fix the[31m bug\n\nBody\nx\n\nStockade-Run: run_1Evil: yes\n");
+    assert!(message("", "", &[]).starts_with("Work of an agent"));
+}
+
+#[test]
+fn protected_paths_are_known_at_any_depth() {
+    for (path, protected) in [
+        (".github/workflows/x.yml", true),
+        ("a/b/CODEOWNERS", true),
+        ("Jenkinsfile", true),
+        ("src/github/x", false),
+        ("docs/Jenkinsfile.md", false),
+    ] {
+        assert_eq!(is_protected(path), protected, "{path}");
+    }
+}
