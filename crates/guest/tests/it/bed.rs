@@ -55,6 +55,8 @@ impl Bed {
             let ended = self.child.as_mut().unwrap().try_wait().unwrap();
             assert!(ended.is_none(), "the guest does not start: {ended:?}");
         }
+        // It listens before it is ready; it answers when it is.
+        assert!(matches!(self.connect().ask(Op::Ping {}), Reply::Pong { .. }));
     }
 
     /// `kill -9`.

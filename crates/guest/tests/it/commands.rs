@@ -92,14 +92,16 @@ fn what_a_command_leaves_running_neither_holds_it_up_nor_dies_of_it() {
     let bed = Bed::new();
     let mut peer = bed.connect();
     let began = Instant::now();
-    let left =
-        "(i=0; while [ $i -lt 200 ]; do echo still here; echo x >> ticks; i=$((i+1)); sleep 0.02; done) & echo begun";
+    let left = "touch begun; (while ! test -e stop && test -e begun; do echo still here; echo x >> ticks; sleep 0.02; done; rm begun) & \
+                echo begun";
     let reply = peer.sh(left);
     assert!(exited(&reply).1.starts_with("begun"));
     assert!(began.elapsed().as_secs() < 3);
     let ticks = || fs::read(bed.workspace().join("ticks")).unwrap_or_default().len();
     let before = ticks();
     while ticks() < before + 10 {}
+    fs::write(bed.workspace().join("stop"), "").unwrap();
+    while bed.workspace().join("begun").exists() {}
 }
 
 #[test]
