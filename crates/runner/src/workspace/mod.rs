@@ -36,6 +36,9 @@ pub const MAX_CHANGED_FILES: usize = 20_000;
 /// The longest `AGENTS.md` that is given to an agent, in bytes.
 pub const MAX_INSTRUCTIONS: usize = 64 * 1024;
 
+/// A lock file in a mirror that is older belongs to a git that was killed.
+pub const STALE_LOCK: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// Files and folders whose change a policy may want a person for: what runs in other people's machinery.
 pub const PROTECTED: [&str; 9] = [
     ".github/",
@@ -173,6 +176,8 @@ impl Workspaces {
     /// Writes the bundle that goes into the environment.
     pub async fn bundle(&self, project: ProjectId, run: RunId, base: &Base, to: &Path) -> Result<(), GitError> {
         let dir = self.mirror(project);
+        let _guard = self.locked(project).await;
+        remove_stale_locks(&dir, 0);
         // The reference may be gone with a mirror that somebody removed; the commit decides.
         git(&dir, &["update-ref", &base_ref(run), &base.commit]).await?;
         let to_text = to.to_string_lossy().into_owned();
@@ -309,12 +314,37 @@ fn is_protected(path: &str) -> bool {
 
 async fn init_bare(dir: &Path) -> Result<(), GitError> {
     if dir.join("objects").is_dir() && dir.join("HEAD").is_file() {
+        remove_stale_locks(dir, 0);
         return Ok(());
     }
-    files::private_dir(dir).map_err(GitError::file(dir))?;
-    git(dir, &["init", "--quiet", "--bare", "--template=", "."]).await?;
-    let info = dir.join("objects/info");
-    std::fs::create_dir_all(&info).map_err(GitError::file(&info))
+    // Made beside and moved into place: a crash in the middle leaves nothing that looks like a repository.
+    let beside = dir.with_extension("making");
+    files::remove_all(&beside).map_err(GitError::file(&beside))?;
+    files::remove_all(dir).map_err(GitError::file(dir))?;
+    files::private_dir(&beside).map_err(GitError::file(&beside))?;
+    git(&beside, &["init", "--quiet", "--bare", "--template=", "."]).await?;
+    let info = beside.join("objects/info");
+    std::fs::create_dir_all(&info).map_err(GitError::file(&info))?;
+    std::fs::rename(&beside, dir).map_err(GitError::file(dir))
+}
+
+/// Removes lock files of a git that was killed. One that is younger may belong to a git that outlived its runner: it is left,
+/// git fails, and the work is taken up again later.
+fn remove_stale_locks(dir: &Path, depth: u32) {
+    let Ok(entries) = std::fs::read_dir(dir) else { return };
+    for entry in entries.flatten() {
+        let (path, Ok(about)) = (entry.path(), entry.metadata()) else { continue };
+        if about.is_dir() {
+            if depth < 8 && !path.ends_with("objects") {
+                remove_stale_locks(&path, depth + 1);
+            }
+        } else if path.extension().is_some_and(|e| e == "lock")
+            && about.modified().ok().and_then(|at| at.elapsed().ok()).is_some_and(|age| age > STALE_LOCK)
+        {
+            tracing::warn!(path = %path.display(), "removed the lock of a git that was killed");
+            let _ = std::fs::remove_file(&path);
+        }
+    }
 }
 
 /// The message of a change, with its trailers.

@@ -8,7 +8,7 @@ mod trip;
 
 /// One place where the tests wait: for the thing itself, never for a time.
 pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
-    let waited = tokio::time::timeout(std::time::Duration::from_secs(60), async {
+    let waited = tokio::time::timeout(std::time::Duration::from_secs(40), async {
         loop {
             if let Some(found) = look().await {
                 return found;
@@ -16,5 +16,5 @@ pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
     });
-    waited.await.unwrap_or_else(|_| panic!("waited a minute for: {what}"))
+    waited.await.unwrap_or_else(|_| panic!("waited 40 seconds for: {what}"))
 }

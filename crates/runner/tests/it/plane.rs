@@ -148,8 +148,15 @@ impl Plane {
 
     pub async fn state(&self, run: RunId, wanted: &str) {
         let last = || self.lock().assignments.iter().find(|a| a.run == run).map(|a| a.state);
+        let since = std::time::Instant::now();
         crate::until(&format!("{run} to be {wanted}"), async || {
             let state = last()?;
+            let late = since.elapsed() > std::time::Duration::from_secs(35);
+            assert!(
+                !late,
+                "{run} stays {state}:\n{:#?}",
+                self.events(run).iter().map(|e| &e.event).collect::<Vec<_>>()
+            );
             let ended = state.is_final() && state.as_str() != wanted;
             assert!(!ended, "{run} is {state}:\n{:#?}", self.events(run).iter().map(|e| &e.event).collect::<Vec<_>>());
             (state.as_str() == wanted).then_some(())

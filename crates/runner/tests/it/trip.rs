@@ -274,6 +274,7 @@ fn start_apart(bench: &Bench) -> tokio::runtime::Runtime {
                     drop(runner);
                 }
                 Err(error) => {
+                    eprintln!("not started: {error}");
                     assert!(!error.to_string().contains("identity"), "{error}");
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
@@ -298,6 +299,7 @@ async fn cut_off_at_any_instant_it_goes_on_and_does_nothing_twice() {
         tokio::time::sleep(Duration::from_millis(cut_ms * 2)).await;
         second.shutdown_background();
         let third = start_apart(&bench);
+        eprintln!("cut off twice after {cut_ms} ms: {run}");
         bench.plane.state(run, "succeeded").await;
         bench.shipped().await;
         bench.plane.assert_contiguous(run);
