@@ -181,6 +181,10 @@ impl Workspaces {
         // The reference may be gone with a mirror that somebody removed; the commit decides.
         git(&dir, &["update-ref", &base_ref(run), &base.commit]).await?;
         let to_text = to.to_string_lossy().into_owned();
+        // Nobody else writes this file: what a git that was killed left of it is in the way.
+        for left in [to_text.clone(), format!("{to_text}.lock")] {
+            files::remove_all(Path::new(&left)).map_err(GitError::file(to))?;
+        }
         git(&dir, &["bundle", "create", "--quiet", "--", &to_text, &base_ref(run)]).await?;
         let len = std::fs::metadata(to).map_err(GitError::file(to))?.len();
         if len > MAX_BASE_BUNDLE {
@@ -403,7 +407,8 @@ if ! git cat-file -e "$BASE^{tree}" 2>/dev/null; then
   git fetch -q --no-tags "$STOCKADE_TRANSFER/base.bundle" "$REF:$REF"
 fi
 export GIT_INDEX_FILE="$PWD/.git/stockade-index"
-rm -f "$GIT_INDEX_FILE" "$GIT_INDEX_FILE.lock" "$STOCKADE_TRANSFER/out.bundle"
+rm -f "$GIT_INDEX_FILE" "$GIT_INDEX_FILE.lock" .git/refs/stockade/out.lock
+rm -f "$STOCKADE_TRANSFER/out.bundle" "$STOCKADE_TRANSFER/out.bundle.lock"
 git read-tree "$BASE"
 git -c core.fsmonitor=false -c core.autocrlf=false -c advice.addEmbeddedRepo=false add -A .
 tree=$(git write-tree)
