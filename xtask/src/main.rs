@@ -3,6 +3,8 @@
 //! This program owns how things are built, checked, tested, measured and shown. It refuses to hold logic
 //! of the product: it drives `stockade` from outside, as a user would.
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 
 mod bench;
@@ -60,8 +62,19 @@ enum Chore {
     },
 }
 
-fn main() -> anyhow::Result<()> {
-    match Args::parse().chore {
+#[expect(clippy::print_stderr, reason = "this is a command-line program")]
+fn main() -> ExitCode {
+    match run(Args::parse().chore) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(chore: Chore) -> anyhow::Result<()> {
+    match chore {
         Chore::Check => check::run(),
         Chore::Test { package, rest } => test::run(&package, &rest),
         Chore::Demo { keep } => demo::run(keep),

@@ -84,9 +84,18 @@ impl Home {
         Ok(())
     }
 
+    /// The server that was asked for, or that of the installation on this machine.
+    pub fn url(&self, global: &Global) -> Option<String> {
+        global.url.clone().or_else(|| self.left().map(|left| left.url))
+    }
+
+    fn left(&self) -> Option<Address> {
+        fs::read(self.address()).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok())
+    }
+
     /// A client of the installation that was asked for, or of the one on this machine.
     pub fn client(&self, global: &Global) -> Outcome<Client> {
-        let left: Option<Address> = fs::read(self.address()).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let left = self.left();
         let url = global.url.clone().or_else(|| left.as_ref().map(|left| left.url.clone())).ok_or_else(|| {
             Failure::config(
                 "no_server",

@@ -202,7 +202,7 @@ impl Trials {
 /// The lines of the append-only file, as the last command of the cassette printed them.
 fn calls(shown: &Value) -> Vec<String> {
     let lines = shown["transcript"].as_array().into_iter().flatten();
-    let texts = lines.filter_map(|line| line["input"]["text"].as_str());
-    let last = texts.filter(|text| text.contains("== calls ==")).next_back().unwrap_or_default();
+    let mut texts = lines.filter_map(|line| line["input"]["text"].as_str());
+    let last = texts.rfind(|text| text.contains("== calls ==")).unwrap_or_default();
     last.lines().filter(|line| line.starts_with("call_")).map(str::to_owned).collect()
 }

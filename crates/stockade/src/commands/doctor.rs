@@ -11,7 +11,8 @@ use crate::{
 
 pub async fn main(context: &Context, doctor: args::Doctor) -> Outcome {
     let mut checks = Vec::new();
-    match config::runner(&context.home, &doctor.site, "http://127.0.0.1:7080", "127.0.0.1:7081") {
+    let server = context.home.url(&context.global).unwrap_or_else(|| "http://127.0.0.1:7080".to_owned());
+    match config::runner(&context.home, &doctor.site, &server, "127.0.0.1:7081") {
         Ok(config) => checks.extend(stockade_runner::doctor(&config).await),
         Err(Failure::Error(error)) => {
             checks.push(Check { name: "configuration".to_owned(), ok: false, detail: error.message, hint: error.hint });

@@ -66,7 +66,8 @@ pub async fn find(client: &Client, word: &str) -> Outcome<Project> {
 }
 
 /// The project of that name or id; or, if the word is a path or URL, the project of that repository, made if need be.
-pub async fn find_or_add(context: &Context, client: &Client, word: &str) -> Outcome<Project> {
+/// A new one gets the autonomy level that was asked for.
+pub async fn find_or_add(context: &Context, client: &Client, word: &str, level: Option<Level>) -> Outcome<Project> {
     if !is_repository(word) {
         return find(client, word).await;
     }
@@ -87,15 +88,9 @@ pub async fn find_or_add(context: &Context, client: &Client, word: &str) -> Outc
         }
     }
     let name = free_name(&repository, &names);
-    context.output.remark(&format!("adding {repository} as project `{name}` (no gates, level 2)"));
-    let body = CreateProject {
-        name,
-        repository,
-        base_branch: String::new(),
-        gates: Vec::new(),
-        gate_attempts: None,
-        level: None,
-    };
+    context.output.remark(&format!("adding {repository} as project `{name}`, without gates"));
+    let body =
+        CreateProject { name, repository, base_branch: String::new(), gates: Vec::new(), gate_attempts: None, level };
     Ok(client.create_project(&body).await?)
 }
 

@@ -25,7 +25,7 @@ pub async fn main(context: &Context, run: args::Run) -> Outcome {
     let max_time_ms = run.max_time.as_deref().map(duration_ms).transpose()?;
     let approval_timeout_ms = run.approval_timeout.as_deref().map(duration_ms).transpose()?;
     let client = context.client()?;
-    let project = projects::find_or_add(context, &client, &run.project).await?;
+    let project = projects::find_or_add(context, &client, &run.project, level).await?;
 
     let prepared = client.prepare_task(project.id).await?;
     know_site(context, &prepared)?;

@@ -1,6 +1,12 @@
 //! The whole product, driven from outside as a user would: real processes, real git, real databases.
 //! Run them with `cargo xtask test`, which builds what they start.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "tests: helpers beside #[test] functions fail the test too"
+)]
+
 mod bad_input;
 mod budget;
 mod commands;

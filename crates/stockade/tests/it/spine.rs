@@ -13,6 +13,14 @@ pub fn with_sample(form: Form, level: &str) -> (Installation, Repository) {
     (installation, repository)
 }
 
+/// The same with project `slow`, which has no gates: the cassette `slow` repairs nothing.
+fn with_slow_project() -> (Installation, Repository) {
+    let (installation, repository) = with_sample(Form::TwoProcesses, "4");
+    let path = repository.path().to_string_lossy().into_owned();
+    installation.json(&["project", "add", "slow", "--repository", &path, "--level", "4"]).unwrap();
+    (installation, repository)
+}
+
 pub fn add_sample(installation: &Installation, repository: &Repository, level: &str) {
     let path = repository.path().to_string_lossy().into_owned();
     let gate = ["--gate", "sh run-tests.sh"];
@@ -173,8 +181,8 @@ fn a_run_may_lower_its_project_s_level_and_not_raise_it() {
 
 #[test]
 fn a_run_goes_on_while_the_server_is_away() {
-    let (mut installation, repository) = with_sample(Form::TwoProcesses, "4");
-    let run = installation.run("word-count", "rehearsal/slow", "The tests fail: make them green.", &[]).unwrap();
+    let (mut installation, repository) = with_slow_project();
+    let run = installation.run("slow", "rehearsal/slow", "The tests fail: make them green.", &[]).unwrap();
     // Its first model call is over, so the budget's slice is leased: the rest needs no server.
     let paid = |i: &Installation| (i.json(&["runs", "show", &run]).ok()?["cost"].as_i64()? > 0).then_some(());
     installation.until("the first answer", paid).unwrap();
@@ -189,8 +197,8 @@ fn a_run_goes_on_while_the_server_is_away() {
 
 #[test]
 fn a_cancelled_run_stops_and_its_environment_goes() {
-    let (installation, repository) = with_sample(Form::TwoProcesses, "4");
-    let run = installation.run("word-count", "rehearsal/slow", "The tests fail: make them green.", &[]).unwrap();
+    let (installation, repository) = with_slow_project();
+    let run = installation.run("slow", "rehearsal/slow", "The tests fail: make them green.", &[]).unwrap();
     installation.until("a guest", |i| (!i.guests().is_empty()).then_some(())).unwrap();
     installation.json(&["runs", "cancel", &run]).unwrap();
     assert_eq!(installation.ended(&run).unwrap()["state"], "cancelled");
