@@ -1,6 +1,12 @@
 //! The runner against a control plane that the tests steer, real git repositories, the rehearsal provider, and a stand-in for
 //! environments whose guests run real commands.
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says what it expects by failing")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test says what it expects by failing"
+)]
 
 mod fakes;
 mod plane;
