@@ -71,7 +71,7 @@ impl Server {
             .mode(0o700)
             .create(dir)
             .map_err(ServerError::file("create the directory", dir))?;
-        let lock = lock(dir)?;
+        let lock = lock(dir).await?;
         let key = signing_key(dir)?;
         let server = server_id(dir, &*world)?;
         // Bound before anything is written: a busy port is the commonest mistake and leaves no trace.
@@ -128,14 +128,23 @@ impl RunningServer {
     }
 }
 
-fn lock(dir: &Path) -> Result<File, ServerError> {
+/// How long a start waits for the server before it to let go: one that was killed takes a moment to be gone.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+
+async fn lock(dir: &Path) -> Result<File, ServerError> {
     let path = dir.join(LOCK_FILE);
     let open = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
     let file = open.map_err(ServerError::file("open", &path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(fs::TryLockError::WouldBlock) => Err(ServerError::DirectoryInUse { dir: dir.to_owned() }),
-        Err(fs::TryLockError::Error(source)) => Err(ServerError::File { verb: "lock", path, source }),
+    let until = tokio::time::Instant::now() + LOCK_WAIT;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(fs::TryLockError::WouldBlock) if tokio::time::Instant::now() < until => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            Err(fs::TryLockError::WouldBlock) => return Err(ServerError::DirectoryInUse { dir: dir.to_owned() }),
+            Err(fs::TryLockError::Error(source)) => return Err(ServerError::File { verb: "lock", path, source }),
+        }
     }
 }
 

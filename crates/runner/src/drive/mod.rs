@@ -43,7 +43,7 @@ pub const RETRY_MIN: Duration = Duration::from_millis(500);
 /// And at most after so long.
 pub const RETRY_MAX: Duration = Duration::from_secs(60);
 /// So often in a row work on a run may fail for reasons of ours before the run fails.
-pub const MAX_FAILURES: u32 = 8;
+pub const MAX_FAILURES: u32 = 6;
 /// How much longer than the server's time-out a runner waits for a person's answer before it takes silence for a no by
 /// itself: only while the server is away.
 pub const ANSWER_GRACE_MS: u64 = 60_000;

@@ -131,6 +131,13 @@ impl Workspaces {
         run: RunId,
     ) -> Result<Base, GitError> {
         let address = Address::parse(repository)?;
+        // A path that is wrong does not become right by trying again.
+        if address.as_str().starts_with('/') && !std::path::Path::new(address.as_str()).is_dir() {
+            return Err(GitError::Address {
+                address: address.as_str().to_owned(),
+                why: "there is no such folder on the runner's machine",
+            });
+        }
         let dir = self.mirror(project);
         let _guard = self.locked(project).await;
         init_bare(&dir).await?;
