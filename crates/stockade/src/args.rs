@@ -181,8 +181,9 @@ pub struct Run {
     /// A project's name or id; or a path or URL of a git repository, which becomes a project.
     #[arg(long, short, value_name = "PROJECT_OR_PATH_OR_URL")]
     pub project: String,
-    /// The model's name; the site's default otherwise.
-    #[arg(long, value_name = "NAME")]
+    /// The model's name: one of the site's configuration, one that has a price (claude-sonnet-5-5 if absent), or
+    /// rehearsal/CASSETTE.
+    #[arg(long, value_name = "NAME", env = "STOCKADE_MODEL")]
     pub model: Option<String>,
     /// At most this autonomy level: 1 in the loop, 2 on the loop, 3 orchestrator, 4 outside the loop. It can lower the project's, not raise it.
     #[arg(long, value_name = "LEVEL")]

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// The model that is asked for when nobody says which: a name of the shipped table.
-const DEFAULT_MODEL: &str = "claude-sonnet";
+const DEFAULT_MODEL: &str = "claude-sonnet-5-5";
 
 pub async fn main(context: &Context, run: args::Run) -> Outcome {
     let text = text_or_stdin(&run.task)?;
