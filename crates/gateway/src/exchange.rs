@@ -193,7 +193,8 @@ impl Inner {
         let sealed = self.seal(&key, &body)?;
         let sealed_request = sealed.content;
 
-        let permit = match parts.policy.load().decide(deed(&caller, &route, reserved)) {
+        let id: ModelCallId = parts.world.id();
+        let permit = match parts.policy.load().decide(deed(&caller, id, &route, reserved)) {
             Ruling::Allow(permit) => permit,
             Ruling::Ask(question) => {
                 let refusal = question.refused();
@@ -206,7 +207,6 @@ impl Inner {
             }
         };
 
-        let id: ModelCallId = parts.world.id();
         match parts.purse.reserve(caller.run, id, reserved).await {
             Ok(()) => {}
             Err(PurseError::Exhausted { scope }) => {
@@ -382,13 +382,15 @@ fn retry_after(headers: &HeaderMap) -> Option<u64> {
     Some(seconds.saturating_mul(1_000))
 }
 
-fn deed(caller: &Caller, route: &Route, reserved: Nanos) -> Deed {
+/// The record names the call, as the budget's entries do: after a crash each cost finds its record.
+fn deed(caller: &Caller, call: ModelCallId, route: &Route, reserved: Nanos) -> Deed {
     Deed {
         principal: caller.principal.clone(),
         action: Action::ModelCall,
         resource: Resource::new(ResourceKind::Model, &route.name).in_project(caller.project).in_run(caller.run),
         context: Context::default()
             .with("level", i64::from(caller.level.get()))
+            .with("call", call.to_string())
             .with("model", route.name.as_str())
             .with("provider", route.provider.name())
             .with("estimate_nanos", reserved.0),

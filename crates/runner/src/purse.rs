@@ -5,7 +5,7 @@
 //! bound. *Invariant:* of every slice, spent + reserved + free is what was leased.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -41,7 +41,13 @@ pub struct SliceState {
     pub spent: Nanos,
     /// What is set aside, by call.
     pub reserved: BTreeMap<ModelCallId, Nanos>,
+    /// What the last calls cost, by call: a crash may have come between the money and the record that names it.
+    #[serde(default)]
+    pub settled: BTreeMap<ModelCallId, Nanos>,
 }
+
+/// So many settled calls of a slice are remembered. Only those that were under way at a crash are asked for.
+pub const SETTLED_KEPT: usize = 256;
 
 impl SliceState {
     /// What is neither spent nor set aside.
@@ -71,6 +77,7 @@ impl Money {
                     amount: *amount,
                     spent: Nanos::ZERO,
                     reserved: BTreeMap::new(),
+                    settled: BTreeMap::new(),
                 });
             }
             BudgetEntry::Reserved { slice, call, amount } => {
@@ -82,6 +89,11 @@ impl Money {
                 if let Some(state) = slices.get_mut(slice) {
                     state.reserved.remove(call);
                     state.spent = state.spent.saturating_add(*spent);
+                    state.settled.insert(*call, *spent);
+                    // Identifiers grow with time: the first is the oldest.
+                    while state.settled.len() > SETTLED_KEPT {
+                        state.settled.pop_first();
+                    }
                 }
             }
             BudgetEntry::Returned { slice, .. } => {
@@ -154,8 +166,17 @@ impl SitePurse {
         self.books().accounts.entry(run).or_default().limit = Some(limit);
     }
 
-    /// Calls that were under way when the process died: they are charged what was set aside. Given to the reaper once.
-    pub async fn charge_reserved(&self) -> Result<Vec<(RunId, ModelCallId, Nanos)>, SpoolError> {
+    /// What a call cost, if it was settled in a slice that is not over.
+    pub fn cost_of(&self, call: ModelCallId) -> Option<Nanos> {
+        self.books().money.slices.values().find_map(|slice| slice.settled.get(&call).copied())
+    }
+
+    /// Calls for which money was set aside when the process died. Those whose record was `opened` may have been made: they are
+    /// charged what was set aside. The others never were: theirs is free again. Gives what was charged.
+    pub async fn charge_reserved(
+        &self,
+        opened: &BTreeSet<ModelCallId>,
+    ) -> Result<Vec<(RunId, ModelCallId, Nanos)>, SpoolError> {
         let open: Vec<(RunId, SliceId, ModelCallId, Nanos)> = self
             .books()
             .money
@@ -165,8 +186,11 @@ impl SitePurse {
             .collect();
         let mut charged = Vec::new();
         for (run, slice, call, amount) in open {
-            self.write(vec![BudgetEntry::Settled { slice, call, spent: amount }]).await?;
-            charged.push((run, call, amount));
+            let spent = if opened.contains(&call) { amount } else { Nanos::ZERO };
+            self.write(vec![BudgetEntry::Settled { slice, call, spent }]).await?;
+            if spent > Nanos::ZERO {
+                charged.push((run, call, spent));
+            }
         }
         Ok(charged)
     }

@@ -116,7 +116,7 @@ impl Trials {
                 _ => Victim::Guest,
             };
             done.push((victim, u64::try_from(begun.elapsed().as_millis())?));
-            let before = self.last_event(&run);
+            let before = self.last_sign(&run);
             match victim {
                 Victim::Server => {
                     self.installation.kill_server()?;
@@ -150,8 +150,8 @@ impl Trials {
         })
     }
 
-    fn last_event(&self, run: &str) -> Option<u64> {
-        self.installation.json(&["runs", "show", run]).ok()?["last_event"].as_u64()
+    fn last_sign(&self, run: &str) -> Option<u64> {
+        self.installation.json(&["runs", "show", run]).ok()?["updated_at"].as_u64()
     }
 
     /// Milliseconds until the run goes on; nothing if it has ended.
@@ -159,7 +159,7 @@ impl Trials {
         let begun = Instant::now();
         self.installation.until("the run to go on", |installation| {
             let shown = installation.json(&["runs", "show", run]).ok()?;
-            if shown["last_event"].as_u64()? > before {
+            if shown["updated_at"].as_u64()? > before {
                 return Some(u64::try_from(begun.elapsed().as_millis()).ok());
             }
             ["succeeded", "failed"].contains(&shown["state"].as_str()?).then_some(None)
