@@ -58,7 +58,21 @@ impl RunnerError {
         move |source| Self::File { verb, path, source }
     }
 
-    pub(crate) fn part(part: &'static str, what: impl std::fmt::Display) -> Self {
-        Self::Part { part, what: what.to_string() }
+    pub(crate) fn part(part: &'static str, what: impl std::error::Error) -> Self {
+        Self::Part { part, what: chain(&what) }
     }
+}
+
+/// An error with everything below it that it does not say itself, on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let said = cause.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        next = cause.source();
+    }
+    text
 }

@@ -35,6 +35,12 @@ pub struct Identity {
     pub server_public_key: VerifyingKey,
     /// The server that it belongs to.
     pub server_url: String,
+    /// The public half of the runner's key when it enrolled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runner_public_key: Option<String>,
+    /// The public half of the site's key when it enrolled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub site_public_key: Option<String>,
 }
 
 /// An identity with its keys.
@@ -66,6 +72,7 @@ pub async fn load_or_enroll(
             hint: "restore the file, or enrol anew with an empty data folder".to_owned(),
         })?;
         identity.server_url.clone_from(&config.server_url);
+        same_keys(&config.data_dir, &identity, &keys)?;
         return Ok((identity, keys));
     }
     let Some(token) = &config.enroll_token else {
@@ -100,11 +107,31 @@ pub async fn load_or_enroll(
         site: enrolled.site,
         server_public_key,
         server_url: config.server_url.clone(),
+        runner_public_key: Some(keys.runner.public().to_string()),
+        site_public_key: Some(keys.site.public().to_string()),
     };
     let text = toml::to_string(&identity).map_err(|e| RunnerError::part("identity", e))?;
     files::replace(&path, text.as_bytes()).map_err(RunnerError::file("write", &path))?;
     tracing::info!(runner = %identity.runner, site = %identity.site, "enrolled as {}", identity.runner);
     Ok((identity, keys))
+}
+
+/// Refuses keys that are not those of the enrolment: a damaged key file may still read as a key, and with it nothing that was
+/// sealed for this site could be opened.
+fn same_keys(dir: &Path, identity: &Identity, keys: &Keys) -> Result<(), RunnerError> {
+    for (file, enrolled, here) in [
+        (RUNNER_KEY_FILE, &identity.runner_public_key, keys.runner.public().to_string()),
+        (SITE_KEY_FILE, &identity.site_public_key, keys.site.public().to_string()),
+    ] {
+        if enrolled.as_ref().is_some_and(|enrolled| *enrolled != here) {
+            let path = dir.join(file);
+            return Err(RunnerError::Config {
+                what: format!("`{}` is not the key that this runner enrolled with", path.display()),
+                hint: "it was damaged or exchanged: restore it from a backup".to_owned(),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// Whether both keys can be loaded.

@@ -22,6 +22,8 @@ use stockade_domain::{Timestamp, World, ids::RunnerId};
 use stockade_ledger::SigningKey;
 use tokio::sync::watch;
 
+use crate::error::chain;
+
 /// The largest answer of the server, in bytes. A larger one is refused and counts as a defect.
 pub const MAX_ANSWER: usize = 64 * 1024 * 1024;
 /// How long an ordinary request may take before the server counts as away.
@@ -231,15 +233,4 @@ impl Link {
             _ => false,
         });
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        text.push_str(": ");
-        text.push_str(&source.to_string());
-        next = source.source();
-    }
-    text
 }

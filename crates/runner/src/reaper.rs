@@ -10,7 +10,7 @@ use crate::{RunnerError, book::Book, erase, site::Site, slot};
 
 /// Closes what is open.
 pub async fn run(site: &Site) -> Result<(), RunnerError> {
-    let failed = |e: &dyn std::fmt::Display| RunnerError::part("ledger", e);
+    let failed = |e: &dyn std::error::Error| RunnerError::part("ledger", e);
     for run in site.runs.on_disk().map_err(RunnerError::file("read", site.config.data_dir.join("runs")))? {
         let dir = site.runs.dir_of(run);
         if !slot::journal_of(&dir).exists() || slot::is_done(&dir) {

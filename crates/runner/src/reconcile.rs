@@ -20,7 +20,9 @@ use stockade_policy::Bundle;
 use crate::{
     book::{Book, Draft},
     drive::{self, DriveError, MAX_FAILURES, RETRY_MAX, RETRY_MIN, Rest},
-    erase, files,
+    erase,
+    error::chain,
+    files,
     journal::Step,
     link::LinkError,
     ship::Backoff,
@@ -317,7 +319,11 @@ async fn work(site: Arc<Site>, slot: Arc<Slot>, halt: tokio_util::sync::Cancella
             } else {
                 STEADY
             };
-            tracing::warn!(%run, %error, retry_ms = wait.as_millis(), "work on {run} broke off: {error}");
+            let text = chain(&error);
+            // What lasts is said once, not with every attempt.
+            if slot.says(&text) {
+                tracing::warn!(%run, error = text, retry_ms = wait.as_millis(), "work on {run} broke off: {text}");
+            }
             // What could not be written is settled when the book is opened anew.
             *slot.book.lock().await = None;
             Phase::Later { at: site.world().now().plus_ms(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)) }
@@ -325,6 +331,7 @@ async fn work(site: Arc<Site>, slot: Arc<Slot>, halt: tokio_util::sync::Cancella
     };
     if matches!(phase, Phase::Parked(_) | Phase::Over { .. }) {
         slot.failures.store(0, Ordering::Relaxed);
+        slot.says("");
         *slot.book.lock().await = None;
         *slot.guest.lock().await = None;
     }

@@ -11,6 +11,7 @@ use stockade_ledger::Ledger;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    error::chain,
     files,
     link::{Link, LinkError},
     spool::{READ_BYTES, READ_ITEMS, Spool, SpoolError, on_the_wire},
@@ -60,6 +61,8 @@ pub async fn run(spool: Arc<Spool>, ledger: Arc<Ledger>, link: Arc<Link>, stop: 
     let mut backoff = Backoff::new();
     let mut forgotten = spool.shipped_to();
     let mut signed = 0;
+    // What keeps the spool from being shipped is said once, not with every attempt.
+    let mut said = String::new();
     let mut countersign = tokio::time::interval(COUNTERSIGN_EVERY);
     while !stop.is_cancelled() {
         match batch(&spool, &link).await {
@@ -76,13 +79,18 @@ pub async fn run(spool: Arc<Spool>, ledger: Arc<Ledger>, link: Arc<Link>, stop: 
             }
             Ok(Sent::Up(_)) => {
                 backoff.reset();
+                said.clear();
                 if spool.shipped_to() > forgotten + FORGET_EVERY {
                     forgotten = forget(&spool, &ledger).await.unwrap_or(forgotten);
                 }
             }
             Err(ShipError::Link(error)) if error.is_away() => backoff.wait(&stop).await,
             Err(error) => {
-                tracing::error!(error = %error, waiting = spool.waiting(), "the spool cannot be shipped: {error}");
+                let text = chain(&error);
+                if text != said {
+                    tracing::error!(error = text, waiting = spool.waiting(), "the spool cannot be shipped: {text}");
+                    said = text;
+                }
                 backoff.wait(&stop).await;
             }
         }

@@ -94,6 +94,7 @@ pub struct Slot {
     pub guest: tokio::sync::Mutex<Option<Arc<Guest>>>,
     /// How often in a row work on it failed for reasons of ours.
     pub failures: AtomicU32,
+    said: Mutex<String>,
     /// Whether its key was destroyed in this life.
     pub erased: AtomicBool,
     /// Whether its environment was stopped in this life.
@@ -113,6 +114,7 @@ impl Slot {
             book: tokio::sync::Mutex::new(None),
             guest: tokio::sync::Mutex::new(None),
             failures: AtomicU32::new(0),
+            said: Mutex::default(),
             erased: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
         }
@@ -143,6 +145,14 @@ impl Slot {
         let mut halt = lock(&self.halt);
         *halt = (CancellationToken::new(), None);
         Some(halt.0.clone())
+    }
+
+    /// Takes note of what is to be said about the work on it. False: it is what was said last.
+    pub fn says(&self, text: &str) -> bool {
+        let mut said = lock(&self.said);
+        let is_new = *said != text;
+        text.clone_into(&mut said);
+        is_new
     }
 
     /// Tells whoever works on it to stop.

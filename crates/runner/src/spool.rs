@@ -53,6 +53,14 @@ pub enum SpoolError {
         /// What is wrong.
         why: String,
     },
+    /// The index does not read, or does not belong to this log.
+    #[error("`{}` is damaged: {why}; restore it from a backup, together with the log beside it", path.display())]
+    Index {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
     /// A file beside the log.
     #[error("cannot use `{}`", path.display())]
     File {
@@ -118,17 +126,17 @@ impl Spool {
         let file = |source| SpoolError::File { path: path.clone(), source };
         let shipped: Index = match files::read_if_there(&path).map_err(file)? {
             Some(bytes) => serde_json::from_slice(&bytes)
-                .map_err(|e| SpoolError::Damaged { position: 0, why: format!("its index: {e}") })?,
+                .map_err(|e| SpoolError::Index { path: path.clone(), why: e.to_string() })?,
             None => Index::default(),
         };
         if shipped.position < log.start() || shipped.position > log.end() {
             let why = format!(
-                "the index ends at {} and the log reaches from {} to {}: one of them was restored without the other",
+                "it ends at {} and the log reaches from {} to {}: one of them was restored without the other",
                 shipped.position,
                 log.start(),
                 log.end()
             );
-            return Err(SpoolError::Damaged { position: shipped.position, why });
+            return Err(SpoolError::Index { path, why });
         }
         let mut live = shipped.clone();
         while live.position < log.end() {

@@ -14,7 +14,7 @@ use secrecy::{ExposeSecret, SecretString};
 use stockade_domain::{World, ids::ServerId};
 use stockade_ledger::{SigningKey, SystemWorld};
 use stockade_store::{
-    Store,
+    Store, StoreError,
     people::{self, Bootstrap},
 };
 use tokio::{
@@ -80,7 +80,7 @@ impl Server {
 
         let store = Store::open(&config.database_url()).await?;
         let admin_token = bootstrap(&store, dir, &*world).await?;
-        let app = assemble(store.clone(), world, server, key).await?;
+        let app = assemble(dir, store.clone(), world, server, key).await?;
 
         let stopping = app.stopping.clone();
         let router = operation::router(OPERATIONS, Arc::clone(&app));
@@ -220,19 +220,30 @@ async fn bootstrap(store: &Store, dir: &Path, world: &dyn World) -> Result<Optio
 }
 
 async fn assemble(
+    dir: &Path,
     store: Store,
     world: Arc<dyn World>,
     server: ServerId,
     key: SigningKey,
 ) -> Result<Arc<App>, ServerError> {
     let mut tx = store.write().await?;
-    people::register_server(&mut tx, server, &key.public().to_string(), world.now()).await?;
+    people::register_server(&mut tx, server, &key.public().to_string(), world.now()).await.map_err(
+        |error| {
+            match error {
+        StoreError::Conflict { .. } => ServerError::Key {
+            path: dir.join(KEY_FILE),
+            why: "it is not the key with which this server has signed so far: it was damaged or exchanged; restore it \
+                  from a backup"
+                .to_owned(),
+        },
+        other => other.into(),
+    }
+        },
+    )?;
     let installation = people::installation(&mut tx).await?;
     tx.commit().await?;
-    let organization = installation.ok_or_else(|| stockade_store::StoreError::NotFound {
-        what: "organization",
-        id: "of this database".to_owned(),
-    })?;
+    let organization =
+        installation.ok_or_else(|| StoreError::NotFound { what: "organization", id: "of this database".to_owned() })?;
     let engines = Engines::default();
     let mut tx = store.read().await?;
     let number = stockade_store::bundles::current(&mut tx).await?.number;
