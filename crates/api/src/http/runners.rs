@@ -30,6 +30,10 @@ pub struct Runner {
     pub bundle: u64,
     /// How many entries wait in its spool, as it last said.
     pub spooled: u64,
+    /// Since when it could not reach the server the last time that it could not, as it said when it was back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<i64>)]
+    pub away_since: Option<Timestamp>,
 }
 
 /// Makes a token by which one runner may enrol, once.

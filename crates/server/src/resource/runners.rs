@@ -36,6 +36,7 @@ pub async fn list(cx: Cx) -> Answer<Page<Runner>> {
         live: now.ms_since(runner.seen_at) < RUNNER_LIVE_MS,
         bundle: runner.bundle,
         spooled: runner.spooled,
+        away_since: runner.away_since,
     });
     Ok(Json(whole(found.collect())))
 }

@@ -17,10 +17,11 @@ pub async fn main(context: &Context, command: args::Runners) -> Outcome {
                     runner.seen_at.map_or_else(|| "never".to_owned(), time),
                     runner.bundle.to_string(),
                     runner.spooled.to_string(),
+                    runner.away_since.map_or_else(|| "never".to_owned(), time),
                     runner.id.to_string(),
                 ]
             });
-            table(["name", "is", "last heard (UTC)", "bundle", "spooled", "id"], rows)
+            table(["name", "is", "last heard (UTC)", "bundle", "spooled", "was away (UTC)", "id"], rows)
         }),
         args::Runners::Token { output } => {
             let token = client.create_enroll_token(&CreateEnrollToken::default()).await?;
