@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Write as _},
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -37,6 +37,10 @@ pub struct Options {
     pub server_seen_from_runner: Option<SocketAddr>,
     /// The server listens here; a free port otherwise.
     pub server_port: Option<u16>,
+    /// Set in the environment of the runner's process (in one process: of all of it) and of no other.
+    pub runner_env: Vec<(String, String)>,
+    /// Folders below the data directory that are file systems of their own, so small: name and MiB. Only root can have them.
+    pub small_disks: Vec<(String, u64)>,
 }
 
 /// An installation in a folder of its own. Whatever of it still runs when it is dropped is killed and removed.
@@ -68,6 +72,9 @@ impl Installation {
             runner: None,
         };
         fs::create_dir_all(installation.data())?;
+        for (name, mib) in &installation.options.small_disks {
+            mount(&installation.data().join(name), *mib)?;
+        }
         let ours = [crate::root().join("samples/cassettes"), crate::root().join("crates/stockade/tests/cassettes")];
         for folder in ours.iter().chain(&installation.options.cassettes) {
             crate::repository::copy(folder, &installation.cassettes())?;
@@ -88,6 +95,21 @@ impl Installation {
     /// The data directory.
     pub fn data(&self) -> PathBuf {
         self.folder.path().join("data")
+    }
+
+    /// Takes all the room that a small disk has left, until what this gives is dropped.
+    pub fn fill(&self, small_disk: &str) -> Result<Filler> {
+        Filler::fill(&self.data().join(small_disk))
+    }
+
+    /// What a process logged, all of it: `server` or `runner`. In one process everything is in the server's.
+    pub fn log(&self, process: &str) -> String {
+        fs::read_to_string(self.folder.path().join(format!("{process}.log"))).unwrap_or_default()
+    }
+
+    /// The process of the server, and that of the runner if it is another one.
+    pub fn processes(&self) -> Vec<u32> {
+        [&self.server, &self.runner].into_iter().flatten().map(Child::id).collect()
     }
 
     /// Where the server listens.
@@ -135,14 +157,24 @@ impl Installation {
 
     /// Asks again and again until `wanted` gives something. Errors of the question itself are passed over: a process
     /// may just be dead.
-    pub fn until<T>(&self, what: &str, mut wanted: impl FnMut(&Self) -> Option<T>) -> Result<T> {
+    pub fn until<T>(&self, what: &str, wanted: impl FnMut(&Self) -> Option<T>) -> Result<T> {
+        self.until_within(PATIENCE, what, wanted)
+    }
+
+    /// The same with more patience, or less.
+    pub fn until_within<T>(
+        &self,
+        patience: Duration,
+        what: &str,
+        mut wanted: impl FnMut(&Self) -> Option<T>,
+    ) -> Result<T> {
         let begun = Instant::now();
         loop {
             if let Some(found) = wanted(self) {
                 return Ok(found);
             }
-            if begun.elapsed() > PATIENCE {
-                bail!("{what}: not within {PATIENCE:?}\n{}", self.logs());
+            if begun.elapsed() > patience {
+                bail!("{what}: not within {patience:?}\n{}", self.logs());
             }
             pause(Duration::from_millis(50));
         }
@@ -234,6 +266,7 @@ impl Installation {
             Form::OneProcess => {
                 let mut command = self.command(&["up", "--json", "--listen", &server, "--site-listen", &site]);
                 command.arg("--cassettes").arg(self.cassettes());
+                command.envs(self.options.runner_env.iter().cloned());
                 command
             }
             Form::TwoProcesses => self.command(&["server", "--json", "--listen", &server]),
@@ -258,6 +291,7 @@ impl Installation {
         let mut command = self.command(&["runner", "--json", "--server", &format!("http://{dialled}")]);
         command.args(["--listen", &format!("127.0.0.1:{}", self.site_port), "--enroll-token-file"]).arg(token);
         command.arg("--cassettes").arg(self.cassettes());
+        command.envs(self.options.runner_env.iter().cloned());
         self.runner = Some(self.spawn(command, "runner.log")?);
         Ok(())
     }
@@ -307,12 +341,54 @@ impl Drop for Installation {
         for pid in self.guests() {
             let _ = Command::new("kill").args(["-KILL", &pid.to_string()]).stderr(Stdio::null()).status();
         }
+        for (name, _) in &self.options.small_disks {
+            let _ = Command::new("umount").arg("--lazy").arg(self.data().join(name)).stderr(Stdio::null()).status();
+        }
         if std::thread::panicking() {
             #[expect(clippy::print_stderr, reason = "whoever reads a failed test needs the logs")]
             {
                 eprintln!("{}", self.logs());
             }
         }
+    }
+}
+
+/// Whether this process may make small disks.
+pub fn may_mount() -> bool {
+    fs::read_to_string("/proc/self/status").is_ok_and(|status| {
+        let mask = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap_or_default();
+        u64::from_str_radix(mask.trim(), 16).is_ok_and(|mask| mask >> 21 & 1 == 1)
+    })
+}
+
+fn mount(at: &Path, mib: u64) -> Result<()> {
+    fs::create_dir_all(at)?;
+    let size = format!("size={mib}m,mode=0700");
+    let status = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "stockade-test"]).arg(at).status()?;
+    ensure!(status.success(), "a small disk cannot be mounted at {}", at.display());
+    Ok(())
+}
+
+/// A file that takes all the room there is. Dropped, it gives it back.
+#[derive(Debug)]
+pub struct Filler(PathBuf);
+
+impl Filler {
+    fn fill(folder: &Path) -> Result<Self> {
+        let path = folder.join("filler");
+        let mut file = fs::File::create(&path)?;
+        let filler = Self(path);
+        // Large pieces first, and then the last bytes.
+        for piece in [vec![0; 1024 * 1024], vec![0; 4096], vec![0]] {
+            while file.write_all(&piece).is_ok() {}
+        }
+        Ok(filler)
+    }
+}
+
+impl Drop for Filler {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
     }
 }
 

@@ -84,7 +84,12 @@ impl Trials {
     /// An installation in two processes with a small project. The cassette `kill` writes files, runs commands that append
     /// their call's id to a file that git ignores, and prints that file at the end.
     pub fn start() -> Result<Self> {
-        let installation = Installation::start(Form::TwoProcesses, Options::default())?;
+        Self::with(Options::default())
+    }
+
+    /// The same in an installation that is made otherwise.
+    pub fn with(options: Options) -> Result<Self> {
+        let installation = Installation::start(Form::TwoProcesses, options)?;
         let folder = installation.folder().join("project");
         fs::create_dir_all(&folder)?;
         fs::write(folder.join("counter.txt"), "zero\n")?;

@@ -1,14 +1,18 @@
 //! What the tests share: a whole installation made of real processes that can be killed and started again, git
-//! repositories made of the samples, and a proxy that sees every byte and can be cut.
+//! repositories made of the samples, a model provider that fails when it is told to, a Postgres for everybody, and a proxy that
+//! sees every byte and can be cut.
 //!
 //! It owns no assertions about the product: those stand in the tests. It refuses to be a normal dependency.
 
 pub mod installation;
 pub mod kill;
+pub mod postgres;
+pub mod provider;
 pub mod proxy;
 pub mod repository;
 
 pub use installation::{Form, Installation, Options};
+pub use provider::Provider;
 pub use proxy::Proxy;
 pub use repository::Repository;
 

@@ -2,16 +2,14 @@
 
 use std::{
     net::SocketAddr,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use anyhow::Result;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
+    sync::watch,
     task::JoinHandle,
 };
 
@@ -20,7 +18,7 @@ use tokio::{
 pub struct Proxy {
     addr: SocketAddr,
     seen: Arc<Mutex<Vec<u8>>>,
-    cut: Arc<AtomicBool>,
+    cut: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
 
@@ -30,8 +28,8 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let addr = listener.local_addr()?;
         let seen = Arc::new(Mutex::new(Vec::new()));
-        let cut = Arc::new(AtomicBool::new(false));
-        let task = tokio::spawn(accept(listener, target, seen.clone(), cut.clone()));
+        let cut = watch::Sender::new(false);
+        let task = tokio::spawn(accept(listener, target, seen.clone(), cut.subscribe()));
         Ok(Self { addr, seen, cut, task })
     }
 
@@ -45,9 +43,9 @@ impl Proxy {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// While cut, nothing passes and new connections end at once.
+    /// While cut, nothing passes: connections end in the middle of whatever they carried, and new ones at once.
     pub fn cut(&self, cut: bool) {
-        self.cut.store(cut, Ordering::SeqCst);
+        self.cut.send_replace(cut);
     }
 }
 
@@ -57,15 +55,21 @@ impl Drop for Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, target: SocketAddr, seen: Arc<Mutex<Vec<u8>>>, cut: Arc<AtomicBool>) {
+async fn accept(listener: TcpListener, target: SocketAddr, seen: Arc<Mutex<Vec<u8>>>, cut: watch::Receiver<bool>) {
     while let Ok((client, _)) = listener.accept().await {
-        if !cut.load(Ordering::SeqCst) {
-            tokio::spawn(relay(client, target, seen.clone(), cut.clone()));
+        if !*cut.borrow() {
+            let (seen, mut cut) = (seen.clone(), cut.clone());
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = relay(client, target, seen) => {}
+                    _ = cut.wait_for(|cut| *cut) => {}
+                }
+            });
         }
     }
 }
 
-async fn relay(mut client: TcpStream, target: SocketAddr, seen: Arc<Mutex<Vec<u8>>>, cut: Arc<AtomicBool>) {
+async fn relay(mut client: TcpStream, target: SocketAddr, seen: Arc<Mutex<Vec<u8>>>) {
     let Ok(mut server) = TcpStream::connect(target).await else { return };
     let (mut up, mut down) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
     loop {
@@ -83,7 +87,7 @@ async fn relay(mut client: TcpStream, target: SocketAddr, seen: Arc<Mutex<Vec<u8
                 Ok(n) => client.write_all(down.get(..n).unwrap_or_default()).await,
             },
         };
-        if result.is_err() || cut.load(Ordering::SeqCst) {
+        if result.is_err() {
             return;
         }
     }
