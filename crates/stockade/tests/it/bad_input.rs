@@ -1,19 +1,31 @@
 //! Bad input gets one clear error, and nothing is lost.
 
-use std::{fs, net::TcpListener, process::Stdio};
+use std::{
+    fs,
+    net::TcpListener,
+    process::Stdio,
+    time::{Duration, Instant},
+};
 
-use stockade_testkit::{Form, Installation, Options, Repository};
+use stockade_testkit::{Form, Installation, Options, Repository, installation::pause};
 
 /// Runs `stockade` in an empty data directory; gives its exit status and what it said.
-fn alone(data: &std::path::Path, args: &[&str]) -> (i32, String) {
+pub fn alone(data: &std::path::Path, args: &[&str]) -> (i32, String) {
     let mut command = std::process::Command::new(stockade_testkit::stockade().unwrap());
     command.args(args).env("STOCKADE_DATA", data).env_remove("STOCKADE_URL").env_remove("STOCKADE_TOKEN_FILE");
-    let output = command.stdin(Stdio::null()).output().unwrap();
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let begun = Instant::now();
+    while child.try_wait().unwrap().is_none() && begun.elapsed() < Duration::from_secs(30) {
+        pause(Duration::from_millis(20));
+    }
+    // What still runs has not refused: its status is that of a signal.
+    let _ = child.kill();
+    let output = child.wait_with_output().unwrap();
     (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
 /// One error with a hint: not a panic, not a backtrace, not a wall of text.
-fn is_one_clear_error(stderr: &str, names: &str) {
+pub fn is_one_clear_error(stderr: &str, names: &str) {
     let errors = stderr.lines().filter(|line| line.starts_with("error: ")).count();
     assert_eq!(errors, 1, "{stderr}");
     assert!(stderr.contains(names), "the error does not name `{names}`: {stderr}");

@@ -31,7 +31,7 @@ fn killed_at_random_instants_every_run_ends_with_the_same_change() {
     trials.books(&runs).unwrap();
 }
 
-fn check(trial: &Trial, calm: &Trial) {
+pub fn check(trial: &Trial, calm: &Trial) {
     assert_eq!(trial.state, "succeeded", "{trial:?}");
     assert!(trial.tree.is_some() && trial.tree == calm.tree, "another change came out: {trial:?}, not {calm:?}");
     assert!(!trial.repeated(), "a tool call was carried out twice: {trial:?}");

@@ -10,7 +10,10 @@
 mod bad_input;
 mod budget;
 mod commands;
+mod faults;
 mod kill;
+mod postgres;
+mod provider;
 mod real;
 
 mod sealing;

@@ -8,17 +8,28 @@ const FORMS: [Form; 2] = [Form::OneProcess, Form::TwoProcesses];
 /// An installation with the sample as project `word-count`.
 pub fn with_sample(form: Form, level: &str) -> (Installation, Repository) {
     let installation = Installation::start(form, Options::default()).unwrap();
-    let repository = Repository::of_sample("word-count", &installation.folder().join("word-count")).unwrap();
-    add_sample(&installation, &repository, level);
+    let repository = sample_in(&installation, level);
     (installation, repository)
+}
+
+/// The sample as project `word-count` of an installation.
+pub fn sample_in(installation: &Installation, level: &str) -> Repository {
+    let repository = Repository::of_sample("word-count", &installation.folder().join("word-count")).unwrap();
+    add_sample(installation, &repository, level);
+    repository
 }
 
 /// The same with project `slow`, which has no gates: the cassette `slow` repairs nothing.
 fn with_slow_project() -> (Installation, Repository) {
     let (installation, repository) = with_sample(Form::TwoProcesses, "4");
+    add_slow(&installation, &repository);
+    (installation, repository)
+}
+
+/// The sample once more as project `slow`, without gates.
+pub fn add_slow(installation: &Installation, repository: &Repository) {
     let path = repository.path().to_string_lossy().into_owned();
     installation.json(&["project", "add", "slow", "--repository", &path, "--level", "4"]).unwrap();
-    (installation, repository)
 }
 
 pub fn add_sample(installation: &Installation, repository: &Repository, level: &str) {
@@ -29,7 +40,7 @@ pub fn add_sample(installation: &Installation, repository: &Repository, level: &
     installation.json(&args).unwrap();
 }
 
-fn export_and_verify(installation: &Installation) -> String {
+pub fn export_and_verify(installation: &Installation) -> String {
     let export = installation.folder().join("export.jsonl");
     let path = export.to_string_lossy().into_owned();
     installation.json(&["audit", "export", "--output", &path]).unwrap();
@@ -38,7 +49,7 @@ fn export_and_verify(installation: &Installation) -> String {
     path
 }
 
-fn records_of(installation: &Installation, run: &str) -> Vec<Value> {
+pub fn records_of(installation: &Installation, run: &str) -> Vec<Value> {
     let page = installation.json(&["audit", "search", "--run", run, "--limit", "500"]).unwrap();
     page["items"].as_array().unwrap().clone()
 }
@@ -46,44 +57,48 @@ fn records_of(installation: &Installation, run: &str) -> Vec<Value> {
 #[test]
 fn a_task_becomes_a_change() {
     for form in FORMS {
-        let (mut installation, repository) = with_sample(form, "2");
-        let run =
-            installation.run("word-count", "rehearsal/fix-the-bug", "The tests fail: make them green.", &[]).unwrap();
-
-        let approval = installation.approval(&run).unwrap();
-        assert_eq!(approval["action"], "change.open", "{form:?}");
-        assert_eq!(repository.tree(&format!("stockade/{run}")), None, "nothing is pushed before the yes");
-        installation.json(&["approvals", "grant", approval["id"].as_str().unwrap()]).unwrap();
-
-        let ended = installation.ended(&run).unwrap();
-        assert_eq!(ended["state"], "succeeded", "{form:?}: {ended}\n{}", installation.logs());
-        assert!(ended["cost"].as_i64().unwrap() > 0);
-        let branch = format!("stockade/{run}");
-        assert_eq!(ended["change"]["branch"], branch.as_str());
-        let message = repository.git(&["log", "-1", "--format=%B", &branch]).unwrap();
-        assert!(message.contains(&format!("Stockade-Run: {run}")), "{message}");
-        assert!(message.contains("Stockade-Checkpoint: ") && message.contains("Co-authored-by: "), "{message}");
-        assert_ne!(repository.tree(&branch), repository.tree("main"));
-        let parent = repository.git(&["rev-parse", &format!("{branch}^")]).unwrap();
-        assert_eq!(parent, repository.git(&["rev-parse", "main"]).unwrap(), "one commit on the base");
-
-        // Every deed has its record, and what was opened was closed.
-        let records = records_of(&installation, &run);
-        let phase = |phase: &str| records.iter().filter(|record| record["record"]["body"]["phase"] == phase).count();
-        let action = |action: &str| {
-            records
-                .iter()
-                .filter(|record| {
-                    record["record"]["body"]["phase"] == "open" && record["record"]["body"]["deed"]["action"] == action
-                })
-                .count()
-        };
-        assert!(action("model.call") >= 3 && action("tool.call") >= 3 && action("change.open") == 1, "{records:#?}");
-        assert_eq!(phase("asked"), 1);
-        assert_eq!(phase("open"), phase("close"), "{records:#?}");
-        installation.stop().unwrap();
-        verify_offline(&installation);
+        task_becomes_change(&mut Installation::start(form, Options::default()).unwrap(), form);
     }
+}
+
+/// The spine, from the task to the change, in a fresh installation, which is stopped in the end.
+pub fn task_becomes_change(installation: &mut Installation, form: Form) {
+    let repository = sample_in(installation, "2");
+    let run = installation.run("word-count", "rehearsal/fix-the-bug", "The tests fail: make them green.", &[]).unwrap();
+
+    let approval = installation.approval(&run).unwrap();
+    assert_eq!(approval["action"], "change.open", "{form:?}");
+    assert_eq!(repository.tree(&format!("stockade/{run}")), None, "nothing is pushed before the yes");
+    installation.json(&["approvals", "grant", approval["id"].as_str().unwrap()]).unwrap();
+
+    let ended = installation.ended(&run).unwrap();
+    assert_eq!(ended["state"], "succeeded", "{form:?}: {ended}\n{}", installation.logs());
+    assert!(ended["cost"].as_i64().unwrap() > 0);
+    let branch = format!("stockade/{run}");
+    assert_eq!(ended["change"]["branch"], branch.as_str());
+    let message = repository.git(&["log", "-1", "--format=%B", &branch]).unwrap();
+    assert!(message.contains(&format!("Stockade-Run: {run}")), "{message}");
+    assert!(message.contains("Stockade-Checkpoint: ") && message.contains("Co-authored-by: "), "{message}");
+    assert_ne!(repository.tree(&branch), repository.tree("main"));
+    let parent = repository.git(&["rev-parse", &format!("{branch}^")]).unwrap();
+    assert_eq!(parent, repository.git(&["rev-parse", "main"]).unwrap(), "one commit on the base");
+
+    // Every deed has its record, and what was opened was closed.
+    let records = records_of(installation, &run);
+    let phase = |phase: &str| records.iter().filter(|record| record["record"]["body"]["phase"] == phase).count();
+    let action = |action: &str| {
+        records
+            .iter()
+            .filter(|record| {
+                record["record"]["body"]["phase"] == "open" && record["record"]["body"]["deed"]["action"] == action
+            })
+            .count()
+    };
+    assert!(action("model.call") >= 3 && action("tool.call") >= 3 && action("change.open") == 1, "{records:#?}");
+    assert_eq!(phase("asked"), 1);
+    assert_eq!(phase("open"), phase("close"), "{records:#?}");
+    installation.stop().unwrap();
+    verify_offline(installation);
 }
 
 fn verify_offline(installation: &Installation) {
