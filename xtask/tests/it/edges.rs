@@ -80,3 +80,31 @@ fn only_the_store_speaks_sql_and_the_pure_crates_have_no_runtime() {
         }
     }
 }
+
+#[test]
+fn the_pure_crates_touch_no_clock_no_disk_and_no_socket() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let mut looked = 0;
+    for name in ["domain", "policy", "llm", "agent"] {
+        let mut folders = vec![root.join("crates").join(name).join("src")];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                    continue;
+                }
+                let text = std::fs::read_to_string(&path).unwrap();
+                // Tests stand at the end of a file and may do as they like.
+                let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+                looked += 1;
+                for word in
+                    ["std::fs", "std::net", "std::env", "SystemTime", "Instant::now", "std::process", "async fn"]
+                {
+                    assert!(!code.contains(word), "{} uses {word}: {name} is handed what it needs", path.display());
+                }
+            }
+        }
+    }
+    assert!(looked > 20, "only {looked} files were looked at: have the crates moved?");
+}
