@@ -10,6 +10,7 @@
 mod bad_input;
 mod budget;
 mod commands;
+mod crowd;
 mod faults;
 mod kill;
 mod postgres;
