@@ -107,7 +107,7 @@ pub async fn start(config: RunnerConfig, driver: Arc<dyn Driver>) -> Result<Runn
         world: Arc::clone(&world),
     });
     let site = Arc::new(Site {
-        workspaces: Workspaces::new(data.join("mirrors")),
+        workspaces: Workspaces::new(data.join("mirrors")).apart_from(data.clone()).apart_from(environments(&config)),
         identity,
         keys,
         link: Arc::clone(&link),

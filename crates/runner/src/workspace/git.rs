@@ -25,7 +25,7 @@ pub const GIT_OUTPUT: usize = 64 * 1024 * 1024;
 pub const MAX_ADDRESS: usize = 2_048;
 
 /// What every repository that we touch gets, over the head of its own configuration.
-const OPTIONS: [&str; 18] = [
+const OPTIONS: [&str; 19] = [
     "core.hooksPath=/dev/null",
     "core.fsmonitor=false",
     "core.attributesFile=/dev/null",
@@ -45,7 +45,17 @@ const OPTIONS: [&str; 18] = [
     "fetch.fsck.badTimezone=ignore",
     "fetch.fsck.missingEmail=ignore",
     "credential.interactive=false",
+    // What is larger is neither read into memory as one piece nor compared line by line.
+    "core.bigFileThreshold=32m",
 ];
+
+/// How the other side is run where the repository is on this machine: git does not hand our options on to it, and the
+/// repository's own configuration and hooks may name programs.
+const UPLOAD: &str = "--upload-pack=git -c core.hooksPath=/dev/null -c core.fsmonitor=false \
+                      -c core.alternateRefsCommand=true upload-pack";
+/// The same for pushing.
+const RECEIVE: &str = "--receive-pack=git -c core.hooksPath=/dev/null -c core.fsmonitor=false \
+                       -c core.alternateRefsCommand=true -c receive.autogc=false receive-pack";
 
 /// Why git could not do it.
 #[derive(Debug, thiserror::Error)]
@@ -156,6 +166,22 @@ impl Address {
                 && !host.rsplit('@').next().is_some_and(|host| host.starts_with('-') || host.is_empty())
         });
         if scp.is_some() { Ok(Self(text.to_owned())) } else { refuse("it is neither a path nor a URL") }
+    }
+
+    /// Where it is, if it is on this machine.
+    pub fn local(&self) -> Option<&Path> {
+        let path = self.0.strip_prefix("file://").unwrap_or(&self.0);
+        path.starts_with('/').then(|| Path::new(path))
+    }
+
+    /// The options with which the other side is started for reading: none over a network, where it runs over there.
+    pub fn reading(&self) -> Option<&'static str> {
+        self.local().map(|_| UPLOAD)
+    }
+
+    /// The same for writing.
+    pub fn writing(&self) -> Option<&'static str> {
+        self.local().map(|_| RECEIVE)
     }
 
     /// As git wants it.

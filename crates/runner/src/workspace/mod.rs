@@ -39,17 +39,31 @@ pub const MAX_INSTRUCTIONS: usize = 64 * 1024;
 /// A lock file in a mirror that is older belongs to a git that was killed.
 pub const STALE_LOCK: std::time::Duration = std::time::Duration::from_secs(5);
 
-/// Files and folders whose change a policy may want a person for: what runs in other people's machinery.
-pub const PROTECTED: [&str; 9] = [
+/// Files and folders whose change a policy may want a person for: what runs in other people's machinery or on their desks
+/// without being asked, who must look at changes, and what tells the next agent what to do.
+pub const PROTECTED: [&str; 22] = [
     ".github/",
     ".gitlab-ci.yml",
     ".gitea/",
     ".forgejo/",
     ".ci/",
+    ".circleci/",
+    ".buildkite/",
+    ".woodpecker/",
+    ".woodpecker.yml",
+    ".drone.yml",
+    ".travis.yml",
+    "bitbucket-pipelines.yml",
     "Jenkinsfile",
     "azure-pipelines.yml",
+    ".vscode/",
+    ".devcontainer/",
+    ".husky/",
+    ".envrc",
+    ".pre-commit-config.yaml",
     "CODEOWNERS",
     ".gitmodules",
+    "AGENTS.md",
 ];
 
 /// On what a run stands.
@@ -91,6 +105,8 @@ pub struct Commission {
 #[derive(Debug)]
 pub struct Workspaces {
     root: PathBuf,
+    /// Folders of ours: no project's repository is in them.
+    ours: Vec<PathBuf>,
     locks: Mutex<HashMap<ProjectId, Arc<tokio::sync::Mutex<()>>>>,
 }
 
@@ -107,7 +123,28 @@ pub fn base_ref(run: RunId) -> String {
 impl Workspaces {
     /// Keeps its mirrors below `root`.
     pub fn new(root: PathBuf) -> Self {
-        Self { root, locks: Mutex::new(HashMap::new()) }
+        Self { ours: vec![root.clone()], root, locks: Mutex::new(HashMap::new()) }
+    }
+
+    /// Refuses repositories in this folder too: what is in environments belongs to agents, and what is in the runner's folder to
+    /// nobody's project, or to another's.
+    #[must_use]
+    pub fn apart_from(mut self, folder: PathBuf) -> Self {
+        self.ours.push(folder);
+        self
+    }
+
+    /// An address that is none of ours.
+    fn address(&self, repository: &str) -> Result<Address, GitError> {
+        let address = Address::parse(repository)?;
+        let real = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        match address.local().map(|path| real(&path)) {
+            Some(path) if self.ours.iter().any(|ours| path.starts_with(real(ours))) => {
+                let why = "it is in a folder of the runner itself";
+                Err(GitError::Address { address: repository.chars().flat_map(char::escape_default).collect(), why })
+            }
+            _ => Ok(address),
+        }
     }
 
     fn mirror(&self, project: ProjectId) -> PathBuf {
@@ -130,7 +167,7 @@ impl Workspaces {
         branch: &str,
         run: RunId,
     ) -> Result<Base, GitError> {
-        let address = Address::parse(repository)?;
+        let address = self.address(repository)?;
         // A path that is wrong does not become right by trying again.
         if address.as_str().starts_with('/') && !std::path::Path::new(address.as_str()).is_dir() {
             return Err(GitError::Address {
@@ -141,22 +178,17 @@ impl Workspaces {
         let dir = self.mirror(project);
         let _guard = self.locked(project).await;
         init_bare(&dir).await?;
-        let args = [
-            "fetch",
-            "--quiet",
-            "--no-tags",
-            "--prune",
-            "--no-write-fetch-head",
-            "--no-recurse-submodules",
+        let options = ["fetch", "--quiet", "--no-tags", "--prune", "--no-write-fetch-head", "--no-recurse-submodules"];
+        let wanted = [
             "--",
             address.as_str(),
             "+HEAD:refs/stockade/head",
             "+refs/heads/*:refs/stockade/heads/*",
             "^refs/heads/stockade/*",
         ];
-        git(&dir, &args).await?;
+        git(&dir, &options.into_iter().chain(address.reading()).chain(wanted).collect::<Vec<_>>()).await?;
         let (name, branch) = if branch.is_empty() {
-            let listed = git_text(&dir, &["ls-remote", "--symref", "--", address.as_str(), "HEAD"]).await?;
+            let listed = listed(&dir, &address, &["--symref"], "HEAD").await?;
             let symbolic = listed.lines().find_map(|l| l.strip_prefix("ref: refs/heads/")?.split('\t').next());
             ("refs/stockade/head".to_owned(), symbolic.unwrap_or_default().to_owned())
         } else {
@@ -261,8 +293,13 @@ impl Workspaces {
 
     /// The size of a change.
     pub async fn stat(&self, dir: &Path, base: &Base, tree: &str) -> Result<Stat, GitError> {
-        let args = ["diff-tree", "-r", "-z", "--numstat", "--no-renames", "--no-ext-diff", "--no-textconv"];
-        let args: Vec<&str> = args.into_iter().chain([base.commit.as_str(), tree]).collect();
+        // Every file is taken for text: one zero byte must not make a file's lines count for nothing.
+        let attributes = dir.join("all-is-text");
+        std::fs::write(&attributes, "* diff\n").map_err(GitError::file(&attributes))?;
+        let option = format!("core.attributesFile={}", attributes.display());
+        let args = ["-c", &option, "diff-tree", "-r", "-z", "--numstat"];
+        let how = ["--no-renames", "--no-ext-diff", "--no-textconv", &base.commit, tree];
+        let args: Vec<&str> = args.into_iter().chain(how).collect();
         let out = git(dir, &args).await?;
         let mut stat = Stat::default();
         for line in out.split(|b| *b == 0).filter(|l| !l.is_empty()) {
@@ -296,15 +333,17 @@ impl Workspaces {
     /// Puts the commit into the project's repository as the run's branch. Doing it twice is doing it once; a branch that
     /// holds another commit is never overwritten.
     pub async fn push(&self, dir: &Path, repository: &str, run: RunId, commit: &str) -> Result<(), GitError> {
-        let address = Address::parse(repository)?;
+        let address = self.address(repository)?;
         let name = format!("refs/heads/{}", branch_of(run));
-        let there = git_text(dir, &["ls-remote", "--", address.as_str(), &name]).await?;
+        let there = listed(dir, &address, &[], &name).await?;
         if there.split_whitespace().next() == Some(commit) {
             return Ok(());
         }
         let lease = format!("--force-with-lease={name}:");
         let refspec = format!("{commit}:{name}");
-        git(dir, &["push", "--quiet", "--no-verify", &lease, "--", address.as_str(), &refspec]).await?;
+        let options = ["push", "--quiet", "--no-verify", &lease];
+        let wanted = ["--", address.as_str(), &refspec];
+        git(dir, &options.into_iter().chain(address.writing()).chain(wanted).collect::<Vec<_>>()).await?;
         Ok(())
     }
 
@@ -317,10 +356,18 @@ impl Workspaces {
     }
 }
 
+/// What a repository says about one of its references.
+async fn listed(dir: &Path, address: &Address, options: &[&str], name: &str) -> Result<String, GitError> {
+    let args = ["ls-remote"].into_iter().chain(options.iter().copied()).chain(address.reading());
+    git_text(dir, &args.chain(["--", address.as_str(), name]).collect::<Vec<_>>()).await
+}
+
 fn is_protected(path: &str) -> bool {
-    PROTECTED
-        .iter()
-        .any(|p| if p.ends_with('/') { path.starts_with(p) } else { path == *p || path.ends_with(&format!("/{p}")) })
+    PROTECTED.iter().any(|p| match p.strip_suffix('/') {
+        // The folder's own name too: it may have become a link to another.
+        Some(folder) => path == folder || path.starts_with(p),
+        None => path == *p || path.ends_with(&format!("/{p}")),
+    })
 }
 
 async fn init_bare(dir: &Path) -> Result<(), GitError> {
@@ -358,22 +405,56 @@ fn remove_stale_locks(dir: &Path, depth: u32) {
     }
 }
 
-/// The message of a change, with its trailers.
+/// The message of a change, with its trailers. Title and body are a model's words: nothing in them is taken for a trailer of
+/// ours or for a person's word, ends the message early, or tells other people's machinery to look away.
 pub fn message(title: &str, body: &str, trailers: &[(&str, String)]) -> String {
-    let clean = |text: &str, newlines: bool| -> String {
-        text.chars().filter(|c| !c.is_control() || (newlines && *c == '\n')).collect::<String>().trim().to_owned()
+    let title = quiet(&clean(&title.replace('\n', " "), false));
+    let title = match title.as_str() {
+        "" => "Work of an agent".to_owned(),
+        spoken if is_spoken_for(spoken) => format!("> {spoken}"),
+        _ => title,
     };
-    let title = clean(&title.replace('\n', " "), false);
-    let title = if title.is_empty() { "Work of an agent".to_owned() } else { title };
-    let body = clean(body, true);
+    let body = quiet(&clean(body, true));
     let mut text = title;
     if !body.is_empty() {
         text.push_str("\n\n");
-        text.push_str(&body);
+        let lines = body.lines().map(|line| if is_spoken_for(line) { format!("> {line}") } else { line.to_owned() });
+        text.push_str(&lines.collect::<Vec<_>>().join("\n"));
     }
     text.push_str("\n\n");
     for (key, value) in trailers {
         text.push_str(&format!("{key}: {}\n", clean(value, false)));
+    }
+    text
+}
+
+/// Without control characters and those that change the order in which a line is read, or hide in it.
+fn clean(text: &str, newlines: bool) -> String {
+    let hidden = |c: char| {
+        matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
+            || matches!(c, '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
+    };
+    let kept = text.chars().filter(|c| !(c.is_control() || hidden(*c)) || (newlines && *c == '\n'));
+    kept.collect::<String>().trim().to_owned()
+}
+
+/// A line that git, a forge or a person would take for more than a sentence: the divider that ends a message, and the trailers by
+/// which people sign, agree and share the authorship, and by which we say which run it was.
+fn is_spoken_for(line: &str) -> bool {
+    let line = line.trim_start();
+    let key = line.split([':', '#']).next().unwrap_or_default().trim_end().to_ascii_lowercase();
+    line.starts_with("---") || key.starts_with("stockade-") || key.ends_with("-by") || key == "skip-checks"
+}
+
+/// Words in a commit message by which forges skip their checks, with other brackets.
+fn quiet(text: &str) -> String {
+    let mut text = text.replace("***NO_CI***", "NO_CI");
+    for mark in ["[skip ci]", "[ci skip]", "[no ci]", "[skip actions]", "[actions skip]"] {
+        // Lower-casing ASCII only keeps every byte in its place.
+        while let Some(at) = text.to_ascii_lowercase().find(mark) {
+            text.replace_range(at..at + 1, "(");
+            text.replace_range(at + mark.len() - 1..at + mark.len(), ")");
+        }
     }
     text
 }
