@@ -191,7 +191,8 @@ pub async fn lease_slice(tx: &mut Tx, runner: RunnerId, ask: &LeaseSlice, now: T
         if slice.run != ask.run || slice.runner != runner {
             return Err(StoreError::exists("slice", ask.slice));
         }
-        return Ok(Leased { slice: ask.slice, amount: slice.amount, exhausted: None });
+        // What was spent of it or went back is not given a second time.
+        return Ok(Leased { slice: ask.slice, amount: slice.left(), exhausted: None });
     }
     if run.state.is_final() {
         return Err(Refused { what: "a run", event: "lease money".to_owned(), state: run.state.to_string() }.into());

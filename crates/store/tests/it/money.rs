@@ -76,6 +76,21 @@ async fn ship_until_answered(
 }
 
 both! {
+    what_went_back_is_not_leased_a_second_time(db) {
+        let f = Fixture::new(&db.store).await;
+        let (run, _) = f.placed(Nanos(1_000)).await;
+        let slice: SliceId = f.id();
+        assert_eq!(leased(&f, run, slice, Nanos(10), Nanos(400)).await.amount, Nanos(400));
+        // The answer was lost: the same slice, whole.
+        assert_eq!(leased(&f, run, slice, Nanos(10), Nanos(400)).await.amount, Nanos(400));
+        let back = Entry::Budget(BudgetEntry::Returned { slice, amount: Nanos(300) });
+        assert_eq!(f.ship(f.runner, &[settled(slice, &f, Nanos(100)), back]).await.refused, 0);
+        let again = leased(&f, run, slice, Nanos(10), Nanos(400)).await;
+        assert_eq!((again.amount, again.exhausted), (Nanos::ZERO, None));
+    }
+}
+
+both! {
     two_hundred_calls_against_money_for_thirty_seven(db) {
         let f = Fixture::new(&db.store).await;
         let (run, ..) = f.leased(Nanos(i64::MAX)).await;
