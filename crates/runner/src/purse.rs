@@ -143,6 +143,9 @@ pub struct SitePurse {
     writing: tokio::sync::Mutex<()>,
 }
 
+/// The right to look at the books and to write what follows, with nobody in between.
+type Turn<'a> = tokio::sync::MutexGuard<'a, ()>;
+
 #[derive(Serialize, Deserialize)]
 struct Pending {
     slice: SliceId,
@@ -196,7 +199,12 @@ impl SitePurse {
     }
 
     async fn write(&self, entries: Vec<BudgetEntry>) -> Result<(), SpoolError> {
-        let _turn = self.writing.lock().await;
+        let turn = self.writing.lock().await;
+        self.write_in_turn(&turn, entries).await
+    }
+
+    /// The same for whoever has looked at the books in the same turn: nothing has changed since.
+    async fn write_in_turn(&self, _turn: &Turn<'_>, entries: Vec<BudgetEntry>) -> Result<(), SpoolError> {
         self.spool.append(entries.iter().map(budget_entry).collect()).await?;
         let mut books = self.books();
         entries.iter().for_each(|entry| books.money.take(entry));
@@ -245,10 +253,10 @@ impl SitePurse {
 
     async fn lease(&self, run: RunId, need: Nanos) -> Result<(), NoMoney> {
         let unavailable = |e: &dyn std::fmt::Display| NoMoney::Unavailable(e.to_string());
-        self.give_back_idle(run).await.map_err(|e| unavailable(&e))?;
         let path = self.pending_file(run);
         // A request that a crash cut off is made again first: the server may have leased that slice already.
-        let old: Option<Pending> = pending(&path);
+        let old = self.unanswered(&path).map_err(|e| unavailable(&e))?;
+        self.give_back_idle(run).await.map_err(|e| unavailable(&e))?;
         let request = old.unwrap_or_else(|| Pending {
             slice: self.world.id(),
             need,
@@ -263,15 +271,26 @@ impl SitePurse {
                 .map_err(|e| unavailable(&e))?;
         }
         files::remove_all(&path).map_err(|e| unavailable(&e))?;
-        if leased.amount > Nanos::ZERO {
+        // Nothing, and no budget is used up: an old slice of which nothing is left. The caller asks for another.
+        if leased.amount > Nanos::ZERO || leased.exhausted.is_none() {
             Ok(())
         } else {
             Err(NoMoney::Exhausted(leased.exhausted.unwrap_or(BudgetScope::Organization)))
         }
     }
 
+    /// The request for a slice that a crash cut off. If the slice had arrived, the note is only removed: asked for again after it
+    /// went back, the same slice would be there a second time, and its money twice.
+    fn unanswered(&self, path: &Path) -> std::io::Result<Option<Pending>> {
+        match pending(path) {
+            Some(old) if self.books().money.slices.contains_key(&old.slice) => files::remove_all(path).map(|()| None),
+            old => Ok(old),
+        }
+    }
+
     /// The call is over.
     pub async fn pay(&self, call: ModelCallId, spent: Nanos) -> Result<(), SpoolError> {
+        let turn = self.writing.lock().await;
         let found = {
             let books = self.books();
             books
@@ -286,10 +305,12 @@ impl SitePurse {
         if spent > most {
             tracing::error!(%call, %spent, %most, "model call {call} cost more than could be set aside for it");
         }
-        self.write(vec![BudgetEntry::Settled { slice, call, spent: spent.min(most) }]).await
+        self.write_in_turn(&turn, vec![BudgetEntry::Settled { slice, call, spent: spent.min(most) }]).await
     }
 
     async fn give_back_idle(&self, run: RunId) -> Result<(), SpoolError> {
+        // One turn for looking and writing: a slice in which a call has just set money aside is not idle any more.
+        let turn = self.writing.lock().await;
         let idle: Vec<BudgetEntry> = self
             .books()
             .money
@@ -299,7 +320,7 @@ impl SitePurse {
             .map(|(id, s)| BudgetEntry::Returned { slice: *id, amount: s.free() })
             .collect();
         for entry in idle {
-            self.write(vec![entry]).await?;
+            self.write_in_turn(&turn, vec![entry]).await?;
         }
         Ok(())
     }
@@ -307,13 +328,14 @@ impl SitePurse {
     /// The run is over: what is left goes back. Calls that are still under way keep theirs until they end.
     pub async fn end(&self, run: RunId) -> Result<(), SpoolError> {
         let path = self.pending_file(run);
-        if let Some(Pending { slice, need, want }) = pending(&path) {
+        let old = self.unanswered(&path).map_err(|source| SpoolError::File { path: path.clone(), source })?;
+        if let Some(Pending { slice, need, want }) = old {
             match self.link.slice(&LeaseSlice { slice, run, need, want }).await {
                 Ok(leased) => {
                     if leased.amount > Nanos::ZERO {
                         self.write(vec![BudgetEntry::Leased { slice, run, amount: leased.amount }]).await?;
                     }
-                    let _ = files::remove_all(&path);
+                    files::remove_all(&path).map_err(|source| SpoolError::File { path: path.clone(), source })?;
                 }
                 // The server is away: the note stays, and the next end of this run asks again.
                 Err(error) => tracing::warn!(%error, %run, "a slice of {run} may stay leased until the server is back"),
@@ -361,6 +383,30 @@ mod tests {
 
     fn steps() -> impl Strategy<Value = Vec<(u8, u8, i64)>> {
         prop::collection::vec((0u8..3, 0u8..4, 0i64..60), 0..40)
+    }
+
+    #[tokio::test]
+    async fn a_slice_that_had_arrived_is_not_asked_for_again() {
+        use stockade_ledger::{Log, LogOptions, SigningKey, SystemWorld};
+        let dir = tempfile::tempdir().unwrap();
+        let log = Arc::new(Log::open(&dir.path().join("spool"), LogOptions::default()).unwrap());
+        let (spool, _) = Spool::start(log, dir.path().join("contents"), 1 << 20).unwrap();
+        let world: Arc<dyn World> = Arc::new(SystemWorld);
+        let key = Arc::new(SigningKey::generate());
+        // Nobody is there: whoever asked for a slice would get an error.
+        let link = Link::signed("http://127.0.0.1:9", Arc::clone(&world), world.id(), key).unwrap();
+        let (slice, run, call): (SliceId, RunId, ModelCallId) = (world.id(), world.id(), world.id());
+        let mut money = Money::default();
+        money.take(&BudgetEntry::Leased { slice, run, amount: Nanos(100) });
+        // A crash came between the arrival of the slice and the removal of the note about it.
+        let purse = SitePurse::new(money, Arc::new(spool), Arc::new(link), world, dir.path().to_owned());
+        note(&purse.pending_file(run), &Pending { slice, need: Nanos(100), want: Nanos(100) }).unwrap();
+        purse.set_aside(run, call, Nanos(60)).await.unwrap();
+        purse.pay(call, Nanos(60)).await.unwrap();
+        purse.end(run).await.unwrap();
+        assert!(!purse.pending_file(run).exists());
+        assert_eq!(purse.books().money.past[&run], Nanos(60));
+        assert!(purse.books().money.slices.is_empty(), "the money is there once");
     }
 
     proptest! {
