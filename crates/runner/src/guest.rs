@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use stockade_api::guest::{Answer, MAX_FRAME, Op, Reply, Request};
+use stockade_api::guest::{Answer, MAX_CHUNK, MAX_FRAME, Op, Reply, Request};
 use stockade_domain::ids::CallId;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -24,7 +24,9 @@ use tokio::{
 };
 
 /// How many pieces of live output may wait for whoever listens; more hold the guest back.
-const LIVE_QUEUE: usize = 256;
+const LIVE_QUEUE: usize = 16;
+/// The longest piece of live output, in bytes. A longer one ends the connection.
+pub const MAX_LIVE: usize = MAX_CHUNK;
 /// How long an operation without a time-out of its own may take before the guest counts as dead.
 pub const OP_TIMEOUT: Duration = Duration::from_secs(60);
 /// How much longer than its own time-out a command may take before the guest counts as dead.
@@ -159,7 +161,13 @@ async fn read_answer(read: &mut (impl tokio::io::AsyncRead + Unpin)) -> io::Resu
     }
     let mut body = vec![0; len];
     read.read_exact(&mut body).await?;
-    parse_answer(&body)
+    let answer = parse_answer(&body)?;
+    match &answer.reply {
+        Reply::Output { text, .. } if text.len() > MAX_LIVE => {
+            Err(io::Error::new(io::ErrorKind::InvalidData, "a piece of output is too long"))
+        }
+        _ => Ok(answer),
+    }
 }
 
 /// Reads the body of one frame of a guest. Public for fuzzing: no input makes it panic.

@@ -31,7 +31,7 @@ use stockade_ledger::{Closing, Opened, Outcome, RunKey, Sealed, Status};
 use stockade_policy::{Permit, Ruling};
 use tokio::sync::mpsc;
 
-use crate::{drive, erase, journal, site::Site, slot};
+use crate::{erase, guest::Guest, journal, site::Site, slot};
 
 /// The longest command of a person, arguments and input together, in bytes.
 pub const MAX_EXEC: usize = 1024 * 1024;
@@ -40,7 +40,7 @@ pub const MAX_EXEC_MS: u64 = 3_600_000;
 /// How much of each stream of a person's command is kept for the record, in bytes.
 pub const MAX_EXEC_OUTPUT: u64 = 1024 * 1024;
 /// How many frames may wait for a slow client; then the command's output is held back.
-const FRAMES: usize = 64;
+const FRAMES: usize = 16;
 
 struct Refused(StatusCode, ApiError);
 
@@ -318,7 +318,9 @@ async fn carry_out(
     };
     let (live, mut pieces) = mpsc::channel(FRAMES);
     let asking = async {
-        let guest = drive::connect(site, slot).await.map_err(|e| e.to_string())?;
+        // A connection of its own: a person who reads slowly holds nobody else's answers up.
+        let stream = site.driver.connect(slot.assignment().environment).await.map_err(|e| e.to_string())?;
+        let guest = Guest::new(stream);
         guest.ask_live(Some(call), op, Some(live)).await.map_err(|e| e.to_string())
     };
     let relaying = async {

@@ -23,7 +23,7 @@ pub const MAX_RESTARTS: u32 = 4;
 const BUSY_PAUSE: Duration = Duration::from_millis(200);
 
 /// The connection to a run's guest: the one that is open, or a new one.
-pub async fn connect(site: &Site, slot: &Slot) -> Result<Arc<Guest>, SandboxError> {
+async fn connect(site: &Site, slot: &Slot) -> Result<Arc<Guest>, SandboxError> {
     let mut held = slot.guest.lock().await;
     if let Some(guest) = held.as_ref().filter(|g| g.is_open()) {
         return Ok(Arc::clone(guest));
