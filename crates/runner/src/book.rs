@@ -115,7 +115,9 @@ impl Book {
         if let Some(last) = entries.last() {
             let next = book.desk.spool.next_seq(run);
             let after = last.first_seq + last.events.len() as u64;
-            if next < last.first_seq {
+            // Fewer were told than the journal knows of: the spool is an older one. More: the journal is, and what was done since
+            // would be done again.
+            if next < last.first_seq || next > after {
                 return Err(BookError::Apart { run, journal: after - 1, spool: next - 1 });
             }
             let told = next > last.first_seq || last.events.is_empty();

@@ -44,6 +44,7 @@ async fn erase(site: &Site, slot: &Slot) -> Result<(), String> {
     slot.set_key(None);
     *slot.book.lock().await = None;
     *slot.guest.lock().await = None;
+    slot::set_erased(&slot.dir).map_err(text)?;
     slot::destroy_wrapped_key(&slot.dir).map_err(text)?;
     files::remove_all(&slot.journal()).map_err(text)?;
     for name in ["base.bundle", "out.bundle", "work.bundle", "work.part", "quarantine.git"] {

@@ -15,7 +15,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use stockade_agent::Input;
 use stockade_domain::{
-    ContentKind, ContentRef, EventKind, Nanos, Timestamp, Usage, World,
+    ContentKind, ContentRef, Digest, EventKind, Nanos, Timestamp, Usage, World,
     ids::{ApprovalId, CallId, EnvironmentId, RecordId},
 };
 use stockade_ledger::RunKey;
@@ -153,6 +153,9 @@ pub enum Step {
     Based {
         /// The commit.
         base: Base,
+        /// The repository it is from, and into which alone the change may go.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        repository: Option<String>,
     },
     /// It waits for an answer.
     Asked {
@@ -161,6 +164,9 @@ pub enum Step {
         /// About what.
         #[serde(flatten)]
         about: About,
+        /// Of the deed with all its circumstances: a yes to it is no yes to another.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        deed: Option<Digest>,
         /// When silence becomes a no.
         expires_at: Timestamp,
     },

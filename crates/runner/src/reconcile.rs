@@ -364,6 +364,7 @@ async fn delete(site: Arc<Site>, slot: Arc<Slot>) {
     *slot.guest.lock().await = None;
     let deleted = async {
         site.driver.delete(environment).await.map_err(|e| e.to_string())?;
+        drive::broken_off(&site, run).await.map_err(|e| e.to_string())?;
         site.purse.end(run).await.map_err(|e| e.to_string())?;
         let event = EventKind::Environment {
             environment,

@@ -30,6 +30,9 @@ const LEASE_FILE: &str = "lease";
 /// The file with the run's key, wrapped to the site's.
 const KEY_FILE: &str = "key.wrapped";
 
+/// The mark of a run that was erased.
+const ERASED_FILE: &str = "erased";
+
 /// The mark of a run with which nothing is left to do.
 const DONE_FILE: &str = "done";
 
@@ -253,6 +256,17 @@ pub fn keep_wrapped_key(dir: &Path, wrapped: &str) -> std::io::Result<()> {
 /// Removes the wrapped key from a run's folder.
 pub fn destroy_wrapped_key(dir: &Path) -> std::io::Result<()> {
     files::remove_all(&dir.join(KEY_FILE))
+}
+
+/// Marks a run as erased, for ever: a key that is sent again opens nothing.
+pub fn set_erased(dir: &Path) -> std::io::Result<()> {
+    files::private_dir(dir)?;
+    files::replace(&dir.join(ERASED_FILE), b"")
+}
+
+/// Whether a run was erased.
+pub fn is_erased(dir: &Path) -> bool {
+    dir.join(ERASED_FILE).exists()
 }
 
 /// All runs of this runner.

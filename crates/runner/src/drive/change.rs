@@ -47,6 +47,7 @@ impl Drive {
             .with("gates_passed", change.gated)
             .with("branch", branch_of(self.a.run))
             .with_content("repository", self.a.project.repository.clone());
+        self.repository()?;
         let about = About::Change { number };
         match self.decide(deed, about) {
             Verdict::Go(permit) => self.open(&base, &change, diff, permit).await,
@@ -169,8 +170,8 @@ impl Drive {
         let mut attempt = 0;
         loop {
             attempt += 1;
-            let repository = &self.a.project.repository;
-            match self.site.workspaces.push(&dir, repository, self.a.run, &change.commit).await {
+            let repository = self.repository()?;
+            match self.site.workspaces.push(&dir, &repository, self.a.run, &change.commit).await {
                 Ok(()) => return Ok(()),
                 Err(error) if attempt < PUSH_ATTEMPTS => {
                     tracing::warn!(run = %self.a.run, %error, attempt, "pushing failed, it is tried again: {error}");

@@ -13,17 +13,17 @@ mod prepare;
 pub mod state;
 mod tools;
 
-pub use guests::connect;
+pub use prepare::broken_off;
 
 use std::{sync::Arc, time::Duration};
 
 use stockade_agent::{Input, Want};
 use stockade_api::runner::{Assignment, Order};
 use stockade_domain::{
-    Action, ContentKind, ContextValue, Deed, EventKind, FailureCause, Principal, Resource, RunState, RunTransition,
-    Timestamp, WaitReason, ids::ApprovalId,
+    Action, ContentKind, ContextValue, Deed, Digest, EventKind, FailureCause, Principal, Resource, RunState,
+    RunTransition, Timestamp, WaitReason, ids::ApprovalId,
 };
-use stockade_ledger::{LedgerError, RunKey, Sealed};
+use stockade_ledger::{LedgerError, RunKey, Sealed, sha256};
 use stockade_policy::{Permit, Question, Refusal, Ruling};
 use tokio_util::sync::CancellationToken;
 
@@ -178,7 +178,11 @@ pub async fn work(
         Err(error) if error.cause().is_some() && (error.is_final() || !patient) => {
             let cause = error.cause().unwrap_or(FailureCause::Internal);
             tracing::warn!(run = %drive.a.run, %cause, %error, "{} fails: {error}", drive.a.run);
-            drive.fail(cause, error.to_string()).await?;
+            let text = match &error {
+                DriveError::Git(GitError::Inside { said, .. }) if !said.is_empty() => format!("{error}: {said}"),
+                error => error.to_string(),
+            };
+            drive.fail(cause, text).await?;
             Ok(Rest::Over)
         }
         other => other,
@@ -291,11 +295,29 @@ impl Drive {
             Ruling::Allow(permit) => Verdict::Go(permit),
             Ruling::Deny(refusal) => Verdict::No(refusal),
             Ruling::Ask(question) => match self.state.answers.get(&about) {
-                Some((approval, true)) => Verdict::Go(question.granted(*approval)),
                 Some((_, false)) => Verdict::No(question.refused()),
-                None => Verdict::Ask(question),
+                // A yes is to the deed as it was shown. If its circumstances are others by now, it is asked about again.
+                Some((approval, true)) if self.is_as_asked(&question, about) => {
+                    Verdict::Go(question.granted(*approval))
+                }
+                Some((_, true)) | None => Verdict::Ask(question),
             },
         }
+    }
+
+    fn is_as_asked(&self, question: &Question, about: About) -> bool {
+        self.state.deeds.get(&about).is_none_or(|asked| Some(*asked) == digest_of(question.deed()))
+    }
+
+    /// The project's repository, which must be the one on which the run began: an address that changes under way would carry
+    /// the work to where nobody has agreed that it goes.
+    fn repository(&self) -> Result<String, DriveError> {
+        let now = &self.a.project.repository;
+        if self.state.repository.as_ref().is_some_and(|then| then != now) {
+            let why = "the project's repository is not the one on which the run began";
+            return Err(DriveError::Git(GitError::Hostile(why.to_owned())));
+        }
+        Ok(now.clone())
     }
 
     /// Parks the run until a person has spoken about a deed.
@@ -316,7 +338,7 @@ impl Drive {
         let waits = EventKind::State { transition: RunTransition::Wait { reason: WaitReason::Approval } };
         let draft = Draft {
             input: Some(Input::Paused {}),
-            step: Some(Step::Asked { approval, about, expires_at }),
+            step: Some(Step::Asked { approval, about, deed: digest_of(&deed), expires_at }),
             events: vec![asked, waits],
             ..Draft::default()
         };
@@ -451,6 +473,11 @@ impl Drive {
             None => Err(DriveError::Halted),
         }
     }
+}
+
+/// The digest of a deed with all its circumstances, those that never leave the site included.
+fn digest_of(deed: &Deed) -> Option<Digest> {
+    Some(sha256(&[&serde_json::to_vec(deed).ok()?]))
 }
 
 /// Turns the failure to use a file into one of ours.

@@ -8,8 +8,8 @@ use stockade_api::{
     guest::{Exec, MAX_CHUNK, Op, Reply},
     runner::TakeLease,
 };
-use stockade_domain::{ContentKind, EventKind, Observed, RunTransition};
-use stockade_ledger::WrappedKey;
+use stockade_domain::{Action, ContentKind, EventKind, Observed, RunTransition, ids::RunId};
+use stockade_ledger::{Closing, LedgerError, Outcome, Status, WrappedKey};
 use stockade_sandbox::EnvironmentSpec;
 use tokio_util::sync::CancellationToken;
 
@@ -37,12 +37,11 @@ impl Drive {
         halt: CancellationToken,
     ) -> Result<Result<Self, Rest>, DriveError> {
         let a = slot.assignment();
-        let Some(wrapped) = a
-            .wrapped_key
-            .clone()
-            .map_or_else(|| slot::wrapped_key(&slot.dir), |k| Ok(Some(k)))
-            .map_err(file_error(&slot.dir))?
-        else {
+        // What was erased here stays erased, whatever key is sent; and the first key of a run is its key: what is sealed with it
+        // cannot be turned into what somebody else can open.
+        let kept = slot::wrapped_key(&slot.dir).map_err(file_error(&slot.dir))?;
+        let sent = a.wrapped_key.clone();
+        let Some(wrapped) = kept.or(sent).filter(|_| !slot::is_erased(&slot.dir)) else {
             return Ok(Err(Rest::Over));
         };
         if slot.key().is_none() {
@@ -72,6 +71,7 @@ impl Drive {
             }
         };
         drop(book);
+        broken_off(&site, a.run).await?;
         slot::set_done(&slot.dir, false);
         let state = State::fold(agent_config(&a), &entries).map_err(|e| DriveError::Defect(e.to_string()))?;
         site.purse.begin(a.run, a.agent.max_cost);
@@ -153,12 +153,17 @@ impl Drive {
                 return Ok(base);
             }
             // The mirror was lost: what it needs comes with a fetch.
-            self.site.workspaces.fetch(project.id, &project.repository, &project.base_branch, self.a.run).await?;
+            let repository = self.repository()?;
+            self.site.workspaces.fetch(project.id, &repository, &project.base_branch, self.a.run).await?;
             return Ok(base);
         }
         let base =
             self.site.workspaces.fetch(project.id, &project.repository, &project.base_branch, self.a.run).await?;
-        self.write(Draft::step(Step::Based { base: base.clone() }, vec![])).await?;
+        self.write(Draft::step(
+            Step::Based { base: base.clone(), repository: Some(project.repository.clone()) },
+            vec![],
+        ))
+        .await?;
         Ok(base)
     }
 
@@ -210,11 +215,8 @@ impl Drive {
             let data = BASE64_STANDARD.encode(piece.get(..n).unwrap_or_default());
             match self.ask(None, Op::Put { name: name.to_owned(), offset, data }).await?.reply {
                 Reply::Done {} => {}
-                other => {
-                    return Err(DriveError::Git(GitError::Hostile(format!(
-                        "the guest did not take a file: {other:?}"
-                    ))));
-                }
+                // Not what it said: that is content, and errors are logged.
+                _ => return Err(DriveError::Git(GitError::Hostile("the guest did not take a file".to_owned()))),
             }
             offset += n as u64;
             if n == 0 {
@@ -236,16 +238,28 @@ impl Drive {
             Reply::Exited { status: 0, .. } => Ok(()),
             Reply::Exited { status, stderr, timed_out, .. } => {
                 let end: String = stderr.chars().rev().take(400).collect::<Vec<_>>().into_iter().rev().collect();
-                let why =
-                    if timed_out { "it took too long".to_owned() } else { format!("exit status {status}: {end}") };
-                Err(DriveError::Git(GitError::Failed { verb: "inside the environment".to_owned(), said: why }))
+                let why = if timed_out { "it took too long".to_owned() } else { format!("exit status {status}") };
+                Err(DriveError::Git(GitError::Inside { why, said: end }))
             }
-            other => Err(DriveError::Git(GitError::Failed {
-                verb: "inside the environment".to_owned(),
-                said: format!("{other:?}"),
+            _ => Err(DriveError::Git(GitError::Inside {
+                why: "the guest gave an answer that does not fit the question".to_owned(),
+                said: String::new(),
             })),
         }
     }
+}
+
+/// Closes the records of deeds of this run on which the work before broke off. Only whoever works on the run opens such
+/// records, and there is one at a time.
+pub async fn broken_off(site: &Site, run: RunId) -> Result<(), LedgerError> {
+    for (record, deed, of) in site.desk.ledger.unclosed() {
+        if of == Some(run) && matches!(deed.action, Action::ToolCall | Action::ChangeOpen) {
+            let outcome = Outcome::with_code(Status::Unknown, "broken_off");
+            let closing = Closing { outcome, usage: None, cost: None, contents: Vec::new() };
+            site.desk.ledger.close(record, closing).await?;
+        }
+    }
+    Ok(())
 }
 
 /// The fence of a lease that holds: the one that is held, the one that a process before this one held, or a new one.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use stockade_agent::{Agent, ApplyError, Config, Input, Line, Notice};
 use stockade_api::runner::Assignment;
 use stockade_domain::{
-    EventKind, Observed, RunTransition, Timestamp,
+    Digest, EventKind, Observed, RunTransition, Timestamp,
     ids::{ApprovalId, EnvironmentId},
 };
 
@@ -25,8 +25,12 @@ pub struct State {
     pub environment: Option<EnvironmentId>,
     /// On what it stands.
     pub base: Option<Base>,
+    /// The repository that the base is from.
+    pub repository: Option<String>,
     /// What it waits for.
     pub asked: Option<(ApprovalId, About, Timestamp)>,
+    /// What people were last asked about, as it was then.
+    pub deeds: BTreeMap<About, Digest>,
     /// What people have answered.
     pub answers: BTreeMap<About, (ApprovalId, bool)>,
     /// Which reply it waits for.
@@ -68,7 +72,9 @@ impl State {
             began: false,
             environment: None,
             base: None,
+            repository: None,
             asked: None,
+            deeds: BTreeMap::new(),
             answers: BTreeMap::new(),
             questioned: None,
             replied: 0,
@@ -112,8 +118,17 @@ impl State {
         }
         match &entry.step {
             Some(Step::Taken { environment }) => self.environment = Some(*environment),
-            Some(Step::Based { base }) => self.base = Some(base.clone()),
-            Some(Step::Asked { approval, about, expires_at }) => self.asked = Some((*approval, *about, *expires_at)),
+            Some(Step::Based { base, repository }) => {
+                self.base = Some(base.clone());
+                self.repository.clone_from(repository);
+            }
+            Some(Step::Asked { approval, about, deed, expires_at }) => {
+                self.asked = Some((*approval, *about, *expires_at));
+                match deed {
+                    Some(deed) => self.deeds.insert(*about, *deed),
+                    None => self.deeds.remove(about),
+                };
+            }
             Some(Step::Answered { approval, granted }) => {
                 if let Some((asked, about, _)) = self.asked.take() {
                     if asked == *approval {

@@ -79,6 +79,14 @@ pub enum GitError {
         /// The end of what it said.
         said: String,
     },
+    /// It failed inside the environment. What it said there is content: it belongs to the journal, and to no log.
+    #[error("git inside the environment failed: {why}; the run's transcript says more")]
+    Inside {
+        /// How it ended.
+        why: String,
+        /// The end of what it said.
+        said: String,
+    },
     /// It took too long, or printed too much.
     #[error("git {verb} was stopped: {why}")]
     Limit {
@@ -307,7 +315,9 @@ fn tail(said: &[u8]) -> String {
     let text = String::from_utf8_lossy(said);
     let text = text.trim();
     let start = text.char_indices().rev().nth(600).map_or(0, |(at, _)| at);
-    text.get(start..).unwrap_or_default().replace('\n', "; ")
+    // The other side of a connection has its word in this: it must not move a terminal's cursor.
+    let line = text.get(start..).unwrap_or_default().replace('\n', "; ");
+    line.chars().filter(|c| !c.is_control()).collect()
 }
 
 #[cfg(test)]

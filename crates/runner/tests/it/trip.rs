@@ -110,6 +110,7 @@ impl Bench {
         let trap = dir.path().join("trapped");
         let hook = repository.join(".git/hooks/pre-receive");
         std::fs::write(&hook, format!("#!/bin/sh\ntouch {}\n", trap.display())).unwrap();
+        std::fs::set_permissions(&hook, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         git(&repository, &["add", "-A"]);
         git(&repository, &["commit", "-qm", "begin"]);
         std::fs::create_dir_all(dir.path().join("cassettes")).unwrap();
@@ -373,6 +374,37 @@ async fn a_person_ends_a_run_that_waits_and_one_that_works() {
     bench.plane.state(working, "cancelled").await;
     bench.shipped().await;
     bench.plane.assert_contiguous(working);
+    // The call that was under way is closed too, without a restart.
+    bench.assert_accounted();
+    runner.stop(Duration::from_secs(10)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_yes_is_to_the_deed_as_it_was_shown_and_the_repository_is_the_one_of_the_beginning() {
+    let bench = Bench::new().await;
+    let runner = bench.start().await;
+
+    // The circumstances change while a person thinks: the yes is to something else, and the person is asked again.
+    let run = bench.assign(2);
+    let first = bench.plane.asked(run, 1).await;
+    bench.plane.of(run, |a| a.project.level = 1.try_into().unwrap());
+    bench.plane.answer(run, first, true);
+    let second = bench.plane.asked(run, 2).await;
+    assert_eq!(git(&bench.repository, &["for-each-ref", "refs/heads/stockade"]), "");
+    bench.plane.answer(run, second, true);
+    bench.plane.state(run, "succeeded").await;
+
+    // Another repository than the one that the base is from is never pushed to, whoever agreed to what.
+    let elsewhere = bench.dir.path().join("elsewhere");
+    git(bench.dir.path(), &["init", "-q", "--bare", elsewhere.to_str().unwrap()]);
+    let run = bench.assign(2);
+    let approval = bench.plane.asked(run, 1).await;
+    bench.plane.of(run, |a| a.project.repository = elsewhere.to_str().unwrap().to_owned());
+    bench.plane.answer(run, approval, true);
+    bench.plane.state(run, "failed").await;
+    assert_eq!(git(&elsewhere, &["for-each-ref"]), "");
+    bench.shipped().await;
+    bench.assert_accounted();
     runner.stop(Duration::from_secs(10)).await;
 }
 
