@@ -9,7 +9,7 @@ pub fn run(packages: &[String], rest: &[String]) -> Result<()> {
     install::ensure()?;
     let built = build::all(false)?;
     let mut cargo = sh::cargo();
-    cargo.arg("test").env("STOCKADE_HELPERS", &built.helpers).env("STOCKADE_BIN", &built.stockade);
+    cargo.args(["test", "--no-fail-fast"]).env("STOCKADE_HELPERS", &built.helpers).env("STOCKADE_BIN", &built.stockade);
     if packages.is_empty() {
         cargo.arg("--workspace");
     }
