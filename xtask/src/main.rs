@@ -11,6 +11,7 @@ mod bench;
 mod build;
 mod check;
 mod demo;
+mod fuzz;
 mod install;
 mod sh;
 mod test;
@@ -50,6 +51,14 @@ enum Chore {
         #[arg(long)]
         json: bool,
     },
+    /// Feed the parsers of hostile bytes with inputs that they have not seen (needs a nightly toolchain).
+    Fuzz {
+        /// Only this target.
+        target: Option<String>,
+        /// How long each.
+        #[arg(long, default_value_t = 600)]
+        seconds: u32,
+    },
     /// Write the API's description anew: crates/server/openapi.json.
     Schema,
     /// The house rules alone, without compiling anything.
@@ -79,6 +88,7 @@ fn run(chore: Chore) -> anyhow::Result<()> {
         Chore::Test { package, rest } => test::run(&package, &rest),
         Chore::Demo { keep } => demo::run(keep),
         Chore::Bench { name, json } => bench::run(&name, json),
+        Chore::Fuzz { target, seconds } => fuzz::run(target.as_deref(), seconds),
         Chore::Schema => sh::run(
             sh::cargo()
                 .args(["test", "--quiet", "--package", "stockade-server", "--test", "it", "openapi"])

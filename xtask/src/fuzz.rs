@@ -1,0 +1,170 @@
+//! Fuzzing: builds the targets of `fuzz/` with instrumentation and runs each for a while (`docs/fuzzing.md`).
+//!
+//! It needs a nightly toolchain and nothing else. What is found goes to `target/fuzz/found`; the seeds in `fuzz/corpus`
+//! are read and never written: inputs that reach something new are kept in `target/fuzz/corpus`.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::sh;
+
+const TRIPLE: &str = "x86_64-unknown-linux-gnu";
+
+/// What libFuzzer needs to see where an input went, and AddressSanitizer. The helpers are `unsafe`, and so are some
+/// of the crates that others wrote.
+const FLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+     -Cllvm-args=-sanitizer-coverage-trace-compares -Cllvm-args=-simplifycfg-branch-fold-threshold=0 \
+     --cfg fuzzing -Zsanitizer=address -Cforce-frame-pointers=yes";
+
+/// An input that takes longer, in seconds, is a finding.
+const INPUT_SECONDS: u32 = 20;
+/// A target that takes more memory, in MiB, is a finding.
+const MEMORY_MIB: u32 = 2_048;
+/// The longest input, in bytes. The parsers' own bounds are tested where they are; short inputs find more.
+const INPUT_BYTES: u32 = 16 * 1024;
+
+/// Runs one target or, without a name, all of them.
+pub fn run(target: Option<&str>, seconds: u32) -> Result<()> {
+    let all = targets()?;
+    let chosen = match target {
+        None => all,
+        Some(name) if all.iter().any(|known| known == name) => vec![name.to_owned()],
+        Some(name) => bail!("no fuzz target is called `{name}`: there are {}", all.join(", ")),
+    };
+    let programs = build(&chosen)?;
+    let mut found = Vec::new();
+    for name in &chosen {
+        found.extend(fuzz(&programs, name, seconds)?);
+    }
+    if !found.is_empty() {
+        bail!(
+            "these inputs break a promise; a path given to the target's program shows how:\n  {}",
+            found.join("\n  ")
+        );
+    }
+    Ok(())
+}
+
+/// The names of all targets, sorted.
+fn targets() -> Result<Vec<String>> {
+    let folder = sh::root().join("fuzz/src/bin");
+    let mut names = Vec::new();
+    for entry in fs::read_dir(&folder).with_context(|| format!("reading {}", folder.display()))? {
+        let path = entry?.path();
+        names.extend(path.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// Builds them all in one go, in a target directory of their own: nothing is shared with a build without sanitizer.
+fn build(names: &[String]) -> Result<PathBuf> {
+    if !sh::has("rustup") {
+        bail!("fuzzing needs a nightly toolchain, found by rustup: install it from https://rustup.rs");
+    }
+    let folder = folder();
+    // Not `sh::cargo`: the cargo that runs us is the stable one.
+    let mut cargo = Command::new("rustup");
+    cargo.current_dir(sh::root()).args(["run", "nightly", "cargo", "build", "--release", "--locked"]);
+    cargo.args(["--manifest-path", "fuzz/Cargo.toml", "--target", TRIPLE]);
+    for name in names {
+        cargo.args(["--bin", name]);
+    }
+    for inherited in ["CARGO", "RUSTC", "RUSTDOC", "RUSTUP_TOOLCHAIN", "CARGO_ENCODED_RUSTFLAGS"] {
+        cargo.env_remove(inherited);
+    }
+    sh::run(cargo.env("RUSTFLAGS", FLAGS).env("CARGO_TARGET_DIR", &folder))
+        .context("if the toolchain is missing: rustup toolchain install nightly --profile minimal")?;
+    Ok(folder.join(TRIPLE).join("release"))
+}
+
+fn folder() -> PathBuf {
+    sh::target().join("fuzz")
+}
+
+/// Runs one target and says how it went. Gives the inputs that were found.
+fn fuzz(programs: &Path, name: &str, seconds: u32) -> Result<Vec<String>> {
+    let (seeds, kept) = (sh::root().join("fuzz/corpus").join(name), folder().join("corpus").join(name));
+    let (found, log) = (folder().join("found").join(name), folder().join(format!("{name}.log")));
+    for folder in [&seeds, &kept, &found] {
+        fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+    }
+    let before = files(&found)?;
+    let output = fs::File::create(&log).with_context(|| format!("making {}", log.display()))?;
+    let status = Command::new(programs.join(name))
+        .args([&kept, &seeds])
+        .arg(format!("-artifact_prefix={}/", found.display()))
+        .arg(format!("-max_total_time={seconds}"))
+        .arg(format!("-timeout={INPUT_SECONDS}"))
+        .arg(format!("-rss_limit_mb={MEMORY_MIB}"))
+        .arg(format!("-max_len={INPUT_BYTES}"))
+        .arg("-print_final_stats=1")
+        .stdin(Stdio::null())
+        .stdout(output.try_clone()?)
+        .stderr(output)
+        .status()
+        .with_context(|| format!("running {name}"))?;
+    let said = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
+    if status.success() {
+        let (inputs, speed) = (stat(&said, "number_of_executed_units"), stat(&said, "average_exec_per_sec"));
+        sh::say(&format!("{name:<18} {inputs:>10} inputs, {speed:>7} a second: nothing found"));
+        return Ok(Vec::new());
+    }
+    let new: Vec<String> = files(&found)?.into_iter().filter(|file| !before.contains(file)).collect();
+    sh::say(&format!("{name:<18} {}", why(&said)));
+    if new.is_empty() {
+        bail!("{name} ended with {status} and kept no input: see {}", log.display());
+    }
+    Ok(new)
+}
+
+fn files(folder: &Path) -> Result<Vec<String>> {
+    let entries = fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))?;
+    entries.map(|entry| Ok(entry?.path().display().to_string())).collect()
+}
+
+/// A figure of libFuzzer's final statistics: `stat::NAME: FIGURE`.
+fn stat<'a>(said: &'a str, name: &str) -> &'a str {
+    said.lines()
+        .filter_map(|line| line.strip_prefix("stat::")?.strip_prefix(name)?.strip_prefix(':'))
+        .next_back()
+        .map_or("?", str::trim)
+}
+
+/// The panic with its message, or the sanitizer's first line.
+fn why(said: &str) -> String {
+    let mut lines = said.lines().skip_while(|line| !line.contains("panicked at") && !line.contains("ERROR: "));
+    let (first, second) = (lines.next().unwrap_or("ended badly"), lines.next().unwrap_or_default());
+    if first.contains("panicked at") { format!("{first} {second}") } else { first.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{stat, targets, why};
+
+    #[test]
+    fn every_target_has_seeds() {
+        let targets = targets().unwrap();
+        assert!(!targets.is_empty());
+        for name in targets {
+            let seeds = crate::sh::root().join("fuzz/corpus").join(&name);
+            assert!(seeds.read_dir().is_ok_and(|mut files| files.next().is_some()), "{name} has no seeds");
+        }
+    }
+
+    #[test]
+    fn the_fuzzer_is_understood() {
+        let said = "INFO: x\nstat::number_of_executed_units: 12\nstat::average_exec_per_sec:     6\n";
+        assert_eq!((stat(said, "number_of_executed_units"), stat(said, "average_exec_per_sec")), ("12", "6"));
+        assert_eq!(stat(said, "peak_rss_mb"), "?");
+        assert_eq!(why("a\nthread 'x' panicked at b.rs:1:\nno\nmore"), "thread 'x' panicked at b.rs:1: no");
+        assert_eq!(why("==1== ERROR: libFuzzer: timeout\n  x"), "==1== ERROR: libFuzzer: timeout");
+        assert_eq!(why(""), "ended badly");
+    }
+}
