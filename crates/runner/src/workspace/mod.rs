@@ -138,7 +138,7 @@ impl Workspaces {
     fn address(&self, repository: &str) -> Result<Address, GitError> {
         let address = Address::parse(repository)?;
         let real = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        match address.local().map(|path| real(&path)) {
+        match address.local().map(real) {
             Some(path) if self.ours.iter().any(|ours| path.starts_with(real(ours))) => {
                 let why = "it is in a folder of the runner itself";
                 Err(GitError::Address { address: repository.chars().flat_map(char::escape_default).collect(), why })
