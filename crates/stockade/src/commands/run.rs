@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs};
 
 use stockade_api::{
-    domain::Level,
+    domain::{Level, ids::ProjectId},
     http::{PreparedTask, Run, StartTask, TaskLimits},
 };
 use stockade_runner::offline;
@@ -28,7 +28,7 @@ pub async fn main(context: &Context, run: args::Run) -> Outcome {
     let project = projects::find_or_add(context, &client, &run.project, level).await?;
 
     let prepared = client.prepare_task(project.id).await?;
-    know_site(context, &prepared)?;
+    know_site(context, project.id, &prepared)?;
     let sealed = offline::seal_task(&prepared.site_public_key, prepared.run, &text)?;
     let body = StartTask {
         project: project.id,
@@ -55,7 +55,7 @@ pub async fn main(context: &Context, run: args::Run) -> Outcome {
 
 /// The first key that a site showed us is the one we go on believing: a server that swaps it later, to read what we
 /// seal, is found out here. The file holds public keys only.
-fn know_site(context: &Context, prepared: &PreparedTask) -> Outcome {
+fn know_site(context: &Context, project: ProjectId, prepared: &PreparedTask) -> Outcome {
     context.home.make()?;
     let file = context.home.path().join("known-sites.json");
     let mut known: BTreeMap<String, String> = match fs::read(&file) {
@@ -69,21 +69,30 @@ fn know_site(context: &Context, prepared: &PreparedTask) -> Outcome {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => BTreeMap::new(),
         Err(error) => return Err(error.into()),
     };
-    let (site, key) = (prepared.site.to_string(), prepared.site_public_key.clone());
-    match known.get(&site) {
-        Some(before) if *before == key => Ok(()),
-        Some(_) => Err(Failure::config(
+    // By the project too: a server that makes up a site for its own key would not be found out by the site's name.
+    let (names, key) = ([prepared.site.to_string(), project.to_string()], &prepared.site_public_key);
+    if let Some(changed) = changed(&known, &names, key) {
+        return Err(Failure::config(
             "site_key_changed",
-            format!("the key of site {site} is not the one it had before: somebody may want to read what you seal"),
+            format!(
+                "the site's key for {changed} is not the one it was before: somebody may want to read what you seal"
+            ),
             format!("ask whoever runs the site; if the change is meant, remove its line from {}", file.display()),
-        )),
-        None => {
-            known.insert(site, key);
-            let fresh = file.with_extension("json.new");
-            fs::write(&fresh, serde_json::to_vec_pretty(&known).map_err(std::io::Error::from)?)?;
-            Ok(fs::rename(fresh, file)?)
-        }
+        ));
     }
+    let before = known.len();
+    known.extend(names.map(|name| (name, key.clone())));
+    if known.len() > before {
+        let fresh = file.with_extension("json.new");
+        fs::write(&fresh, serde_json::to_vec_pretty(&known).map_err(std::io::Error::from)?)?;
+        fs::rename(fresh, file)?;
+    }
+    Ok(())
+}
+
+/// The first of these names under which another key is known.
+fn changed<'a>(known: &BTreeMap<String, String>, names: &'a [String], key: &str) -> Option<&'a String> {
+    names.iter().find(|name| known.get(*name).is_some_and(|before| before != key))
 }
 
 /// `90s`, `30m`, `2h`, `1d`, in milliseconds.
@@ -105,7 +114,17 @@ fn duration_ms(text: &str) -> Outcome<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::duration_ms;
+    use super::{BTreeMap, changed, duration_ms};
+
+    #[test]
+    fn another_key_is_found_out_under_a_new_site_too() {
+        let known = BTreeMap::from([("sit_1".to_owned(), "a".to_owned()), ("prj_1".to_owned(), "a".to_owned())]);
+        let names = |site: &str, project: &str| [site.to_owned(), project.to_owned()];
+        assert_eq!(changed(&known, &names("sit_1", "prj_2"), "a"), None);
+        assert_eq!(changed(&known, &names("sit_9", "prj_9"), "b"), None);
+        assert_eq!(changed(&known, &names("sit_1", "prj_2"), "b").unwrap(), "sit_1");
+        assert_eq!(changed(&known, &names("sit_9", "prj_1"), "b").unwrap(), "prj_1");
+    }
 
     #[test]
     fn a_duration_is_read_or_explained() {
