@@ -22,6 +22,12 @@ pub const MAX_REGEX_BYTES: usize = 1024 * 1024;
 const MAX_DELAY_MS: u64 = 60_000;
 /// The longest name.
 const MAX_NAME: usize = 64;
+/// The largest figure of a turn's usage: what TOML can say.
+pub(crate) const MAX_FIGURE: u64 = i64::MAX as u64;
+/// The deepest input that is written as TOML; what lies deeper is written as JSON text. TOML's reader has a bound too.
+const MAX_TOML_DEPTH: usize = 16;
+/// The longest `name}}` of a template, spaces included.
+const MAX_TEMPLATE: usize = 256;
 
 /// A rehearsed conversation.
 #[derive(Debug, Clone)]
@@ -304,7 +310,15 @@ impl Cassette {
     #[must_use]
     pub fn to_toml(&self) -> String {
         // TOML lacks null and integers beyond 64 bits; blocks with such inputs carry them as JSON text, so that this holds.
-        toml::to_string(&self.file).unwrap_or_default()
+        let mut file = self.file.clone();
+        for block in file.turn.iter_mut().flat_map(|turn| &mut turn.content) {
+            if let Block::ToolUse { input, input_json, .. } = block
+                && let Some(given) = input.take_if(|given| !given.values().all(in_toml))
+            {
+                *input_json = Some(Value::Object(given).to_string());
+            }
+        }
+        toml::to_string(&file).unwrap_or_default()
     }
 }
 
@@ -321,6 +335,10 @@ impl TurnEntry {
         }
         if self.delay_ms > MAX_DELAY_MS {
             return Err(format!("`delay_ms` is more than {MAX_DELAY_MS}"));
+        }
+        let figures = self.usage.map(|usage| [usage.input, usage.output, usage.cache_read, usage.cache_write]);
+        if figures.into_iter().flatten().any(|figure| figure > MAX_FIGURE) {
+            return Err(format!("a figure of `usage` is more than {MAX_FIGURE}"));
         }
         let mut captures = Vec::new();
         for capture in &self.capture {
@@ -438,7 +456,9 @@ pub(crate) fn pieces(mut text: &str) -> Vec<Piece<'_>> {
     let mut from = 0;
     while let Some(open) = text.get(from..).and_then(|rest| rest.find("{{")).map(|at| at + from) {
         let rest = text.get(open + 2..).unwrap_or_default();
-        let name = rest.find("}}").and_then(|close| rest.get(..close)).filter(|name| is_name(name.trim()));
+        // Not further than a name can reach: else a text of nothing but braces would be searched through for each of them.
+        let near = rest.get(..rest.floor_char_boundary(MAX_TEMPLATE)).unwrap_or_default();
+        let name = near.find("}}").and_then(|close| near.get(..close)).filter(|name| is_name(name.trim()));
         match name {
             Some(name) => {
                 pieces.push(Piece::Text(text.get(..open).unwrap_or_default()));
@@ -458,4 +478,56 @@ pub(crate) fn names(text: &str) -> impl Iterator<Item = String> + use<'_> {
         Piece::Name(name) => Some(name.to_owned()),
         Piece::Text(_) => None,
     })
+}
+
+/// Whether TOML can say it.
+pub(crate) fn in_toml(value: &Value) -> bool {
+    fn within(value: &Value, depth: usize) -> bool {
+        match value {
+            Value::Null => false,
+            Value::Number(number) => number.is_i64(),
+            Value::Array(items) => depth > 0 && items.iter().all(|item| within(item, depth - 1)),
+            Value::Object(members) => depth > 0 && members.values().all(|item| within(item, depth - 1)),
+            Value::Bool(_) | Value::String(_) => true,
+        }
+    }
+    within(value, MAX_TOML_DEPTH)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn whatever_json_says_is_written_as_toml_that_reads() {
+        let deep = (0..100).fold(json!(1), |inner, _| json!([inner]));
+        for input in [json!({"a": null}), json!({"a": u64::MAX, "b": [1.5]}), json!({"deep": deep})] {
+            let text = json!({"name": "x", "turn": [{"content": [{"type": "tool_use", "name": "t", "input": input}]}]});
+            let cassette = Cassette::parse("x.json", &text.to_string()).unwrap();
+            let again = Cassette::parse("x.toml", &cassette.to_toml()).unwrap();
+            assert_eq!(again.turns.first().unwrap().content, cassette.turns.first().unwrap().content);
+        }
+    }
+
+    #[test]
+    fn a_figure_that_toml_cannot_say_is_refused() {
+        let text = |figure: u64| {
+            let usage = json!({"input": 1, "output": figure});
+            json!({"name": "x", "turn": [{"usage": usage, "content": [{"type": "text", "text": "t"}]}]}).to_string()
+        };
+        let cassette = Cassette::parse("x.json", &text(MAX_FIGURE)).unwrap();
+        assert!(Cassette::parse("x.toml", &cassette.to_toml()).is_ok());
+        let error = Cassette::parse("x.json", &text(MAX_FIGURE + 1)).unwrap_err();
+        assert_eq!(error.to_string(), format!("x.json: turn 1: a figure of `usage` is more than {MAX_FIGURE}"));
+    }
+
+    #[test]
+    fn a_name_is_looked_for_no_further_than_it_can_reach() {
+        let within = format!("{{{{{}x}}}}", " ".repeat(MAX_TEMPLATE - 3));
+        assert_eq!(names(&within).collect::<Vec<_>>(), ["x"]);
+        assert_eq!(names(&within.replacen(' ', "  ", 1)).count(), 0);
+        assert_eq!(names(&"{".repeat(1024 * 1024)).count(), 0, "and this comes to an end");
+    }
 }

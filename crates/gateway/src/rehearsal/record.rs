@@ -7,7 +7,7 @@ use stockade_llm::anthropic::{Shape, Tee};
 
 use super::{
     Cassette, CassetteError,
-    cassette::{Block, Figures, File, TurnEntry, names},
+    cassette::{Block, Figures, File, MAX_FIGURE, TurnEntry, in_toml, names},
 };
 
 impl Cassette {
@@ -42,10 +42,10 @@ impl Cassette {
                 continue;
             }
             let usage = seen.usage.map(|usage| Figures {
-                input: usage.input_tokens,
-                output: usage.output_tokens,
-                cache_read: usage.cache_read_tokens,
-                cache_write: usage.cache_write_5m_tokens.saturating_add(usage.cache_write_1h_tokens),
+                input: usage.input_tokens.min(MAX_FIGURE),
+                output: usage.output_tokens.min(MAX_FIGURE),
+                cache_read: usage.cache_read_tokens.min(MAX_FIGURE),
+                cache_write: usage.cache_write_5m_tokens.saturating_add(usage.cache_write_1h_tokens).min(MAX_FIGURE),
             });
             let templates = !blocks.iter().any(|block| names(&block.to_string()).next().is_some());
             let turn = TurnEntry {
@@ -88,15 +88,4 @@ fn block(value: &Value) -> Result<Block, String> {
         },
         other => return Err(format!("a block of type `{other}` cannot be rehearsed")),
     })
-}
-
-/// Whether TOML can say it.
-fn in_toml(value: &Value) -> bool {
-    match value {
-        Value::Null => false,
-        Value::Number(number) => number.is_i64(),
-        Value::Array(items) => items.iter().all(in_toml),
-        Value::Object(members) => members.values().all(in_toml),
-        Value::Bool(_) | Value::String(_) => true,
-    }
 }
