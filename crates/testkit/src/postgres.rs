@@ -127,7 +127,7 @@ fn start() -> Result<Option<(PathBuf, File)>> {
         } else {
             Command::new("sh")
         };
-        #[expect(clippy::zombie_processes, reason = "the watcher is meant to outlive this process")]
+        // The watcher is meant to outlive this process: nobody waits for it.
         let child = command
             .args(["-c", WATCH, "watch"])
             .args([&dir, &bin, &use_path])
