@@ -69,7 +69,11 @@ impl Store {
             let path = sqlite_path(url).ok_or_else(|| StoreError::Url { url: without_password(url) })?;
             Self::open_sqlite(path).await?
         };
-        migrations::run(&store).await?;
+        if let Err(error) = migrations::run(&store).await {
+            // What is refused is left as it was: nothing stays beside the file.
+            store.close().await;
+            return Err(error);
+        }
         Ok(store)
     }
 
