@@ -8,25 +8,40 @@ use serde_json::Value;
 
 use crate::{build, sh};
 
-/// Name, crate, example.
-const BENCHES: &[(&str, &str)] = &[
-    ("policy", "stockade-policy"),
-    ("ledger", "stockade-ledger"),
-    ("environment", "stockade-sandbox"),
-    ("recovery", "stockade-testkit"),
+/// What has to be built before.
+enum Needs {
+    Nothing,
+    Helpers,
+    Everything,
+}
+
+/// Name, crate, what it needs.
+const BENCHES: &[(&str, &str, Needs)] = &[
+    ("policy", "stockade-policy", Needs::Nothing),
+    ("ledger", "stockade-ledger", Needs::Nothing),
+    ("environment", "stockade-sandbox", Needs::Helpers),
+    ("recovery", "stockade-testkit", Needs::Everything),
 ];
 
 /// Runs one and shows it.
 pub fn run(name: &str, json: bool) -> Result<()> {
-    let Some((_, package)) = BENCHES.iter().find(|(known, _)| *known == name) else {
-        let names: Vec<_> = BENCHES.iter().map(|(name, _)| *name).collect();
+    let Some((_, package, needs)) = BENCHES.iter().find(|(known, ..)| *known == name) else {
+        let names: Vec<_> = BENCHES.iter().map(|(name, ..)| *name).collect();
         bail!("no bench is called `{name}`: there are {}", names.join(", "));
     };
-    let built = build::all(true)?;
-    let output = sh::cargo()
+    let mut cargo = sh::cargo();
+    match needs {
+        Needs::Nothing => {}
+        Needs::Helpers => {
+            cargo.env("STOCKADE_HELPERS", build::helpers()?);
+        }
+        Needs::Everything => {
+            let built = build::all(true)?;
+            cargo.env("STOCKADE_HELPERS", &built.helpers).env("STOCKADE_BIN", &built.stockade);
+        }
+    }
+    let output = cargo
         .args(["run", "--quiet", "--release", "--package", package, "--example", &format!("bench_{name}")])
-        .env("STOCKADE_HELPERS", &built.helpers)
-        .env("STOCKADE_BIN", &built.stockade)
         .stderr(Stdio::inherit())
         .output()
         .with_context(|| format!("running bench `{name}`"))?;
