@@ -12,6 +12,7 @@ fn every_promise_names_its_test() {
     let mut promises = 0;
     for line in page.lines().filter(|line| line.starts_with("| P")) {
         promises += 1;
+        assert!(line.starts_with(&format!("| P{promises} |")), "promises are numbered one after the other: {line}");
         let proof = line.trim_end_matches('|').rsplit('|').next().unwrap().trim();
         if proof.starts_with("pending") {
             continue;
