@@ -6,7 +6,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use stockade_api::{
     client::{Client, SiteClient},
     domain::{
-        Answer, EventKind, GateOutcome, Nanos, Observed, RunEvent, RunState, RunTransition, ToolOutcome, ids::RunId,
+        Answer, EventKind, FailureCause, GateOutcome, Nanos, Observed, RunEvent, RunState, RunTransition, ToolOutcome,
+        ids::RunId,
     },
     http::ListEvents,
 };
@@ -99,8 +100,9 @@ impl Follower<'_> {
             let spoken = page.items.iter().any(|line| {
                 matches!(line.event, EventKind::ModelCall { .. } | EventKind::ToolCall { .. } | EventKind::Gate { .. })
             });
-            unread |= spoken;
             let ended = page.state.is_final();
+            // How it ended may have been said without an event of its own: a model that cannot be reached, for example.
+            unread |= spoken || (ended && !page.items.is_empty());
             if unread
                 && !self.context.output.json
                 && (ended || self.read_at.is_none_or(|at| at.elapsed() >= READ_EVERY))
@@ -198,7 +200,9 @@ fn progress(context: &Context) -> ProgressBar {
 fn text(event: &EventKind) -> Option<String> {
     Some(match event {
         EventKind::State { transition } => match transition {
-            RunTransition::Fail { cause } => format!("● failed: {}", cause_text(&cause.to_string())),
+            RunTransition::Fail { cause } => {
+                format!("● failed: {}\n  try: {}", cause.as_str().replace('_', " "), what_to_try(*cause))
+            }
             RunTransition::Prepare => "● preparing".to_owned(),
             RunTransition::Work => "● working".to_owned(),
             RunTransition::Wait { .. } => "● waiting for a person".to_owned(),
@@ -244,8 +248,30 @@ fn text(event: &EventKind) -> Option<String> {
     })
 }
 
-fn cause_text(cause: &str) -> String {
-    cause.replace('_', " ")
+/// What helps after a run failed of this.
+const fn what_to_try(cause: FailureCause) -> &'static str {
+    match cause {
+        FailureCause::Model => "`stockade doctor` says whether the provider is set up; then `stockade runs resume`",
+        FailureCause::Rehearsal => {
+            "the transcript says what the cassette expected and what was there: `stockade runs show --transcript`"
+        }
+        FailureCause::Budget => {
+            "`stockade budget show`; raise the limit or the run's `--budget`, then `stockade runs resume`"
+        }
+        FailureCause::Turns | FailureCause::Time | FailureCause::Tokens => {
+            "`stockade runs resume` goes on with fresh limits; or ask for less at once"
+        }
+        FailureCause::Policy => "`stockade audit search --run` says which policy refused what",
+        FailureCause::Gates => "`stockade runs show --transcript` has what the gates printed",
+        FailureCause::Repository => {
+            "is the repository there, and may the runner read and write it? Then `stockade runs resume`"
+        }
+        FailureCause::Environment | FailureCause::Internal => "`stockade doctor`, and the runner's log",
+        FailureCause::NoChange | FailureCause::GaveUp => {
+            "say more exactly what you want; the transcript has the agent's reasons"
+        }
+        FailureCause::Erased => "start a new run: this one's key is gone",
+    }
 }
 
 fn seconds(ms: u64) -> String {
