@@ -1,6 +1,6 @@
 //! What crosses the gateway, and what does not.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use serde_json::json;
 use stockade_domain::Usage;
@@ -182,12 +182,21 @@ async fn a_bill_beyond_the_reservation_is_recorded_and_not_charged() {
     assert_eq!(outcome.code.as_deref(), Some("over_reservation"));
 }
 
-#[derive(Clone, Default)]
-struct Logs(Arc<Mutex<Vec<u8>>>);
+thread_local! {
+    /// What this thread's events are written to, while a test wants them.
+    static LOGS: std::cell::RefCell<Option<Vec<u8>>> = const { std::cell::RefCell::new(None) };
+}
+
+/// Writes to the thread's own logs; other threads' events go nowhere.
+struct Logs;
 
 impl std::io::Write for Logs {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
+        LOGS.with_borrow_mut(|logs| {
+            if let Some(logs) = logs {
+                logs.extend_from_slice(bytes);
+            }
+        });
         Ok(bytes.len())
     }
     fn flush(&mut self) -> std::io::Result<()> {
@@ -197,15 +206,12 @@ impl std::io::Write for Logs {
 
 #[tokio::test]
 async fn logs_say_nothing_of_what_was_said_nor_of_keys() {
-    let logs = Logs::default();
-    let writer = logs.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter("trace")
-        .with_ansi(false)
-        .with_writer(move || writer.clone())
-        .finish();
-    // One thread, so all that the gateway and its libraries say comes here.
-    let guard = tracing::subscriber::set_default(subscriber);
+    // One subscriber for the whole process: with one for this thread only, a place in the code that another thread's test
+    // reached first may stay silent.
+    let subscriber = tracing_subscriber::fmt().with_env_filter("trace").with_ansi(false).with_writer(|| Logs).finish();
+    tracing::subscriber::set_global_default(subscriber).unwrap();
+    // The test's runtime has one thread, so all that the gateway and its libraries say comes here.
+    LOGS.set(Some(Vec::new()));
     let fake = Fake::start(story()).await;
     let house = House::new(&fake).await;
     assert_eq!(wire::post(house.addr, &request(true)).await.status, 200);
@@ -213,8 +219,7 @@ async fn logs_say_nothing_of_what_was_said_nor_of_keys() {
     wire::post(house.addr, &request(true).replace("alias", "nobody")).await;
     Client::send(house.addr, "POST", PATH, "x-api-key: canary-token\r\n", "{}").await.answer().await;
     house.entries().await;
-    drop(guard);
-    let logs = String::from_utf8(logs.0.lock().unwrap().clone()).unwrap();
+    let logs = String::from_utf8(LOGS.take().unwrap()).unwrap();
     assert!(logs.contains("ended") && logs.contains("input_tokens=12"), "{logs}");
     for secret in [KEY, TOKEN, "canary-token", "Tell me", "Once upon", "upon "] {
         assert!(!logs.contains(secret), "{secret} is in the logs");
