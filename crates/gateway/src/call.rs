@@ -5,7 +5,7 @@ use stockade_domain::{
     BudgetScope, ContentRef, Nanos, Usage,
     ids::{ModelCallId, RecordId},
 };
-use stockade_llm::anthropic::{ErrorKind, RequestError};
+use stockade_llm::{RequestError, anthropic::ErrorKind};
 
 use crate::{KeyError, ModelError};
 

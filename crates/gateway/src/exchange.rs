@@ -184,7 +184,7 @@ impl Inner {
         let parts = &self.parts;
         let started = parts.world.now();
         let slot = self.slot(caller.run)?;
-        let request = wish.dialect.request(&wish.body)?;
+        let request = Request::parse(&wish.body)?;
         let route = parts.models.resolve(&request.model)?;
         let key = parts.runs.key(caller.run).ok_or(CallError::Erased)?;
         let credential = self.credential(&route)?;
@@ -374,7 +374,10 @@ fn tee(dialect: Dialect, headers: &HeaderMap) -> Watched {
     let plain = text(header::CONTENT_ENCODING).is_none_or(|encoding| encoding.eq_ignore_ascii_case("identity"));
     // What came compressed although it was not to is not read.
     let content_type = if plain { text(header::CONTENT_TYPE) } else { Some("application/octet-stream") };
-    Watched(Some(dialect.tee(content_type)))
+    {
+        let _ = dialect;
+        Watched(Some(Tee::for_content_type(content_type)))
+    }
 }
 
 fn retry_after(headers: &HeaderMap) -> Option<u64> {

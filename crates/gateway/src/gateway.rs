@@ -86,7 +86,7 @@ impl Gateway {
     /// # Errors
     /// [`CallError`] if nothing was sent. What went wrong afterwards is in [`Finished::failure`].
     pub async fn call(&self, caller: Caller, request: Bytes, stop: CancellationToken) -> Result<Finished, CallError> {
-        let wish = Wish { dialect: Dialect::AnthropicMessages, headers: own_headers(), query: None, body: request };
+        let wish = Wish { dialect: Dialect::Messages, headers: own_headers(), query: None, body: request };
         let mut exchange = tokio::select! {
             begun = self.inner.begin(caller, wish) => begun?,
             () = stop.cancelled() => return Err(CallError::Stopped),

@@ -23,7 +23,7 @@ use crate::{
     headers,
 };
 
-const ANTHROPIC: Dialect = Dialect::AnthropicMessages;
+const ANTHROPIC: Dialect = Dialect::Messages;
 
 pub(crate) fn router(inner: Arc<Inner>) -> Router {
     Router::new()
@@ -123,7 +123,7 @@ fn refused(error: &CallError) -> Response {
 }
 
 fn refusal(status: u16, kind: ErrorKind, text: &str) -> Response {
-    let mut response = Response::new(Body::from(ANTHROPIC.error_body(kind, text)));
+    let mut response = Response::new(Body::from(stockade_llm::anthropic::error_body(kind, text)));
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response

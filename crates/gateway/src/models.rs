@@ -216,7 +216,7 @@ impl ModelTable {
             ANTHROPIC.to_owned(),
             Arc::new(Provider {
                 name: ANTHROPIC.to_owned(),
-                dialect: Dialect::AnthropicMessages,
+                dialect: Dialect::Messages,
                 base_url: base_url(ANTHROPIC, ANTHROPIC_URL)?,
                 auth: Auth::XApiKey,
                 key: Key::new(KeySource::Variable(ANTHROPIC_VARIABLE.to_owned())),
@@ -234,7 +234,7 @@ impl ModelTable {
             };
             let provider = Provider {
                 name: name.clone(),
-                dialect: Dialect::AnthropicMessages,
+                dialect: Dialect::Messages,
                 base_url: base_url(&name, &entry.base_url)?,
                 auth: entry.auth,
                 key: Key::new(source),
@@ -262,7 +262,7 @@ impl ModelTable {
         if let Ok(base_url) = base_url(REHEARSAL, &format!("http://{addr}")) {
             let provider = Provider {
                 name: REHEARSAL.to_owned(),
-                dialect: Dialect::AnthropicMessages,
+                dialect: Dialect::Messages,
                 base_url,
                 auth: Auth::XApiKey,
                 key: Key::new(KeySource::None),

@@ -98,8 +98,7 @@ fn request(route: &Route, parcel: Parcel) -> Result<Request<Full<Bytes>>, String
     let provider = &route.provider;
     let base = provider.base_url().as_str().trim_end_matches('/');
     let query = parcel.query.map(|query| format!("?{query}")).unwrap_or_default();
-    let uri: Uri =
-        format!("{base}{}{query}", provider.dialect().path()).parse().map_err(|_| "no address".to_owned())?;
+    let uri: Uri = format!("{base}/v1/messages{query}").parse().map_err(|_| "no address".to_owned())?;
     let mut headers = headers::outgoing(&parcel.headers);
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     if let Some(key) = parcel.key {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use stockade_llm::{Dialect, Estimate, likely_tokens};
+use stockade_llm::{Estimate, likely_tokens};
 
 use super::cassette::{Cassette, Expect, Figures, Piece, Said, Source, Turn, pieces};
 
@@ -77,7 +77,7 @@ fn text_of(block: &Value) -> String {
 impl Cassette {
     /// What comes next in this conversation.
     pub(crate) fn play(&self, body: &[u8]) -> Result<Play, Departure> {
-        let request = Dialect::AnthropicMessages.request(body).map_err(|error| Departure(error.to_string()))?;
+        let request = stockade_llm::anthropic::Request::parse(body).map_err(|error| Departure(error.to_string()))?;
         let value: Value = serde_json::from_slice(body).map_err(|error| Departure(error.to_string()))?;
         let empty = Vec::new();
         let messages = value.get("messages").and_then(Value::as_array).unwrap_or(&empty);

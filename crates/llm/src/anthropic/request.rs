@@ -6,27 +6,7 @@ use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Value, value::RawValue};
 
-use crate::{Estimate, estimate::Walk};
-
-/// The longest model name that is looked at, in bytes.
-pub const MAX_MODEL_NAME: usize = 200;
-
-/// Why a body is no request that the gateway can serve. The texts are meant for the client.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum RequestError {
-    /// No JSON, a field of the wrong type, a field twice.
-    #[error("the request does not read as one of the Messages API: {0}")]
-    Syntax(String),
-    /// A field is missing.
-    #[error("{0}: Field required")]
-    Missing(&'static str),
-    /// The model's name is none.
-    #[error("model: expected a name of 1 to {MAX_MODEL_NAME} characters without control characters")]
-    ModelName,
-    /// It asks for something whose cost nothing here bounds. What has no price is refused, not free.
-    #[error("{0} has no price here, so a request with it is refused")]
-    Unpriced(String),
-}
+use crate::{Estimate, MAX_MODEL_NAME, RequestError, View, estimate::Walk};
 
 /// The typed view of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,7 +26,7 @@ pub struct Request {
 
 /// A field that stands twice is refused: a provider might read the other one than we do.
 #[derive(Deserialize)]
-struct View<'a> {
+struct Fields<'a> {
     #[serde(borrow)]
     model: Option<&'a RawValue>,
     max_tokens: Option<u64>,
@@ -79,8 +59,8 @@ impl Request {
     /// # Errors
     /// [`RequestError`], with a text for the client.
     pub fn parse(body: &[u8]) -> Result<Self, RequestError> {
-        let syntax = |error: serde_json::Error| RequestError::Syntax(error.to_string());
-        let view: View<'_> = serde_json::from_slice(body).map_err(syntax)?;
+        let syntax = |error: serde_json::Error| RequestError::Syntax("Messages", error.to_string());
+        let view: Fields<'_> = serde_json::from_slice(body).map_err(syntax)?;
         let whole: serde_json::Map<String, Value> = serde_json::from_slice(body).map_err(syntax)?;
 
         let raw = view.model.ok_or(RequestError::Missing("model"))?.get();
@@ -103,6 +83,22 @@ impl Request {
             estimate: Walk::request(&whole).estimate(max_tokens),
             model_at: at..at + raw.len(),
         })
+    }
+
+    /// What the gateway looks at.
+    #[must_use]
+    pub fn into_view(self, session: Option<String>) -> View {
+        View {
+            model: Some(self.model),
+            model_at: Some(self.model_at),
+            stream: self.stream,
+            messages: self.messages,
+            max_output: Some(self.max_tokens),
+            answers: 1,
+            estimate: self.estimate,
+            session,
+            ..View::default()
+        }
     }
 
     /// The same bytes, but for the model's name if it is another. `body` is what this view was parsed from.
@@ -174,7 +170,7 @@ mod tests {
         let body = Bytes::from_static(
             b"{ \"messages\" : [{\"role\":\"user\",\"content\":\"\\u00e9 \\\"model\\\": 1\"}],\t\"model\":  \"alias\" , \"max_tokens\":1e2 }",
         );
-        assert!(matches!(Request::parse(&body), Err(RequestError::Syntax(_))), "1e2 is no whole number");
+        assert!(matches!(Request::parse(&body), Err(RequestError::Syntax(..))), "1e2 is no whole number");
         let body = Bytes::from(String::from_utf8(body.to_vec()).unwrap().replace("1e2", "100"));
         let request = Request::parse(&body).unwrap();
         assert_eq!((request.model.as_str(), request.max_tokens, request.messages), ("alias", 100, 1));
