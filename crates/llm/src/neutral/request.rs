@@ -5,6 +5,7 @@ use http::{HeaderName, HeaderValue};
 use serde_json::{Map, Number, Value};
 
 use super::{Aliases, Signature};
+use crate::CacheUse;
 
 /// What is asked of a model.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -52,7 +53,8 @@ pub struct Request {
     /// The client's key for prompt caching; stable over a session.
     pub cache_key: Option<String>,
     /// Fields of the client's dialect that this form does not have and that were not empty: each becomes a [`Dropped`] or an
-    /// error when the request is written in another dialect. Readers leave out what is meaningless elsewhere (`store: false`).
+    /// error when the request is written in another dialect ([`Request::leftovers`]). Readers leave out what is meaningless
+    /// elsewhere (`store: false`). A field within another is named with dots: `generationConfig.candidateCount`.
     pub extra: Map<String, Value>,
 }
 
@@ -63,6 +65,41 @@ pub struct Turn {
     pub role: Role,
     /// What was said.
     pub parts: Vec<Part>,
+}
+
+/// Fields in [`Request::extra`] that change what the answer is or where it stands: to leave one out would be a lie.
+const REFUSED: &[(&str, &str)] = &[
+    ("audio", "this model answers with text only: leave it out"),
+    ("background", "answers are not kept here: ask without it"),
+    ("cachedContent", "it is kept at another provider: send the content itself"),
+    ("candidateCount", "one answer at a time is all that this model gives: ask several times"),
+    ("container", "it lives at another provider: leave it out"),
+    ("conversation", "it is kept at another provider: send the conversation itself"),
+    ("logprobs", "this model does not tell them: leave it out"),
+    ("mcp_servers", "the provider would have to reach them, and this one cannot: connect them to the client"),
+    ("modalities", "this model answers with text only: leave it out"),
+    ("n", "one answer at a time is all that this model gives: ask several times"),
+    ("prefill", "this model cannot go on with an answer that is given to it: leave it out"),
+    ("previous_response_id", "that answer is kept at another provider: send the conversation itself"),
+    ("prompt", "it is kept at another provider: send the text itself"),
+    ("responseLogprobs", "this model does not tell them: leave it out"),
+    ("responseModalities", "this model answers with text only: leave it out"),
+    ("speechConfig", "this model answers with text only: leave it out"),
+    ("web_search_options", "this model does not search: leave it out"),
+];
+
+impl Request {
+    /// What becomes of [`Request::extra`] in another dialect: most of it may be left out (rule `no-counterpart`).
+    ///
+    /// # Errors
+    /// If a field is there that changes what the answer is.
+    pub fn leftovers(&self) -> Result<Vec<Dropped>, ConvertError> {
+        let one = |key: &String| match REFUSED.iter().find(|(name, _)| key.rsplit('.').next() == Some(name)) {
+            Some((_, why)) => Err(ConvertError::Unsupported { what: format!("`{key}`"), why }),
+            None => Ok(Dropped { what: key.clone(), rule: "no-counterpart" }),
+        };
+        self.extra.keys().map(one).collect()
+    }
 }
 
 /// Whose turn.
@@ -220,8 +257,64 @@ pub enum Effort {
     Medium,
     /// Much.
     High,
+    /// More than much (`xhigh`).
+    XHigh,
     /// As much as there is.
     Max,
+}
+
+impl Effort {
+    /// Every one, from the least.
+    pub const ALL: &'static [Self] =
+        &[Self::None, Self::Minimal, Self::Low, Self::Medium, Self::High, Self::XHigh, Self::Max];
+
+    /// The word for it that most dialects share.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Minimal => "minimal",
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+            Self::XHigh => "xhigh",
+            Self::Max => "max",
+        }
+    }
+
+    /// The effort that a word means, in letters of either case.
+    #[must_use]
+    pub fn of_word(word: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|effort| effort.as_str().eq_ignore_ascii_case(word))
+    }
+
+    /// How many tokens of thought stand for it in dialects that count them.
+    #[must_use]
+    pub const fn budget_tokens(self) -> u64 {
+        match self {
+            Self::None => 0,
+            Self::Minimal => 1_024,
+            Self::Low => 2_048,
+            Self::Medium => 8_192,
+            Self::High => 16_384,
+            Self::XHigh => 24_576,
+            Self::Max => 32_000,
+        }
+    }
+
+    /// The effort that stands for so many tokens of thought in dialects that have words for it.
+    #[must_use]
+    pub const fn of_budget(tokens: u64) -> Self {
+        match tokens {
+            0 => Self::None,
+            1..=1_024 => Self::Minimal,
+            1_025..=4_096 => Self::Low,
+            4_097..=12_288 => Self::Medium,
+            12_289..=20_480 => Self::High,
+            20_481..=28_000 => Self::XHigh,
+            _ => Self::Max,
+        }
+    }
 }
 
 /// Which form the answer must have.
@@ -300,6 +393,8 @@ pub struct Written {
     pub aliases: Aliases,
     /// What was left out, by the rules of the manual.
     pub dropped: Vec<Dropped>,
+    /// What it may write to the provider's cache, where the writer placed marks of its own: the reservation must hold this.
+    pub cache: CacheUse,
 }
 
 /// Something that the target cannot express and that may be left out, with the rule that says so.
