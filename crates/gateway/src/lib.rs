@@ -15,6 +15,7 @@
 
 mod call;
 mod caller;
+pub mod capture;
 mod exchange;
 mod gateway;
 mod headers;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::capture::CaptureLimits;
+
 /// The limits of a gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -25,6 +27,8 @@ pub struct Limits {
     pub idle: Duration,
     /// How long a client may leave a chunk unread. Then it counts as gone.
     pub client_stall: Duration,
+    /// How much is remembered of the requests that were made, so that what they repeat is stored once.
+    pub capture: CaptureLimits,
 }
 
 /// How many chunks of an answer wait for a slow client. Then the provider is not read any further.
@@ -50,6 +54,7 @@ impl Default for Limits {
             first_byte: Duration::from_secs(600),
             idle: Duration::from_secs(300),
             client_stall: Duration::from_secs(300),
+            capture: CaptureLimits::default(),
         }
     }
 }

@@ -8,6 +8,7 @@
 )]
 
 mod budget;
+mod capture;
 mod endings;
 mod fake;
 mod house;
