@@ -21,6 +21,7 @@ mod gateway;
 mod headers;
 mod http_door;
 mod key;
+pub mod limit;
 mod limits;
 mod models;
 mod purse;
