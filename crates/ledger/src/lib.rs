@@ -34,8 +34,8 @@ pub use export::{ExportLine, Exporter};
 pub use keyfile::{KeyFileError, MAX_KEY_FILE_BYTES};
 pub use ledger::{Closing, Ledger, LedgerError, Opened, SAVE_EVERY, STATE_FILE};
 pub use log::{
-    EntryKind, Log, LogEntry, LogError, LogOptions, MAX_BATCH_BYTES, MAX_BATCH_ENTRIES, QUEUE_BATCHES, QUEUE_BYTES,
-    Recovered,
+    EntryKind, Log, LogEntry, LogError, LogOptions, MAX_BATCH_BYTES, MAX_BATCH_ENTRIES, PATIENCE, QUEUE_BATCHES,
+    QUEUE_BYTES, Recovered,
 };
 pub use proof::{Proof, ProofError, prove};
 pub use record::{Body, DeedFacts, MAX_RECORD_BYTES, Outcome, Producer, ProducerError, Record, RecordError, Status};

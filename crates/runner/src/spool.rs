@@ -193,13 +193,7 @@ impl Spool {
         if entries == 0 {
             return Ok(());
         }
-        let dir = self.log.dir();
-        let file = |source| SpoolError::File { path: dir.to_owned(), source };
-        let mut bytes: u64 = 0;
-        for entry in std::fs::read_dir(dir).map_err(file)? {
-            // A segment may be given back while this looks.
-            bytes += entry.and_then(|e| e.metadata()).map_or(0, |about| about.len());
-        }
+        let bytes = self.log.bytes();
         let share = u128::from(bytes) * u128::from(entries) / u128::from(all.max(1));
         let waiting = u64::try_from(share).unwrap_or(u64::MAX);
         if waiting < self.bound { Ok(()) } else { Err(SpoolError::Full { waiting, bound: self.bound }) }

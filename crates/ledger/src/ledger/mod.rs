@@ -33,7 +33,7 @@ use self::{
 };
 use crate::{
     Body, Checkpoint, DeedFacts, EntryKind, Log, LogEntry, LogError, Outcome, Producer, Record, RecordError, Sealed,
-    SignedNote, SigningKey, Tree, VerifyingKey, leaf_hash,
+    SignedNote, SigningKey, Tree, VerifyingKey, leaf_hash, log::Haste,
 };
 
 /// The file beside the log's segments from which a restart takes up the tree.
@@ -365,9 +365,30 @@ impl Ledger {
         closing: Closing,
         extra: Vec<LogEntry>,
     ) -> Result<RecordId, LedgerError> {
+        self.end(of, closing, extra, Haste::Now).await
+    }
+
+    /// The same without haste: it waits for what comes next, for [`PATIENCE`](crate::PATIENCE) at most, so that both are one
+    /// write. For whoever has already given what it had to give, and goes on with nothing.
+    pub async fn close_in_passing(
+        &self,
+        of: RecordId,
+        closing: Closing,
+        extra: Vec<LogEntry>,
+    ) -> Result<RecordId, LedgerError> {
+        self.end(of, closing, extra, Haste::None).await
+    }
+
+    async fn end(
+        &self,
+        of: RecordId,
+        closing: Closing,
+        extra: Vec<LogEntry>,
+        haste: Haste,
+    ) -> Result<RecordId, LedgerError> {
         let Closing { outcome, usage, cost, contents } = closing;
         let body = Body::Close { of, outcome, usage, cost, contents: references(&contents) };
-        self.write((None, None), body, &contents, extra).await
+        self.write_with((None, None), body, &contents, extra, haste).await
     }
 
     /// Records something that is no deed. `facts` are mechanism, never content.
@@ -413,7 +434,7 @@ impl Ledger {
     /// Makes the state durable from which a restart takes up, so that the log's older entries can be forgotten.
     pub async fn save_state(&self) -> Result<(), LedgerError> {
         let (reply, answer) = oneshot::channel();
-        self.log.stage(Box::new(SaveState { core: Arc::clone(&self.core), reply }), 0).await?;
+        self.log.stage(Box::new(SaveState { core: Arc::clone(&self.core), reply }), 0, Haste::Now).await?;
         answer.await.map_err(|_| LogError::Closed)?
     }
 
@@ -424,6 +445,17 @@ impl Ledger {
         contents: &[Sealed],
         extra: Vec<LogEntry>,
     ) -> Result<RecordId, LedgerError> {
+        self.write_with(about, body, contents, extra, Haste::Now).await
+    }
+
+    async fn write_with(
+        &self,
+        about: (Option<RunId>, Option<ProjectId>),
+        body: Body,
+        contents: &[Sealed],
+        extra: Vec<LogEntry>,
+        haste: Haste,
+    ) -> Result<RecordId, LedgerError> {
         let contents: Vec<_> = contents.iter().map(LogEntry::content).collect();
         self.log.check_extra(&extra)?;
         if contents.len() + extra.len() >= crate::MAX_BATCH_ENTRIES {
@@ -432,7 +464,7 @@ impl Ledger {
         let bytes = contents.iter().chain(&extra).map(|entry| entry.payload.len() + 5).sum::<usize>() + TYPICAL_RECORD;
         let (reply, answer) = oneshot::channel();
         let draft = Draft::new(Arc::clone(&self.core), about, body, (contents, extra), reply);
-        self.log.stage(Box::new(draft), bytes).await?;
+        self.log.stage(Box::new(draft), bytes, haste).await?;
         answer.await.map_err(|_| LogError::Closed)?
     }
 }

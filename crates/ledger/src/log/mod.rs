@@ -1,11 +1,13 @@
 //! The durable log that a runner spools into.
 //!
 //! It owns a directory of segment files ([`frame`] says how they look, [`segment`] how they are checked and cut, [`writer`]
-//! how they grow). Positions count entries from 0 and are never used twice. It refuses: a second opener of the same directory,
+//! how they grow, [`spare`] how the next one is made ready, [`queue`] what waits). Positions count entries from 0 and are never used twice. It refuses: a second opener of the same directory,
 //! a batch that is too large, and to open at all when something that was acknowledged is missing or damaged.
 
 mod frame;
+mod queue;
 mod segment;
+mod spare;
 mod writer;
 
 use std::{
@@ -24,13 +26,19 @@ use std::{
 
 use bytes::{BufMut, Bytes, BytesMut};
 use stockade_domain::{ContentKind, ContentRef, ids::RunId};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 
-pub(crate) use self::writer::{Durable, Staged};
+pub use self::queue::PATIENCE;
 use self::{
     frame::{ENTRY_HEAD, SegmentHead},
+    queue::{Queue, Queued},
     segment::Segment,
-    writer::{Queued, Writer},
+    spare::Spare,
+    writer::Writer,
+};
+pub(crate) use self::{
+    queue::Haste,
+    writer::{Durable, Staged},
 };
 use crate::{Sealed, content_ref, sealed_run};
 
@@ -112,11 +120,14 @@ impl LogEntry {
 pub struct LogOptions {
     /// A segment is closed once it has so many bytes. Space is given back by whole segments.
     pub segment_bytes: u64,
+    /// Once the last segment has so many bytes, the next one is made ready beside it: a file of `segment_bytes` zeros, in
+    /// which an append changes nothing but its own bytes and is therefore quicker. `u64::MAX` for never.
+    pub ready_after: u64,
 }
 
 impl Default for LogOptions {
     fn default() -> Self {
-        Self { segment_bytes: 64 * 1024 * 1024 }
+        Self { segment_bytes: 16 * 1024 * 1024, ready_after: 64 * 1024 }
     }
 }
 
@@ -258,7 +269,7 @@ impl Shared {
 pub struct Log {
     shared: Arc<Shared>,
     recovered: Option<Recovered>,
-    queue: Option<mpsc::Sender<Queued>>,
+    queue: Arc<Queue>,
     room: Arc<Semaphore>,
     writer: Option<JoinHandle<()>>,
     attached: AtomicBool,
@@ -297,16 +308,19 @@ impl Log {
         let end = segments.back().map_or(0, |segment| segment.end);
         let shared =
             Arc::new(Shared { dir: dir.to_owned(), segments: Mutex::new(segments), end: watch::Sender::new(end) });
-        let (queue, batches) = mpsc::channel(QUEUE_BATCHES);
-        let writer = Writer { shared: Arc::clone(&shared), file, segment_bytes: options.segment_bytes, broken: None };
+        let spare = Spare::new(dir, options.segment_bytes).map_err(|e| LogError::io("tidy", dir, e))?;
+        let LogOptions { segment_bytes, ready_after } = options;
+        let writer = Writer { shared: Arc::clone(&shared), file, segment_bytes, ready_after, spare, broken: None };
+        let queue = Arc::new(Queue::new(QUEUE_BATCHES));
+        let batches = Arc::clone(&queue);
         let writer = std::thread::Builder::new()
             .name("ledger-log".to_owned())
-            .spawn(move || writer.run(batches))
+            .spawn(move || writer.run(&batches))
             .map_err(|e| LogError::io("start the writer of", dir, e))?;
         Ok(Self {
             shared,
             recovered,
-            queue: Some(queue),
+            queue,
             room: Arc::new(Semaphore::new(QUEUE_BYTES / ROOM_UNIT)),
             writer: Some(writer),
             attached: AtomicBool::new(false),
@@ -331,7 +345,7 @@ impl Log {
         self.check_extra(&entries)?;
         let (reply, answer) = oneshot::channel();
         let bytes = writer::weight(&entries);
-        self.stage(Box::new(Plain { entries, reply }), bytes).await?;
+        self.stage(Box::new(Plain { entries, reply }), bytes, Haste::Now).await?;
         answer.await.unwrap_or(Err(LogError::Closed))
     }
 
@@ -386,6 +400,16 @@ impl Log {
         self.shared.end()
     }
 
+    /// How many bytes its entries take, with what belongs to them. A segment that is ready takes more on the disk.
+    pub fn bytes(&self) -> u64 {
+        self.shared.segments().iter().map(|segment| segment.len).sum()
+    }
+
+    /// Whether the last segment was made ready, and an append changes nothing but its own bytes.
+    pub fn is_ready(&self) -> bool {
+        self.shared.segments().back().is_some_and(|last| last.ready > last.len)
+    }
+
     /// Tells of every new [`end`](Self::end).
     pub fn watch_end(&self) -> watch::Receiver<u64> {
         self.shared.end.subscribe()
@@ -413,14 +437,15 @@ impl Log {
     }
 
     /// Puts a batch into the queue, waiting for room.
-    pub(crate) async fn stage(&self, batch: Box<dyn Staged>, bytes: usize) -> Result<(), LogError> {
+    pub(crate) async fn stage(&self, batch: Box<dyn Staged>, bytes: usize, haste: Haste) -> Result<(), LogError> {
         if bytes > MAX_BATCH_BYTES + MAX_BATCH_ENTRIES * ENTRY_HEAD {
             return Err(LogError::BatchTooLarge);
         }
         let units = u32::try_from(bytes.div_ceil(ROOM_UNIT)).unwrap_or(u32::MAX);
+        let places = Arc::clone(&self.queue.places);
+        let place = places.acquire_owned().await.map_err(|_| LogError::Closed)?;
         let room = Arc::clone(&self.room).acquire_many_owned(units).await.map_err(|_| LogError::Closed)?;
-        let queue = self.queue.as_ref().ok_or(LogError::Closed)?;
-        queue.send(Queued { batch, bytes, _room: room }).await.map_err(|_| LogError::Closed)
+        self.queue.push(Queued { batch, bytes, haste, _place: place, _room: room })
     }
 
     /// Whether these entries may be appended by somebody who is not the ledger.
@@ -454,7 +479,7 @@ impl Log {
 impl Drop for Log {
     fn drop(&mut self) {
         // The writer finishes what is queued and ends; only then is the directory free for another.
-        self.queue = None;
+        self.queue.close();
         if let Some(writer) = self.writer.take()
             && writer.join().is_err()
         {

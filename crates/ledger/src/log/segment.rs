@@ -1,8 +1,9 @@
 //! Segment files: making them, checking them when the log is opened, reading entries back.
 //!
 //! *What a crash can leave.* One group commit is one write of one frame, and the next one begins only when it is on the
-//! disk. So a crash can leave one incomplete frame at the very end of the last segment, or a last segment without a header.
-//! Both are cut. Anything else that does not check is damage, and the log refuses to open: what was acknowledged is missing.
+//! disk. So a crash can leave one incomplete frame after the last good one, with any of its pages missing, or a last segment without
+//! a header. Both are cut. Zeros after the last good frame are a segment that was made ready: they are cut from the last segment
+//! without a word. Anything else that does not check is damage, and the log refuses to open: what was acknowledged is missing.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -28,6 +29,8 @@ pub(super) struct Segment {
     pub end: u64,
     /// Its bytes that count.
     pub len: u64,
+    /// Up to this byte the file is there, with zeros behind those that count. Nothing if it grows with each frame.
+    pub ready: u64,
     /// Some frames: the position of their first entry and where they begin.
     index: Vec<(u64, u64)>,
 }
@@ -48,10 +51,34 @@ pub(super) fn create(dir: &Path, head: SegmentHead) -> io::Result<(File, Segment
     match made {
         Ok(file) => {
             let len = SEGMENT_HEAD as u64;
-            Ok((file, Segment { path, head, end: head.first, len, index: Vec::new() }))
+            Ok((file, Segment { path, head, end: head.first, len, ready: 0, index: Vec::new() }))
         }
         Err(e) => {
             // A half-made segment would be cut at the next start; it is better not there at all.
+            let _ = fs::remove_file(&path);
+            Err(e)
+        }
+    }
+}
+
+/// Makes a segment of a file of zeros, durably. Until it has its name it is none, so a crash leaves it whole or not at all.
+pub(super) fn adopt(
+    dir: &Path,
+    head: SegmentHead,
+    (file, from, ready): (File, PathBuf, u64),
+) -> io::Result<(File, Segment)> {
+    let path = path_of(dir, head.first);
+    let made = file.write_all_at(&head.to_bytes(), 0).and_then(|()| file.sync_data()).and_then(|()| {
+        fs::rename(&from, &path)?;
+        File::open(dir)?.sync_all()
+    });
+    match made {
+        Ok(()) => {
+            let len = SEGMENT_HEAD as u64;
+            Ok((file, Segment { path, head, end: head.first, len, ready, index: Vec::new() }))
+        }
+        Err(e) => {
+            let _ = fs::remove_file(&from);
             let _ = fs::remove_file(&path);
             Err(e)
         }
@@ -191,7 +218,8 @@ fn check(first: u64, path: PathBuf, last: bool) -> Result<(Segment, Option<Recov
     file.read_exact_at(&mut bytes, 0).map_err(|_| corrupt(0, "the header is cut short"))?;
     let head = SegmentHead::parse(&bytes).filter(|head| head.first == first);
     let head = head.ok_or_else(|| corrupt(0, "the header does not check"))?;
-    let mut segment = Segment { path: path.clone(), head, end: first, len: SEGMENT_HEAD as u64, index: Vec::new() };
+    let mut segment =
+        Segment { path: path.clone(), head, end: first, len: SEGMENT_HEAD as u64, ready: 0, index: Vec::new() };
     let mut cut = None;
     while segment.len < len {
         let offset = segment.len;
@@ -206,17 +234,39 @@ fn check(first: u64, path: PathBuf, last: bool) -> Result<(Segment, Option<Recov
             segment.grew(u64::from(frame.count), FRAME_HEAD as u64 + u64::from(frame.len));
             continue;
         }
-        if !last {
-            return Err(corrupt(offset, "a frame does not check, and a later segment follows"));
+        let written = written_to(&file, offset, len).map_err(io)?;
+        if written > offset {
+            if !last {
+                return Err(corrupt(offset, "a frame does not check, and a later segment follows"));
+            }
+            if frame_follows(&file, head.salt, offset, len, segment.end).map_err(io)? {
+                return Err(corrupt(offset, "a frame does not check, and good ones follow"));
+            }
+            cut = Some(Recovered { segment: path.clone(), offset, bytes: written - offset });
         }
-        if frame_follows(&file, head.salt, offset, len, segment.end).map_err(io)? {
-            return Err(corrupt(offset, "a frame does not check, and good ones follow"));
+        if last {
+            file.set_len(offset).and_then(|()| file.sync_all()).map_err(|e| LogError::io("cut", &path, e))?;
         }
-        file.set_len(offset).and_then(|()| file.sync_all()).map_err(|e| LogError::io("cut", &path, e))?;
-        cut = Some(Recovered { segment: path.clone(), offset, bytes: len - offset });
         break;
     }
     Ok((segment, cut))
+}
+
+/// Up to which byte there is something else than zeros, from `offset` on: `offset` if there is nothing.
+fn written_to(file: &File, offset: u64, len: u64) -> io::Result<u64> {
+    const STEP: usize = 1024 * 1024;
+    let mut window = vec![0; STEP];
+    let (mut at, mut written) = (offset, offset);
+    while at < len {
+        let want = usize::try_from(len - at).unwrap_or(STEP).min(STEP);
+        let part = window.get_mut(..want).unwrap_or_default();
+        file.read_exact_at(part, at)?;
+        if let Some(last) = part.iter().rposition(|byte| *byte != 0) {
+            written = at + last as u64 + 1;
+        }
+        at += want as u64;
+    }
+    Ok(written)
 }
 
 /// Whether a good frame header of a later position stands anywhere after a bad frame.

@@ -1,6 +1,8 @@
 //! The one thread that writes. It takes every batch that waits, writes them as one frame, makes it durable with
 //! one `fdatasync`, and answers all of them.
 //!
+//! A segment that is ready ([`super::spare`]) holds zeros up to its end, and a frame is written over them.
+//!
 //! *Invariants.* A batch is answered with success only after its frame is on the disk. If a write fails, the file is cut back
 //! to its last good byte and everybody in the group is told. If the disk's state is not known (a failed `fdatasync`, or a file that cannot be cut
 //! back), nothing more is accepted until the log is opened again: the kernel may have dropped the pages, and trying again would lie.
@@ -8,12 +10,13 @@
 use std::{fs::File, io, os::unix::fs::FileExt, sync::Arc};
 
 use stockade_domain::World;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::{
     LogEntry, LogError, Shared,
-    frame::{self, ENTRY_HEAD, GROUP_BYTES, SegmentHead},
+    frame::{self, ENTRY_HEAD, SegmentHead},
+    queue::{Queue, Queued},
     segment,
+    spare::{PAGE, Spare},
 };
 use crate::SystemWorld;
 
@@ -34,32 +37,22 @@ pub(crate) trait Staged: Send {
     fn finish(self: Box<Self>, result: Result<Durable, LogError>);
 }
 
-/// A batch in the queue, holding its share of the queue's memory.
-pub(super) struct Queued {
-    pub batch: Box<dyn Staged>,
-    pub bytes: usize,
-    pub _room: OwnedSemaphorePermit,
-}
-
 pub(super) struct Writer {
     pub shared: Arc<Shared>,
     pub file: File,
     pub segment_bytes: u64,
+    /// A segment is made ready once the last one has so many bytes.
+    pub ready_after: u64,
+    pub spare: Spare,
     pub broken: Option<LogError>,
 }
 
 impl Writer {
-    pub(super) fn run(mut self, mut queue: mpsc::Receiver<Queued>) {
-        while let Some(first) = queue.blocking_recv() {
-            let mut bytes = first.bytes;
-            let mut group = vec![first];
-            while bytes < GROUP_BYTES
-                && let Ok(next) = queue.try_recv()
-            {
-                bytes = bytes.saturating_add(next.bytes);
-                group.push(next);
-            }
+    pub(super) fn run(mut self, queue: &Queue) {
+        while let Some(group) = queue.take() {
             self.commit(group);
+            // Everybody was answered: this is the time for what is only convenient.
+            self.look_ahead();
         }
     }
 
@@ -88,38 +81,60 @@ impl Writer {
 
     /// Writes one frame and makes it durable; the answer is the position of its first entry.
     fn write(&mut self, entries: &[LogEntry]) -> Result<u64, LogError> {
-        self.rotate()?;
-        let Some((path, salt, first, offset)) = self.shared.with_last(|s| (s.path.clone(), s.head.salt, s.end, s.len))
-        else {
-            return Err(LogError::Closed);
-        };
-        let bytes = frame::frame(salt, first, entries).ok_or(LogError::BatchTooLarge)?;
+        let weight = frame::FRAME_HEAD + weight(entries);
+        self.rotate(weight as u64)?;
+        let about = self.shared.with_last(|s| (s.path.clone(), s.head.salt, s.end, s.len, s.ready));
+        let Some((path, salt, first, offset, ready)) = about else { return Err(LogError::Closed) };
+        let mut bytes = frame::frame(salt, first, entries).ok_or(LogError::BatchTooLarge)?;
+        let len = bytes.len() as u64;
+        // Zeros over zeros up to the end of the page: then no page has to be read before it is written.
+        let padded = (offset + len).next_multiple_of(PAGE);
+        if padded <= ready {
+            bytes.resize(bytes.len() + usize::try_from(padded - offset - len).unwrap_or(0), 0);
+        }
         if let Err(e) = self.file.write_all_at(&bytes, offset) {
             // What was written of it must not stay: the next frame goes to the same place.
             if let Err(cut) = self.file.set_len(offset) {
                 return Err(self.break_down(LogError::broken("cut back", &path, cut)));
             }
+            self.shared.with_last(|segment| segment.ready = 0);
             return Err(LogError::io("write", &path, e));
         }
         if let Err(e) = self.file.sync_data() {
             return Err(self.break_down(LogError::broken("make durable", &path, e)));
         }
         let count = entries.len() as u64;
-        self.shared.with_last(|segment| segment.grew(count, bytes.len() as u64));
+        self.shared.with_last(|segment| segment.grew(count, len));
         self.shared.end.send_replace(first + count);
         Ok(first)
     }
 
-    fn rotate(&mut self) -> Result<(), LogError> {
-        let full = self.shared.with_last(|s| (s.len >= self.segment_bytes && s.end > s.head.first).then_some(s.end));
-        if let Some(Some(first)) = full {
-            let head = SegmentHead { first, salt: salt() };
-            let (file, segment) =
-                segment::create(&self.shared.dir, head).map_err(|e| LogError::io("create", &self.shared.dir, e))?;
+    /// Begins a new segment if the last one is full, or if one is ready and the last one has no room that is.
+    fn rotate(&mut self, next: u64) -> Result<(), LogError> {
+        let about = self.shared.with_last(|s| {
+            let (full, room) = (s.len >= self.segment_bytes, s.len + next <= s.ready);
+            (s.end > s.head.first).then_some((s.end, full, room))
+        });
+        let Some(Some((first, full, room))) = about else { return Ok(()) };
+        if full || (!room && self.spare.is_ready()) {
+            let (dir, head) = (&self.shared.dir, SegmentHead { first, salt: salt() });
+            let made = match self.spare.take() {
+                Some(spare) => segment::adopt(dir, head, spare),
+                None => segment::create(dir, head),
+            };
+            let (file, segment) = made.map_err(|e| LogError::io("create", dir, e))?;
             self.file = file;
             self.shared.segments().push_back(segment);
         }
         Ok(())
+    }
+
+    /// Has the next segment made ready, if there is enough to do that it pays.
+    fn look_ahead(&mut self) {
+        let due = self.shared.with_last(|s| s.len >= self.ready_after && (s.ready == 0 || s.len >= s.ready / 2));
+        if due == Some(true) {
+            self.spare.make();
+        }
     }
 
     fn break_down(&mut self, error: LogError) -> LogError {

@@ -19,13 +19,15 @@ use crate::common::{decision, deed, open_ledger, open_log, producer};
 const DIR: &str = "STOCKADE_TEST_LEDGER_DIR";
 const PAYLOAD: &str = "STOCKADE_TEST_LEDGER_PAYLOAD";
 const SEGMENT: &str = "STOCKADE_TEST_LEDGER_SEGMENT";
+const READY: &str = "STOCKADE_TEST_LEDGER_READY";
 
 /// What the other process does: appends from eight tasks and prints each acknowledged record, until it is killed.
 #[tokio::test]
 async fn child_appends_until_killed() {
     let Ok(dir) = env::var(DIR) else { return };
     let segment_bytes = env::var(SEGMENT).unwrap().parse().unwrap();
-    let log = Arc::new(Log::open(Path::new(&dir), LogOptions { segment_bytes }).unwrap());
+    let ready_after = env::var(READY).map_or(u64::MAX, |after| after.parse().unwrap());
+    let log = Arc::new(Log::open(Path::new(&dir), LogOptions { segment_bytes, ready_after }).unwrap());
     let ledger = Arc::new(Ledger::start(log, producer(), SigningKey::generate(), Arc::new(SystemWorld)).unwrap());
     let payload: usize = env::var(PAYLOAD).unwrap().parse().unwrap();
     let tasks: Vec<_> = (0..8)
@@ -79,9 +81,14 @@ fn acknowledged(text: &str) -> Vec<String> {
 
 #[test]
 fn what_was_acknowledged_before_a_kill_is_there() {
-    for trial in 0..12_usize {
+    for trial in 0..16_usize {
         let dir = tempfile::tempdir().unwrap();
-        let mut process = child(dir.path(), 300).spawn().unwrap();
+        let mut process = child(dir.path(), 300);
+        if trial % 4 != 0 {
+            // Segments are made ready beside the work, and the kill may come in the middle of that too.
+            process.env(READY, "1");
+        }
+        let mut process = process.spawn().unwrap();
         let mut out = BufReader::new(process.stdout.take().unwrap());
         let mut text = String::new();
         // It is killed as soon as it has said so many lines, wherever it then is.

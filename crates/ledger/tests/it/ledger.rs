@@ -39,6 +39,35 @@ fn assert_true_to_the_log(ledger: &Ledger) {
     assert_eq!(said(&note), (tree.size(), tree.root()));
 }
 
+/// How many frames the log's only segment has.
+fn frames(log: &Log) -> u64 {
+    let all = log.read(0, usize::MAX, usize::MAX).unwrap();
+    let entries: u64 = all.iter().map(|(_, entry)| entry.payload.len() as u64 + 5).sum();
+    (log.bytes() - 28 - entries) / 28
+}
+
+#[tokio::test]
+async fn an_end_without_haste_is_written_with_the_next_beginning_or_alone_after_a_moment() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = open_ledger(dir.path());
+    let of = ledger.open(&deed(), &decision(), vec![], ()).await.unwrap().record();
+    assert_eq!(frames(ledger.log()), 1);
+    let (deed, decision) = (deed(), decision());
+    let (closed, opened) = tokio::join!(
+        biased;
+        ledger.close_in_passing(of, ok(), vec![]),
+        ledger.open(&deed, &decision, vec![], ()),
+    );
+    let (closed, of) = (closed.unwrap(), opened.unwrap().record());
+    assert_eq!(frames(ledger.log()), 2, "both are one write");
+    assert_eq!(records(ledger.log())[1].id, closed);
+    // Nothing comes: it does not wait for ever.
+    ledger.close_in_passing(of, ok(), vec![]).await.unwrap();
+    assert_eq!((frames(ledger.log()), ledger.unclosed().len()), (3, 0));
+    assert_true_to_the_log(&ledger);
+    assert!(matches!(ledger.close_in_passing(of, ok(), vec![]).await, Err(LedgerError::AlreadyClosed { .. })));
+}
+
 #[tokio::test]
 async fn a_deed_is_opened_and_closed() {
     let dir = tempfile::tempdir().unwrap();
@@ -165,7 +194,7 @@ async fn a_restart_takes_up_everything() {
 async fn what_the_ledger_needs_is_not_forgotten_and_what_it_does_not_is() {
     let dir = tempfile::tempdir().unwrap();
     let open = || {
-        let log = Arc::new(Log::open(dir.path(), LogOptions { segment_bytes: 2000 }).unwrap());
+        let log = Arc::new(Log::open(dir.path(), LogOptions { segment_bytes: 2000, ..LogOptions::default() }).unwrap());
         Ledger::start(log, producer(), SigningKey::generate(), world())
     };
     let ledger = open().unwrap();

@@ -33,7 +33,7 @@ fn segments(dir: &Path) -> Vec<PathBuf> {
 }
 
 fn small(dir: &Path) -> Log {
-    Log::open(dir, LogOptions { segment_bytes: 200 }).unwrap()
+    Log::open(dir, LogOptions { segment_bytes: 200, ..LogOptions::default() }).unwrap()
 }
 
 #[tokio::test]
@@ -137,7 +137,7 @@ async fn content_keeps_its_kind() {
 #[tokio::test(flavor = "multi_thread")]
 async fn concurrent_appends_all_arrive_once_and_each_in_its_order() {
     let dir = tempfile::tempdir().unwrap();
-    let log = Arc::new(Log::open(dir.path(), LogOptions { segment_bytes: 4096 }).unwrap());
+    let log = Arc::new(Log::open(dir.path(), LogOptions { segment_bytes: 4096, ..LogOptions::default() }).unwrap());
     let tasks: Vec<_> = (0..32)
         .map(|task| {
             let log = Arc::clone(&log);
@@ -167,7 +167,7 @@ async fn concurrent_appends_all_arrive_once_and_each_in_its_order() {
 
 /// A log of single appends in several segments.
 async fn fill(dir: &Path, entries: usize, segment_bytes: u64) {
-    let log = Log::open(dir, LogOptions { segment_bytes }).unwrap();
+    let log = Log::open(dir, LogOptions { segment_bytes, ready_after: u64::MAX }).unwrap();
     for i in 0..entries {
         log.append(vec![event(&format!("entry number {i}"))]).await.unwrap();
     }
@@ -232,12 +232,13 @@ async fn the_rest_of_an_unfinished_write_is_cut_and_told() {
     fill(dir.path(), 3, u64::MAX).await;
     let path = &segments(dir.path())[0];
     let whole = fs::read(path).unwrap();
-    // A crash may leave the length but not the bytes.
-    for rest in [vec![0; 3000], b"STKF".to_vec(), vec![0xff; 27]] {
+    let torn = [vec![0; 3000], b"page two".to_vec(), vec![0; 500]].concat();
+    for (rest, written) in [(b"STKF".to_vec(), 4), (vec![0xff; 27], 27), (torn, 3008), (vec![0; 3000], 0)] {
         fs::write(path, [whole.as_slice(), &rest].concat()).unwrap();
         let log = open_log(dir.path());
-        let cut = log.recovered().unwrap();
-        assert_eq!((cut.offset, cut.bytes), (whole.len() as u64, rest.len() as u64));
+        let cut = log.recovered().map(|cut| (cut.offset, cut.bytes));
+        // Zeros alone are what was made ready, and nothing is told of them.
+        assert_eq!(cut, (written > 0).then_some((whole.len() as u64, written)));
         assert_eq!(log.end(), 3);
         drop(log);
         assert_eq!(fs::read(path).unwrap(), whole);
@@ -258,6 +259,63 @@ async fn a_segment_without_its_header_is_cut() {
     fs::write(dir.path().join("00000000000000000007.log"), "").unwrap();
     let log = open_log(dir.path());
     assert_eq!((log.start(), log.end()), (7, 7));
+}
+
+#[tokio::test]
+async fn segments_that_are_made_ready_follow_one_another_like_any_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = || LogOptions { segment_bytes: 10_000, ready_after: 1 };
+    let log = Log::open(dir.path(), options()).unwrap();
+    let mut said = Vec::new();
+    // The first is made beside the work: it is there some time.
+    while !log.is_ready() || segments(dir.path()).len() < 4 {
+        said.push(format!("entry {} {}", said.len(), "x".repeat(said.len() % 900)));
+        log.append(vec![event(said.last().unwrap())]).await.unwrap();
+    }
+    let last = segments(dir.path()).pop().unwrap();
+    assert_eq!(fs::metadata(&last).unwrap().len(), 12_288, "whole pages of zeros");
+    assert!(log.bytes() > said.iter().map(|text| text.len() as u64).sum());
+    assert_eq!(texts(&log), said);
+    drop(log);
+    assert!(!dir.path().join("spare").exists());
+    // Another process died while it made one.
+    fs::write(dir.path().join("spare"), "unfinished").unwrap();
+    let log = Log::open(dir.path(), options()).unwrap();
+    assert_eq!(log.recovered(), None);
+    assert!(!log.is_ready(), "what was ready was cut off");
+    assert_eq!(texts(&log), said);
+    log.append(vec![event("on")]).await.unwrap();
+    assert_eq!(texts(&log).len(), said.len() + 1);
+}
+
+#[tokio::test]
+async fn a_frame_that_is_larger_than_what_is_ready_is_written_all_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(dir.path(), LogOptions { segment_bytes: 10_000, ready_after: 1 }).unwrap();
+    let mut count = 0;
+    while !log.is_ready() {
+        log.append(vec![event("small")]).await.unwrap();
+        count += 1;
+    }
+    for len in [12_000, 12_288 - 28 - 28 - 5, 12_288 - 28 - 28 - 4, 50_000, 1] {
+        log.append(vec![event(&"x".repeat(len))]).await.unwrap();
+        count += 1;
+    }
+    assert_eq!(texts(&log).len(), count);
+    drop(log);
+    let log = open_log(dir.path());
+    assert_eq!((log.recovered(), texts(&log).len()), (None, count));
+}
+
+#[tokio::test]
+async fn nothing_is_made_ready_where_room_is_short() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(dir.path(), LogOptions { segment_bytes: u64::MAX / 2, ready_after: 1 }).unwrap();
+    for i in 0..50 {
+        log.append(vec![event(&format!("entry {i}"))]).await.unwrap();
+    }
+    assert!(!log.is_ready() && !dir.path().join("spare").exists());
+    assert_eq!(texts(&log).len(), 50);
 }
 
 #[test]
@@ -291,7 +349,7 @@ proptest! {
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let dir = tempfile::tempdir().unwrap();
-        let log = Log::open(dir.path(), LogOptions { segment_bytes }).unwrap();
+        let log = Log::open(dir.path(), LogOptions { segment_bytes, ready_after: u64::MAX }).unwrap();
         let mut ends = vec![0];
         for (i, batch) in batches.iter().enumerate() {
             let entries = batch.iter().map(|len| event(&format!("{i}:{}", "x".repeat(*len)))).collect();
@@ -306,7 +364,7 @@ proptest! {
         for keep in (0..=whole).filter(|keep| whole - keep < 24 || *keep < 32 && keep % 9 == 0 || keep % 61 == 0) {
             let copy = tempfile::tempdir().unwrap();
             crashed_copy(dir.path(), copy.path(), keep);
-            let log = Log::open(copy.path(), LogOptions { segment_bytes }).unwrap();
+            let log = Log::open(copy.path(), LogOptions { segment_bytes, ready_after: u64::MAX }).unwrap();
             prop_assert!(ends.contains(&log.end()), "{} of {:?}", log.end(), ends);
             let kept = texts(&log);
             let skip = usize::try_from(log.start()).unwrap();
@@ -319,6 +377,41 @@ proptest! {
             let next = runtime.block_on(log.append(vec![event("on")])).unwrap();
             prop_assert_eq!(log.read(next, 1, 100).unwrap().len(), 1);
         }
+    }
+
+    /// In a segment that was made ready, a crash leaves any of the pages of the last frame, in any order: all of it is there, or
+    /// nothing of it is.
+    #[test]
+    fn a_crash_in_a_ready_segment_leaves_whole_batches(
+        last in prop::collection::vec(0usize..3_000, 1..5), landed in prop::collection::vec(any::<bool>(), 24), tail in 0usize..9_000
+    ) {
+        const SECTOR: usize = 512;
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        runtime.block_on(fill(dir.path(), 6, u64::MAX));
+        let path = segments(dir.path()).pop().unwrap();
+        let before = usize::try_from(fs::metadata(&path).unwrap().len()).unwrap();
+        let log = open_log(dir.path());
+        runtime.block_on(log.append(last.iter().map(|len| event(&"y".repeat(*len))).collect())).unwrap();
+        drop(log);
+        let mut bytes = fs::read(&path).unwrap();
+        let whole = bytes.clone();
+        for (sector, landed) in (before / SECTOR..bytes.len().div_ceil(SECTOR)).zip(landed) {
+            let (start, end) = ((sector * SECTOR).max(before), ((sector + 1) * SECTOR).min(bytes.len()));
+            if !landed {
+                bytes[start..end].fill(0);
+            }
+        }
+        let (all, none) = (bytes == whole, bytes[before..].iter().all(|byte| *byte == 0));
+        bytes.resize(bytes.len() + tail, 0);
+        fs::write(&path, bytes).unwrap();
+        let log = open_log(dir.path());
+        prop_assert_eq!(log.end(), if all { 6 + last.len() as u64 } else { 6 });
+        prop_assert_eq!(log.recovered().is_some(), !all && !none);
+        let next = runtime.block_on(log.append(vec![event("on")])).unwrap();
+        prop_assert_eq!(log.read(next, 1, 100).unwrap().len(), 1);
+        drop(log);
+        prop_assert_eq!(open_log(dir.path()).end(), next + 1);
     }
 
     /// Whatever byte is changed: the log refuses, or it is the last frame and nothing before it is lost.
