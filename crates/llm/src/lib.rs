@@ -17,6 +17,7 @@ pub mod converse;
 mod dialect;
 pub mod embeddings;
 mod estimate;
+pub mod eventstream;
 pub mod gemini;
 pub mod neutral;
 pub mod prices;
