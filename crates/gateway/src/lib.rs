@@ -16,11 +16,11 @@
 mod call;
 mod caller;
 pub mod capture;
+pub mod credential;
 mod exchange;
 mod gateway;
 mod headers;
 mod http_door;
-mod key;
 pub mod limit;
 mod limits;
 mod models;
@@ -31,8 +31,8 @@ mod upstream;
 
 pub use call::{CallError, Failure, FailureKind, Finished};
 pub use caller::{Caller, Runs};
+pub use credential::{KeyError, KeySource};
 pub use gateway::{Gateway, Parts};
-pub use key::{KeyError, KeySource};
 pub use limits::Limits;
 pub use models::{ModelError, ModelTable, Provider, Route, TableError};
 pub use purse::{Purse, PurseError};

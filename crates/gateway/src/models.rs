@@ -6,7 +6,7 @@ use serde::Deserialize;
 use stockade_llm::{Dialect, Price, PriceError, PriceTable, prices::Entry};
 use url::{Host, Url};
 
-use crate::key::{Key, KeyError, KeySource};
+use crate::credential::{Key, KeyError, KeySource};
 
 /// The name of the provider that is there without configuration.
 pub const ANTHROPIC: &str = "anthropic";

@@ -162,11 +162,8 @@ pub fn exception(kind: &str, payload: &[u8]) -> Bytes {
 
 fn modelled(message: &str, name: &str, kind: &str, payload: &[u8]) -> Bytes {
     let text = |text: &str| Value::Text(text.to_owned());
-    let headers = [
-        (name, &text(kind)),
-        (":content-type", &text("application/json")),
-        (":message-type", &text(message)),
-    ];
+    let headers =
+        [(name, &text(kind)), (":content-type", &text("application/json")), (":message-type", &text(message))];
     write(headers.into_iter(), payload)
 }
 
@@ -455,10 +452,8 @@ mod tests {
     fn frame() -> impl Strategy<Value = Frame> {
         let headers = prop::collection::btree_map("[a-z:-]{1,12}", value(), 0..6);
         let payload = prop::collection::vec(any::<u8>(), 0..60);
-        (headers, payload).prop_map(|(headers, payload)| Frame {
-            headers: headers.into_iter().collect(),
-            payload: payload.into(),
-        })
+        (headers, payload)
+            .prop_map(|(headers, payload)| Frame { headers: headers.into_iter().collect(), payload: payload.into() })
     }
 
     proptest! {

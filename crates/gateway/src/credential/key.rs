@@ -97,7 +97,8 @@ impl Key {
     }
 }
 
-fn checked(text: SecretString, what: impl FnOnce() -> String) -> Result<SecretString, KeyError> {
+/// One line of printable characters, without the space around it.
+pub(crate) fn checked(text: SecretString, what: impl FnOnce() -> String) -> Result<SecretString, KeyError> {
     let key = text.expose_secret().trim();
     if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(KeyError::NoKey(what()));

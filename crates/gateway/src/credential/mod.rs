@@ -1,0 +1,194 @@
+//! Every way of proving to a provider who we are, behind one type.
+//!
+//! [`Credential`] is made from [`CredentialConfig`] (the table `credential` of a provider) and signs requests: a key in a
+//! header, a signature with Amazon's keys, or a bearer token from Google or Entra ID. Files are read again when they
+//! change, tokens are renewed before they end, and the old one is used while it is good.
+//!
+//! It refuses: showing a secret (in an error, in `Debug`, in a log), taking one from the configuration itself, and sending
+//! one over plain HTTP to anything but this machine or a link-local metadata address.
+
+mod aws;
+mod bearer;
+mod build;
+mod config;
+mod entra;
+mod error;
+mod google;
+mod keeper;
+mod key;
+mod outside;
+mod platform;
+mod secret;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, header, request::Parts};
+use secrecy::{ExposeSecret, SecretString};
+use stockade_domain::Timestamp;
+
+pub(crate) use self::key::Key;
+use self::{
+    aws::{Keys, Scope, sigv4},
+    keeper::Keeper,
+    secret::Secret,
+};
+pub use self::{
+    config::{CredentialConfig, KeyHeader},
+    error::CredentialError,
+    keeper::{RENEW_BEFORE, RETRY_AFTER, UNUSABLE_BEFORE},
+    key::{KeyError, KeySource, MAX_KEY_FILE},
+    outside::{ANSWER_TIME, MAX_ANSWER, Outside},
+    secret::SecretRef,
+};
+
+/// What a credential is made in: the process's environment and the way to authorities.
+pub struct Surroundings {
+    variables: Box<dyn Fn(&str) -> Option<String> + Send + Sync>,
+    outside: Outside,
+}
+
+impl fmt::Debug for Surroundings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Surroundings").finish_non_exhaustive()
+    }
+}
+
+impl Surroundings {
+    /// Those of this process.
+    #[must_use]
+    pub fn of_process() -> Self {
+        Self::with(|name| std::env::var(name).ok())
+    }
+
+    /// Other variables, for tests.
+    pub fn with(variables: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> Self {
+        Self { variables: Box::new(variables), outside: Outside::default() }
+    }
+}
+
+/// A way of proving who we are to one provider. It is made once and shared.
+pub struct Credential {
+    way: Way,
+    about: String,
+}
+
+enum Way {
+    None,
+    Header { header: KeyHeader, secret: Secret },
+    Bearer(Keeper<SecretString>),
+    Aws { keys: Keeper<Keys>, scope: Scope },
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Credential").field(&self.about).finish()
+    }
+}
+
+/// What a check found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checked {
+    /// Which way it is, in words.
+    pub about: String,
+    /// Until when what we hold is good, if it has an end.
+    pub until: Option<Timestamp>,
+}
+
+impl Credential {
+    /// A credential as it is configured. Nothing is read or asked yet, but the variables that platforms set.
+    ///
+    /// # Errors
+    /// [`CredentialError`] says what is missing or cannot be.
+    pub fn new(config: &CredentialConfig, around: &Surroundings) -> Result<Self, CredentialError> {
+        let (way, about) = build::way(config, around)?;
+        Ok(Self { way, about })
+    }
+
+    /// A key in a header, from one of the three sources that `key_file`, `key_variable` and `key = "none"` name.
+    #[must_use]
+    pub fn key(header: KeyHeader, source: KeySource) -> Self {
+        let about = match &source {
+            KeySource::None => "no key".to_owned(),
+            KeySource::File(path) => format!("the key in {}", path.display()),
+            KeySource::Variable(name) => format!("the key in the environment variable `{name}`"),
+        };
+        Self { way: Way::Header { header, secret: Secret::Key(Key::new(source)) }, about }
+    }
+
+    /// Which way it is, in words, for lists and errors.
+    #[must_use]
+    pub fn about(&self) -> &str {
+        &self.about
+    }
+
+    /// Puts the proof into a request. `parts` hold the whole address, and `body` is what will be sent: some ways sign both,
+    /// so nothing may be changed afterwards. It takes a second only when there is no good token.
+    ///
+    /// # Errors
+    /// [`CredentialError`] says why there is no proof.
+    pub async fn sign(&self, parts: &mut Parts, body: &Bytes, now: Timestamp) -> Result<(), CredentialError> {
+        match &self.way {
+            Way::None => {}
+            Way::Header { header, secret } => {
+                if let Some(secret) = secret.get(now).await? {
+                    let (name, value) = header.with(&secret)?;
+                    parts.headers.insert(name, value);
+                }
+            }
+            Way::Bearer(keeper) => {
+                let (token, _) = keeper.get(now).await?;
+                parts.headers.insert(header::AUTHORIZATION, bearer::header(&token)?);
+            }
+            Way::Aws { keys, scope } => {
+                let (keys, _) = keys.get(now).await?;
+                sigv4::sign(parts, body, &keys, scope, now)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the proof can be had now: reads the key, or gets a token. The provider itself is not asked.
+    ///
+    /// # Errors
+    /// [`CredentialError`] says why not.
+    pub async fn check(&self, now: Timestamp) -> Result<Checked, CredentialError> {
+        let until = match &self.way {
+            Way::None => None,
+            Way::Header { header, secret } => {
+                secret.get(now).await?.map(|secret| header.with(&secret)).transpose()?;
+                None
+            }
+            Way::Bearer(keeper) => keeper.get(now).await?.1,
+            Way::Aws { keys, .. } => keys.get(now).await?.1,
+        };
+        Ok(Checked { about: self.about.clone(), until })
+    }
+
+    /// Waits until no token is being renewed.
+    #[cfg(test)]
+    async fn settled(&self) {
+        match &self.way {
+            Way::Bearer(keeper) => keeper.settled().await,
+            Way::Aws { keys, .. } => keys.settled().await,
+            Way::None | Way::Header { .. } => {}
+        }
+    }
+}
+
+impl KeyHeader {
+    fn with(self, secret: &SecretString) -> Result<(HeaderName, HeaderValue), CredentialError> {
+        let name = match self {
+            Self::XApiKey => HeaderName::from_static("x-api-key"),
+            Self::Bearer => return Ok((header::AUTHORIZATION, bearer::header(secret)?)),
+            Self::ApiKey => HeaderName::from_static("api-key"),
+            Self::XGoogApiKey => HeaderName::from_static("x-goog-api-key"),
+        };
+        let wrong = CredentialError::Request("the key is no header value");
+        let mut value = HeaderValue::try_from(secret.expose_secret()).map_err(|_| wrong)?;
+        value.set_sensitive(true);
+        Ok((name, value))
+    }
+}
