@@ -18,11 +18,13 @@ mod dialect;
 pub mod embeddings;
 mod estimate;
 pub mod eventstream;
+mod free;
 pub mod gemini;
 pub mod neutral;
 pub mod prices;
 pub mod responses;
 pub mod sse;
+mod take;
 mod usage;
 mod view;
 

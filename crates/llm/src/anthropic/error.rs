@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use serde_json::{Value, json};
 
+use crate::neutral::{ApiFault, FaultKind};
+
 /// The kinds of errors that clients of this dialect know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
@@ -76,4 +78,44 @@ impl ApiError {
             message: text("message").unwrap_or_default().to_owned(),
         })
     }
+}
+
+/// Reads a provider's refusal. In a stream there is no status: then only the word tells.
+pub(super) fn read(status: Option<u16>, body: &[u8]) -> ApiFault {
+    let value = serde_json::from_slice::<Value>(body).ok();
+    let Some(error) = value.as_ref().and_then(ApiError::from_value) else {
+        return ApiFault::of_text(status.unwrap_or(500), body);
+    };
+    let kind = match error.kind.as_str() {
+        "invalid_request_error" => FaultKind::InvalidRequest,
+        "authentication_error" => FaultKind::Authentication,
+        "permission_error" | "billing_error" => FaultKind::Permission,
+        "not_found_error" => FaultKind::NotFound,
+        "request_too_large" => FaultKind::TooLarge,
+        "rate_limit_error" => FaultKind::RateLimit,
+        "api_error" => FaultKind::Api,
+        "not_supported" => FaultKind::NotSupported,
+        "timeout_error" => FaultKind::Timeout,
+        "overloaded_error" => FaultKind::Overloaded,
+        _ => status.map_or(FaultKind::Api, FaultKind::of_status),
+    };
+    ApiFault { kind, code: error.kind, message: error.message }
+}
+
+/// The body of a refusal.
+#[must_use]
+pub fn error_of(fault: &ApiFault) -> Bytes {
+    let kind = match fault.kind {
+        FaultKind::InvalidRequest => ErrorKind::InvalidRequest,
+        FaultKind::Authentication => ErrorKind::Authentication,
+        FaultKind::Permission => ErrorKind::Permission,
+        FaultKind::NotFound => ErrorKind::NotFound,
+        FaultKind::TooLarge => ErrorKind::RequestTooLarge,
+        FaultKind::RateLimit => ErrorKind::RateLimit,
+        FaultKind::Api => ErrorKind::Api,
+        FaultKind::NotSupported => ErrorKind::NotSupported,
+        FaultKind::Timeout => ErrorKind::Timeout,
+        FaultKind::Overloaded => ErrorKind::Overloaded,
+    };
+    error_body(kind, &fault.message)
 }

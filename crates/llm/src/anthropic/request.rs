@@ -6,6 +6,7 @@ use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Value, value::RawValue};
 
+use super::session::session_of;
 use crate::{Estimate, MAX_MODEL_NAME, RequestError, View, estimate::Walk};
 
 /// The typed view of a request.
@@ -21,6 +22,8 @@ pub struct Request {
     pub messages: usize,
     /// The most that it can use.
     pub estimate: Estimate,
+    /// What it says of the client's session: untrusted.
+    pub session: Option<String>,
     model_at: Range<usize>,
 }
 
@@ -81,13 +84,14 @@ impl Request {
             stream: view.stream.unwrap_or(false),
             messages,
             estimate: Walk::request(&whole).estimate(max_tokens),
+            session: user_id(&whole).and_then(session_of),
             model_at: at..at + raw.len(),
         })
     }
 
     /// What the gateway looks at.
     #[must_use]
-    pub fn into_view(self, session: Option<String>) -> View {
+    pub fn into_view(self) -> View {
         View {
             model: Some(self.model),
             model_at: Some(self.model_at),
@@ -96,7 +100,7 @@ impl Request {
             max_output: Some(self.max_tokens),
             answers: 1,
             estimate: self.estimate,
-            session,
+            session: self.session,
             ..View::default()
         }
     }
@@ -117,6 +121,10 @@ impl Request {
         out.extend_from_slice(after);
         out.freeze()
     }
+}
+
+fn user_id(body: &serde_json::Map<String, Value>) -> Option<&str> {
+    body.get("metadata")?.get("user_id")?.as_str()
 }
 
 /// The first thing in the request that costs more than its tokens at the listed prices.

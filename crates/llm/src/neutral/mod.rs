@@ -10,6 +10,8 @@
 
 mod alias;
 mod answer;
+#[cfg(test)]
+pub(crate) mod any;
 mod event;
 mod request;
 mod signature;
@@ -22,7 +24,7 @@ pub use request::{
     CacheMark, ConvertError, Dropped, Effort, Media, MediaKind, OutputForm, Part, Reasoning, ReasoningWish, Request,
     Role, Source, Tool, ToolChoice, ToolKind, Turn, Written,
 };
-pub use signature::Signature;
+pub use signature::{MAX_SIGNATURE, Signature};
 pub use tee::Tee;
 
 use bytes::BytesMut;
