@@ -5,7 +5,10 @@ use stockade_domain::{
     BudgetScope, ContentRef, Nanos, Usage,
     ids::{ModelCallId, RecordId},
 };
-use stockade_llm::{RequestError, anthropic::ErrorKind};
+use stockade_llm::{
+    RequestError,
+    neutral::{ConvertError, FaultKind},
+};
 
 use crate::{KeyError, ModelError};
 
@@ -78,6 +81,8 @@ pub enum FailureKind {
     Unreadable,
     /// The client went away, or the call was stopped, before the end.
     Stopped,
+    /// A stream was cut off because there was no more money.
+    Budget,
 }
 
 impl FailureKind {
@@ -95,6 +100,7 @@ impl FailureKind {
             Self::TimedOut => "timed_out",
             Self::Unreadable => "unreadable",
             Self::Stopped => "stopped",
+            Self::Budget => "budget",
         }
     }
 
@@ -120,6 +126,15 @@ pub enum CallError {
     /// Not a request that can be served.
     #[error(transparent)]
     Request(#[from] RequestError),
+    /// It cannot be said in the dialect of the model's provider.
+    #[error(transparent)]
+    Convert(#[from] ConvertError),
+    /// Tokens cannot be counted for this model.
+    #[error("tokens of `{model}` cannot be counted here: its provider has no count in this form")]
+    NoCount {
+        /// Which model.
+        model: String,
+    },
     /// The name.
     #[error(transparent)]
     Model(#[from] ModelError),
@@ -184,24 +199,38 @@ impl CallError {
     /// The HTTP status and the kind in the client's dialect. What is final is 400, because clients stop at it and show
     /// the text; 429 and 5xx they try again for minutes.
     #[must_use]
-    pub const fn status(&self) -> (u16, ErrorKind) {
+    pub const fn status(&self) -> (u16, FaultKind) {
         match self {
             Self::Request(_)
+            | Self::Convert(_)
             | Self::Model(_)
             | Self::NotSetUp { .. }
             | Self::Denied { .. }
             | Self::NeedsPerson { .. }
             | Self::Exhausted { .. }
-            | Self::Erased => (400, ErrorKind::InvalidRequest),
-            Self::PurseUnavailable { .. } | Self::RecordUnavailable { .. } | Self::Stopped => (503, ErrorKind::Api),
-            Self::BusyRun => (429, ErrorKind::RateLimit),
-            Self::Busy => (529, ErrorKind::Overloaded),
+            | Self::Erased => (400, FaultKind::InvalidRequest),
+            Self::PurseUnavailable { .. } | Self::RecordUnavailable { .. } | Self::Stopped => (503, FaultKind::Api),
+            Self::NoCount { .. } => (501, FaultKind::NotSupported),
+            Self::BusyRun => (429, FaultKind::RateLimit),
+            Self::Busy => (529, FaultKind::Overloaded),
         }
     }
 
     /// Whether trying again later may help.
     #[must_use]
     pub const fn retryable(&self) -> bool {
-        self.status().0 != 400 && !matches!(self, Self::Stopped)
+        self.status().0 != 400 && self.status().0 != 501 && !matches!(self, Self::Stopped)
+    }
+
+    /// Whether another place for the same model may do better.
+    pub(crate) const fn concerns_only_the_target(&self) -> bool {
+        matches!(
+            self,
+            Self::NotSetUp { .. }
+                | Self::Convert(_)
+                | Self::NoCount { .. }
+                | Self::Denied { .. }
+                | Self::NeedsPerson { .. }
+        )
     }
 }

@@ -1,56 +1,80 @@
 //! The one way of a model call.
 //!
-//! `admit` answers whether it may be made and ends with an open record; `relay` makes it; `finish` (in `settle`) ends it.
-//! All of it happens in a task of its own, so that nothing that the client does can leave a reservation or a record behind.
+//! `plan` looks at the request and finds out where it may go; for each place that is tried, `admit` answers whether it may be
+//! called and ends with an open record, `relay` calls it, `finish` (in `settle`) ends it. Every attempt is a call of its own, with its own
+//! decision, reservation and record. All of it happens in a task of its own, so that nothing that the client does can leave a
+//! reservation or a record behind.
 
 use std::{
     collections::HashMap,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, header};
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
+use http::{HeaderMap, StatusCode};
 use secrecy::SecretString;
 use stockade_domain::{
     Action, ContentKind, ContentRef, Context, Deed, Nanos, Resource, ResourceKind, Timestamp,
     ids::{ModelCallId, RecordId, RunId},
 };
 use stockade_ledger::{Opened, RunKey, Sealed};
-use stockade_llm::{Dialect, anthropic::Request, anthropic::Tee};
+use stockade_llm::{
+    Dialect, Estimate, Framing, PathFacts, Target as ModelFacts, View, likely_tokens, neutral::ForClient,
+};
 use stockade_policy::{Permit, Ruling};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    CallError, Caller, Finished, Limits, PurseError,
+    CallError, Caller, Finished, Limits, ModelTable, PurseError,
+    door::{Asked, Envelope},
+    envelope,
     gateway::Parts,
-    headers,
     limits::CHUNKS_IN_FLIGHT,
-    models::Route,
-    settle::{Answer, Ending},
-    upstream::{Parcel, SendError, Upstream, chain},
+    meter::Meter,
+    models::{Errand, Route, Target},
+    plumbing::{Ends, Kept},
+    session::Origin,
+    settle::Ending,
+    upstream::{Parcel, Upstream, chain},
 };
 
 /// What a gateway holds.
 pub(crate) struct Inner {
     pub(crate) parts: Parts,
+    pub(crate) models: ArcSwap<ModelTable>,
     pub(crate) limits: Limits,
     pub(crate) tasks: TaskTracker,
-    upstream: Upstream,
+    pub(crate) upstream: Upstream,
     all: Arc<Semaphore>,
     by_run: Arc<Mutex<HashMap<RunId, usize>>>,
 }
 
 /// What a client sent, as it sent it.
 pub(crate) struct Wish {
-    pub(crate) dialect: Dialect,
+    pub(crate) asked: Asked,
     pub(crate) headers: HeaderMap,
+    /// Without anything secret.
     pub(crate) query: Option<String>,
     pub(crate) body: Bytes,
+    /// Whether it is our own loop's, which wants the message put together.
+    pub(crate) own: bool,
+}
+
+impl Wish {
+    /// A request of our own loop.
+    pub(crate) fn own(headers: HeaderMap, body: Bytes) -> Self {
+        let asked = Asked {
+            dialect: Dialect::Messages,
+            framing: Framing::Events,
+            path: PathFacts::default(),
+            errand: Errand::Answer,
+            envelope: Envelope::Plain,
+        };
+        Self { asked, headers, query: None, body, own: true }
+    }
 }
 
 /// An answer that has begun.
@@ -73,18 +97,33 @@ pub(crate) struct Head {
 #[error("the provider's answer was cut off")]
 pub(crate) struct Broken;
 
+/// A request that is understood, and where it can go.
+pub(crate) struct Plan {
+    pub(crate) view: View,
+    pub(crate) stream: bool,
+    pub(crate) route: Route,
+    pub(crate) origin: Origin,
+    key: Arc<RunKey>,
+    slot: Arc<Slot>,
+}
+
 /// A call whose record is open.
 pub(crate) struct Call {
     pub(crate) id: ModelCallId,
     pub(crate) caller: Caller,
-    pub(crate) route: Route,
-    pub(crate) request: Request,
-    pub(crate) reserved: Nanos,
+    /// The name that was asked for.
+    pub(crate) model: String,
+    pub(crate) target: Target,
+    pub(crate) stream: bool,
+    pub(crate) errand: Errand,
+    /// The most that it can use.
+    pub(crate) estimate: Estimate,
+    pub(crate) meter: Meter,
     pub(crate) record: RecordId,
     pub(crate) sealed_request: ContentRef,
     pub(crate) key: Arc<RunKey>,
     pub(crate) started: Timestamp,
-    _slot: Slot,
+    _slot: Arc<Slot>,
 }
 
 /// A place among the calls at once. Given back when dropped.
@@ -107,13 +146,13 @@ impl Drop for Slot {
 }
 
 /// The client's ends of an exchange, as the task holds them.
-struct Client {
+pub(crate) struct Client {
     head: Option<oneshot::Sender<Result<Option<Head>, CallError>>>,
-    body: mpsc::Sender<Result<Bytes, Broken>>,
+    pub(crate) body: mpsc::Sender<Result<Bytes, Broken>>,
 }
 
 impl Client {
-    fn begin(&mut self, head: Result<Option<Head>, CallError>) {
+    pub(crate) fn begin(&mut self, head: Result<Option<Head>, CallError>) {
         if let Some(sender) = self.head.take() {
             // If nobody waits any more, `body` is closed too, and that is looked at.
             let _ = sender.send(head);
@@ -121,9 +160,17 @@ impl Client {
     }
 
     /// Hands a chunk over. False if the client is gone, or does not read.
-    async fn chunk(&self, chunk: Bytes, stall: Duration) -> bool {
+    pub(crate) async fn chunk(&self, chunk: Bytes, stall: Duration) -> bool {
         matches!(tokio::time::timeout(stall, self.body.send(Ok(chunk))).await, Ok(Ok(())))
     }
+}
+
+/// A call that may be made: what is sent, and what must be known of the answer.
+pub(crate) struct Admitted {
+    pub(crate) call: Call,
+    pub(crate) opened: Opened<Permit>,
+    pub(crate) parcel: Parcel,
+    pub(crate) ends: Ends,
 }
 
 impl Inner {
@@ -134,6 +181,7 @@ impl Inner {
             all: Arc::new(Semaphore::new(limits.calls)),
             by_run: Arc::default(),
             tasks: TaskTracker::new(),
+            models: ArcSwap::from_pointee(parts.models.clone()),
             parts,
             limits,
         }
@@ -149,23 +197,41 @@ impl Inner {
         }
         let this = self.clone();
         self.tasks.spawn(async move {
-            let mut client = Client { head: Some(head_out), body: body_out };
-            match this.admit(caller, &wish).await {
-                Err(error) => client.begin(Err(error)),
-                Ok((call, opened, parcel)) => {
-                    let (ending, answer) = this.relay(&call, opened, parcel, &mut client).await;
-                    let broken = !matches!(ending, Ending::Whole);
-                    let finished = this.finish(call, ending, answer).await;
-                    client.begin(Ok(None));
-                    if broken {
-                        let _ = client.body.try_send(Err(Broken));
-                    }
-                    let _ = end_out.send(finished);
-                }
-            }
+            let client = Client { head: Some(head_out), body: body_out };
+            this.serve(caller, wish, client, end_out).await;
         });
         let head = head.await.map_err(|_| CallError::Stopped)??;
         Ok(Exchange { head, body, end })
+    }
+
+    /// Tries one place after the other until one answers; a place whose answer has begun is the last.
+    async fn serve(&self, caller: Caller, wish: Wish, mut client: Client, end: oneshot::Sender<Finished>) {
+        let plan = match self.plan(&caller, &wish) {
+            Ok(plan) => plan,
+            Err(error) => return client.begin(Err(error)),
+        };
+        let tries = plan.route.targets.len().min(plan.route.attempts);
+        for (number, target) in plan.route.targets.iter().take(tries).enumerate() {
+            let last = number + 1 == tries;
+            let admitted = match self.admit(&caller, &wish, &plan, target, number).await {
+                Ok(admitted) => admitted,
+                Err(error) if !last && error.concerns_only_the_target() => continue,
+                Err(error) => return client.begin(Err(error)),
+            };
+            let Admitted { call, opened, parcel, ends } = admitted;
+            let (ending, answer) = self.relay(&call, opened, parcel, ends, &mut client, last).await;
+            let (broken, again) = (!answer.told && !matches!(ending, Ending::Whole), matches!(ending, Ending::Passed));
+            let finished = self.finish(call, ending, answer).await;
+            if again {
+                continue;
+            }
+            client.begin(Ok(None));
+            if broken {
+                let _ = client.body.try_send(Err(Broken));
+            }
+            let _ = end.send(finished);
+            return;
+        }
     }
 
     fn slot(&self, run: RunId) -> Result<Slot, CallError> {
@@ -179,22 +245,54 @@ impl Inner {
         Ok(Slot { run, by_run: self.by_run.clone(), _all: all })
     }
 
-    /// Whether this call may be made: known, priced, allowed, paid for, recorded.
-    async fn admit(&self, caller: Caller, wish: &Wish) -> Result<(Call, Opened<Permit>, Parcel), CallError> {
+    /// What is wanted, and where it can go.
+    fn plan(&self, caller: &Caller, wish: &Wish) -> Result<Plan, CallError> {
+        let slot = Arc::new(self.slot(caller.run)?);
+        let asked = &wish.asked;
+        let mut view =
+            asked.dialect.view(&envelope::looked_at(&wish.body, asked.envelope, asked.path.model.as_deref()))?;
+        let name = asked.path.model.clone().or_else(|| view.model.clone());
+        let name = name.ok_or(stockade_llm::RequestError::Missing("model"))?;
+        if name.is_empty() || name.len() > stockade_llm::MAX_MODEL_NAME || name.chars().any(char::is_control) {
+            return Err(stockade_llm::RequestError::ModelName.into());
+        }
+        if asked.envelope != Envelope::Plain {
+            // Its positions are those of the body that was looked at, not of the client's.
+            (view.model_at, view.ask_for_usage) = (None, None);
+        }
+        let mut dice = [0; 8];
+        self.parts.world.random(&mut dice);
+        let route = self.models.load().resolve(&name, u64::from_le_bytes(dice))?;
+        let key = self.parts.runs.key(caller.run).ok_or(CallError::Erased)?;
+        let origin = Origin::of(caller.run, &wish.headers, view.session.as_deref());
+        let stream = asked.errand == Errand::Answer && asked.path.stream.unwrap_or(view.stream);
+        Ok(Plan { view, stream, route, origin, key, slot })
+    }
+
+    /// Whether this call may be made there: spoken, allowed, paid for, recorded.
+    async fn admit(
+        &self,
+        caller: &Caller,
+        wish: &Wish,
+        plan: &Plan,
+        target: &Target,
+        attempt: usize,
+    ) -> Result<Admitted, CallError> {
         let parts = &self.parts;
         let started = parts.world.now();
-        let slot = self.slot(caller.run)?;
-        let request = Request::parse(&wish.body)?;
-        let route = parts.models.resolve(&request.model)?;
-        let key = parts.runs.key(caller.run).ok_or(CallError::Erased)?;
-        let credential = self.credential(&route)?;
-        let reserved = Nanos(route.price.upper_bound(&request.estimate));
-        let body = request.with_model(&wish.body, &route.upstream);
-        let sealed = self.seal(&key, &body)?;
-        let sealed_request = sealed.content;
-
         let id: ModelCallId = parts.world.id();
-        let permit = match parts.policy.load().decide(deed(&caller, id, &route, reserved)) {
+        let credential = self.credential(&plan.route, target)?;
+        let estimate = estimate(&plan.view, target, wish.asked.errand);
+        let letter = self.letter(wish, plan, target, id, started)?;
+        let sealed = self.seal(&plan.key, &letter.parcel.body)?;
+        let sealed_request = sealed.content;
+        let meter = match wish.asked.errand {
+            Errand::Answer => Meter::new(&target.price, &estimate, plan.stream && parts.purse.tops_up()),
+            Errand::Count => Meter::free(),
+        };
+
+        let facts = Facts { wish, plan, target, attempt, reserved: meter.reserved() };
+        let permit = match parts.policy.load().decide(deed(caller, id, &facts)) {
             Ruling::Allow(permit) => permit,
             Ruling::Ask(question) => {
                 let refusal = question.refused();
@@ -207,14 +305,15 @@ impl Inner {
             }
         };
 
-        match parts.purse.reserve(caller.run, id, reserved).await {
+        match parts.purse.reserve(caller.run, id, meter.reserved()).await {
             Ok(()) => {}
             Err(PurseError::Exhausted { scope }) => {
-                self.note_exhausted(&caller, id, &route, reserved, scope).await?;
+                self.note_exhausted(caller, id, plan, meter.reserved(), scope).await?;
                 return Err(CallError::Exhausted { scope });
             }
             Err(PurseError::Unavailable(why)) => {
                 tracing::warn!(call = %id, run = %caller.run, why, "no model call: the budget cannot be reached");
+                self.note_unreachable(caller, id, plan, meter.reserved()).await?;
                 return Err(CallError::PurseUnavailable { why });
             }
         }
@@ -230,15 +329,107 @@ impl Inner {
                 return Err(CallError::RecordUnavailable { why });
             }
         };
-        let parcel = Parcel { headers: wish.headers.clone(), query: wish.query.clone(), body, key: credential };
-        let record = opened.record();
-        let call = Call { id, caller, route, request, reserved, record, sealed_request, key, started, _slot: slot };
-        Ok((call, opened, parcel))
+        let Letter { mut parcel, ends } = letter;
+        parcel.key = credential;
+        let call = Call {
+            id,
+            caller: caller.clone(),
+            model: plan.route.name.clone(),
+            target: target.clone(),
+            stream: plan.stream,
+            errand: wish.asked.errand,
+            estimate,
+            meter,
+            record: opened.record(),
+            sealed_request,
+            key: Arc::clone(&plan.key),
+            started,
+            _slot: Arc::clone(&plan.slot),
+        };
+        Ok(Admitted { call, opened, parcel, ends })
     }
 
-    fn credential(&self, route: &Route) -> Result<Option<SecretString>, CallError> {
-        route.provider.key().get().map_err(|source| {
-            tracing::error!(model = route.name, provider = route.provider.name(), why = chain(&source), "no key");
+    /// What is sent there: the client's bytes, or their conversion.
+    fn letter(
+        &self,
+        wish: &Wish,
+        plan: &Plan,
+        target: &Target,
+        id: ModelCallId,
+        started: Timestamp,
+    ) -> Result<Letter, CallError> {
+        let asked = &wish.asked;
+        let provider = &target.provider;
+        let dialect = provider.dialect_for(asked.dialect, &target.upstream);
+        let same = dialect == asked.dialect;
+        let query = wish.query.as_deref().filter(|_| same);
+        let array = same && dialect == Dialect::Gemini && asked.framing == Framing::Array;
+        let address = provider
+            .address(dialect, &target.upstream, plan.stream, array, asked.errand, query)
+            .filter(|_| same || asked.errand == Errand::Answer)
+            .ok_or_else(|| CallError::NoCount { model: plan.route.name.clone() })?;
+        let mut for_client = ForClient {
+            model: plan.route.name.clone(),
+            id: id.to_string().replace('_', ""),
+            created: u64::try_from(started.0 / 1_000_000).unwrap_or_default(),
+            stream: plan.stream,
+            include_usage: plan.view.include_usage,
+            likely_input_tokens: likely_tokens(wish.body.len()),
+            ..ForClient::default()
+        };
+        let (body, headers) = if same {
+            let mut headers = crate::headers::outgoing(&wish.headers);
+            let (view, envelope) = (&plan.view, asked.envelope);
+            let body = envelope::same_dialect(&wish.body, view, envelope, plan.stream, target, dialect, &mut headers);
+            (body, headers)
+        } else {
+            let kept = self.neutral(wish, plan)?;
+            let mut request = (*kept).clone();
+            request.model.clone_from(&target.upstream);
+            let facts = ModelFacts { max_output: most_output(target), reasoning: target.reasoning };
+            let written = dialect.write_request(&request, &facts)?;
+            for dropped in &written.dropped {
+                tracing::debug!(call = %id, what = dropped.what, rule = dropped.rule, "left out in conversion");
+            }
+            let mut headers = HeaderMap::new();
+            headers.insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+            headers.extend(written.headers.iter().cloned());
+            for_client.aliases = written.aliases;
+            for_client.request = Some(kept);
+            let plain = View { model: Some(target.upstream.clone()), ..View::default() };
+            // The provider's own envelope, if it wants one.
+            let body = envelope::same_dialect(
+                &written.body,
+                &plain,
+                Envelope::Plain,
+                plan.stream,
+                target,
+                dialect,
+                &mut headers,
+            );
+            (body, headers)
+        };
+        let ends = Ends {
+            client: asked.dialect,
+            client_framing: asked.framing,
+            provider: dialect,
+            for_client,
+            own: wish.own,
+            keep: self.limits.capture_bytes,
+        };
+        let parcel = Parcel { address, headers, body, key: None };
+        Ok(Letter { parcel, ends })
+    }
+
+    fn neutral(&self, wish: &Wish, plan: &Plan) -> Result<Kept, CallError> {
+        let path = PathFacts { model: Some(plan.route.name.clone()), stream: Some(plan.stream) };
+        Ok(Arc::new(wish.asked.dialect.read_request(&wish.body, &path)?))
+    }
+
+    fn credential(&self, route: &Route, target: &Target) -> Result<Option<SecretString>, CallError> {
+        target.provider.key().get().map_err(|source| {
+            let provider = target.provider.name();
+            tracing::error!(model = route.name, provider, why = chain(&source), "no key");
             CallError::NotSetUp { model: route.name.clone(), source }
         })
     }
@@ -262,140 +453,95 @@ impl Inner {
         &self,
         caller: &Caller,
         call: ModelCallId,
-        route: &Route,
+        plan: &Plan,
         wanted: Nanos,
         scope: stockade_domain::BudgetScope,
     ) -> Result<(), CallError> {
         let facts = [
             ("call".to_owned(), call.to_string().into()),
             ("estimate_nanos".to_owned(), wanted.0.into()),
-            ("model".to_owned(), route.name.as_str().into()),
+            ("model".to_owned(), plan.route.name.as_str().into()),
             ("scope".to_owned(), scope.as_str().into()),
         ];
         let noted = self.parts.ledger.note("budget_exhausted", Some(caller.run), facts.into()).await;
         noted.map(|_| ()).map_err(|error| CallError::RecordUnavailable { why: chain(&error) })
     }
 
-    /// Makes the call and passes on what comes, until its end or the client's.
-    async fn relay(
+    async fn note_unreachable(
         &self,
-        call: &Call,
-        opened: Opened<Permit>,
-        parcel: Parcel,
-        client: &mut Client,
-    ) -> (Ending, Answer) {
-        let mut answer = Answer::default();
-        if client.body.is_closed() {
-            return (Ending::ClientGoneEarly, answer);
-        }
-        // A stream is cut off when its reader is gone. An answer in one piece was paid for as a whole and comes as a
-        // whole: it is waited for, so that what it used is known and what it said is kept.
-        let cut = call.request.stream;
-        let sent = tokio::select! {
-            sent = tokio::time::timeout(self.limits.first_byte, self.upstream.send(opened, &call.route, parcel)) => sent,
-            () = client.body.closed(), if cut => return (Ending::ClientGone, answer),
-        };
-        let response = match sent {
-            Err(_) => return (Ending::Silent, answer),
-            Ok(Err(SendError::NotSent(why))) => return (Ending::NotSent(why), answer),
-            Ok(Err(SendError::Lost(why))) => return (Ending::Lost(why), answer),
-            Ok(Ok(response)) => response,
-        };
-        let (head, body) = response.into_parts();
-        answer.status = Some(head.status.as_u16());
-        answer.retry_after_ms = retry_after(&head.headers);
-        let mut tee = tee(call.route.provider.dialect(), &head.headers);
-        client.begin(Ok(Some(Head { status: head.status, headers: headers::returning(&head.headers) })));
-        let ending = self.pump(body, client, cut, &mut tee, &mut answer).await;
-        answer.seen = tee.finish(matches!(ending, Ending::Whole));
-        (ending, answer)
-    }
-
-    async fn pump(
-        &self,
-        mut body: Incoming,
-        client: &Client,
-        cut: bool,
-        tee: &mut Watched,
-        answer: &mut Answer,
-    ) -> Ending {
-        let mut gone = false;
-        loop {
-            let next = tokio::select! {
-                next = tokio::time::timeout(self.limits.idle, body.frame()) => next,
-                () = client.body.closed(), if cut => return Ending::ClientGone,
-            };
-            let data = match next {
-                Err(_) => return Ending::Silent,
-                Ok(None) => return Ending::Whole,
-                Ok(Some(Err(error))) => return Ending::Lost(chain(&error)),
-                Ok(Some(Ok(frame))) => match frame.into_data() {
-                    Ok(data) => data,
-                    Err(_) => continue,
-                },
-            };
-            // The client first, the copy afterwards: the tee cannot delay what is relayed.
-            gone = gone || !client.chunk(data.clone(), self.limits.client_stall).await;
-            tee.push(&data);
-            let room = self.limits.capture_bytes.saturating_sub(answer.bytes.len());
-            let kept = data.get(..room).unwrap_or(&data);
-            answer.bytes.extend_from_slice(kept);
-            answer.bytes_cut |= kept.len() < data.len();
-            if gone && cut {
-                return Ending::ClientGone;
-            }
-        }
+        caller: &Caller,
+        call: ModelCallId,
+        plan: &Plan,
+        wanted: Nanos,
+    ) -> Result<(), CallError> {
+        let facts = [
+            ("call".to_owned(), call.to_string().into()),
+            ("estimate_nanos".to_owned(), wanted.0.into()),
+            ("model".to_owned(), plan.route.name.as_str().into()),
+        ];
+        let noted = self.parts.ledger.note("budget_unreachable", Some(caller.run), facts.into()).await;
+        noted.map(|_| ()).map_err(|error| CallError::RecordUnavailable { why: chain(&error) })
     }
 }
 
-/// A tee that cannot fail the stream: should it ever panic, it is let go and the answer counts as not readable.
-struct Watched(Option<Tee>);
-
-impl Watched {
-    fn push(&mut self, bytes: &[u8]) {
-        if let Some(mut tee) = self.0.take() {
-            self.0 = catch_unwind(AssertUnwindSafe(|| {
-                tee.push(bytes);
-                tee
-            }))
-            .ok();
-        }
-    }
-
-    fn finish(self, ended: bool) -> stockade_llm::anthropic::Seen {
-        let unreadable = || stockade_llm::anthropic::Seen { unreadable: 1, ..Default::default() };
-        let Some(tee) = self.0 else { return unreadable() };
-        catch_unwind(AssertUnwindSafe(|| tee.finish(ended))).unwrap_or_else(|_| unreadable())
-    }
+struct Letter {
+    parcel: Parcel,
+    ends: Ends,
 }
 
-fn tee(dialect: Dialect, headers: &HeaderMap) -> Watched {
-    let text = |name| headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
-    let plain = text(header::CONTENT_ENCODING).is_none_or(|encoding| encoding.eq_ignore_ascii_case("identity"));
-    // What came compressed although it was not to is not read.
-    let content_type = if plain { text(header::CONTENT_TYPE) } else { Some("application/octet-stream") };
-    {
-        let _ = dialect;
-        Watched(Some(Tee::for_content_type(content_type)))
-    }
+/// The most that the model writes at once.
+pub(crate) const fn most_output(target: &Target) -> u64 {
+    target.price.context_window
 }
 
-fn retry_after(headers: &HeaderMap) -> Option<u64> {
-    let seconds: u64 = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(seconds.saturating_mul(1_000))
+/// The most that the request can use there.
+fn estimate(view: &View, target: &Target, errand: Errand) -> Estimate {
+    if errand == Errand::Count {
+        return Estimate::default();
+    }
+    let answers = view.answers.max(1);
+    let output = match view.max_output {
+        Some(_) => view.estimate.output_tokens,
+        None => most_output(target).saturating_mul(answers),
+    };
+    Estimate { output_tokens: output, ..view.estimate }
+}
+
+/// What a deed is made of.
+struct Facts<'a> {
+    wish: &'a Wish,
+    plan: &'a Plan,
+    target: &'a Target,
+    attempt: usize,
+    reserved: Nanos,
 }
 
 /// The record names the call, as the budget's entries do: after a crash each cost finds its record.
-fn deed(caller: &Caller, call: ModelCallId, route: &Route, reserved: Nanos) -> Deed {
+fn deed(caller: &Caller, call: ModelCallId, facts: &Facts<'_>) -> Deed {
+    let Facts { wish, plan, target, attempt, reserved } = facts;
+    let route = &plan.route;
+    let mut context = Context::default()
+        .with("level", i64::from(caller.level.get()))
+        .with("call", call.to_string())
+        .with("model", route.name.as_str())
+        .with("upstream", target.upstream.as_str())
+        .with("provider", target.provider.name())
+        .with("dialect", wish.asked.dialect.as_str())
+        .with("client", plan.origin.client.as_str())
+        .with("stream", plan.stream)
+        .with("turn", i64::try_from(plan.view.messages).unwrap_or(i64::MAX))
+        .with("attempt", i64::try_from(*attempt).unwrap_or(i64::MAX).saturating_add(1))
+        .with("estimate_nanos", reserved.0);
+    if let Some(session) = &plan.origin.session {
+        context = context.with("session", session.as_str());
+    }
+    if wish.asked.errand == Errand::Count {
+        context = context.with("errand", "count");
+    }
     Deed {
         principal: caller.principal.clone(),
         action: Action::ModelCall,
         resource: Resource::new(ResourceKind::Model, &route.name).in_project(caller.project).in_run(caller.run),
-        context: Context::default()
-            .with("level", i64::from(caller.level.get()))
-            .with("call", call.to_string())
-            .with("model", route.name.as_str())
-            .with("provider", route.provider.name())
-            .with("estimate_nanos", reserved.0),
+        context,
     }
 }

@@ -7,7 +7,6 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
 use stockade_domain::World;
 use stockade_ledger::Ledger;
-use stockade_llm::Dialect;
 use stockade_policy::Engine;
 use tokio_util::sync::CancellationToken;
 
@@ -65,14 +64,20 @@ impl Gateway {
         Self { inner: Arc::new(Inner::new(parts, limits)) }
     }
 
-    /// What may be asked for.
+    /// What may be asked for, now.
     #[must_use]
-    pub fn models(&self) -> &ModelTable {
-        &self.inner.parts.models
+    pub fn models(&self) -> Arc<ModelTable> {
+        self.inner.models.load_full()
     }
 
-    /// The routes: `POST /gateway/anthropic/v1/messages`, and below `/gateway/anthropic` everything else refused in that
-    /// dialect's error shape. The token is in `x-api-key` or `authorization: Bearer`.
+    /// From now on this may be asked for. Calls that have begun end as they began.
+    pub fn set_models(&self, models: ModelTable) {
+        self.inner.models.store(Arc::new(models));
+    }
+
+    /// The routes below `/gateway`: `anthropic`, `openai/v1`, `gemini`, `bedrock`, `vertex` and `azure`, each in the form of the service
+    /// of that name, with errors in its shape. The token stands where the service's own key would: `x-api-key`,
+    /// `authorization: Bearer`, `api-key`, `x-goog-api-key`, `?key=`, or as the access key id of an AWS signature.
     ///
     /// Whoever listens sets `TCP_NODELAY` on what it accepts: a stream is many small writes.
     pub fn router(&self) -> axum::Router {
@@ -86,7 +91,7 @@ impl Gateway {
     /// # Errors
     /// [`CallError`] if nothing was sent. What went wrong afterwards is in [`Finished::failure`].
     pub async fn call(&self, caller: Caller, request: Bytes, stop: CancellationToken) -> Result<Finished, CallError> {
-        let wish = Wish { dialect: Dialect::Messages, headers: own_headers(), query: None, body: request };
+        let wish = Wish::own(own_headers(), request);
         let mut exchange = tokio::select! {
             begun = self.inner.begin(caller, wish) => begun?,
             () = stop.cancelled() => return Err(CallError::Stopped),

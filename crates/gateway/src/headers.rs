@@ -7,11 +7,18 @@ const OF_ONE_CONNECTION: [&str; 8] =
     ["connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "expect"];
 
 /// What a client shows to us and nobody else, or what is made anew.
-const OF_THE_CLIENT: [&str; 9] = [
+const OF_THE_CLIENT: [&str; 16] = [
     "host",
     "content-length",
     "authorization",
     "x-api-key",
+    "api-key",
+    "x-goog-api-key",
+    "x-goog-user-project",
+    "x-amz-date",
+    "x-amz-security-token",
+    "x-amz-content-sha256",
+    "x-stockade-session",
     "cookie",
     "proxy-authorization",
     "forwarded",

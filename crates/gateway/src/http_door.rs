@@ -1,5 +1,5 @@
-//! The door over HTTP: reads a request, finds out who asks, hands both to the one way of a call, and passes on what
-//! comes. Every answer of our own is in the dialect's error shape.
+//! The doors over HTTP: reads a request, finds out who asks, hands both to the one way of a call, and passes on what
+//! comes. Every answer of our own is in the error shape of the dialect at whose door it is given.
 
 use std::sync::Arc;
 
@@ -8,103 +8,203 @@ use axum::{
     body::Body,
     extract::{Request, State},
     response::Response,
-    routing::{any, post},
+    routing::any,
 };
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use secrecy::SecretString;
-use stockade_llm::{Dialect, anthropic::ErrorKind};
+use stockade_llm::{
+    Dialect,
+    neutral::{ApiFault, FaultKind},
+};
 use tokio::sync::mpsc;
 
 use crate::{
-    CallError, FailureKind,
+    CallError, Caller, FailureKind,
+    door::{self, Door},
     exchange::{Broken, Exchange, Inner, Wish},
-    headers,
+    headers, listing,
 };
 
-const ANTHROPIC: Dialect = Dialect::Messages;
+/// What stands before every door.
+const PREFIX: &str = "/gateway/";
 
 pub(crate) fn router(inner: Arc<Inner>) -> Router {
-    Router::new()
-        .route("/gateway/anthropic/v1/messages", post(messages).fallback(not_here))
-        .route("/gateway/anthropic/v1/messages/count_tokens", any(count_tokens))
-        .route("/gateway/anthropic", any(not_here))
-        .route("/gateway/anthropic/", any(not_here))
-        .route("/gateway/anthropic/{*rest}", any(not_here))
-        .with_state(inner)
+    Router::new().route("/gateway/{*rest}", any(enter)).with_state(inner)
 }
 
-async fn not_here() -> Response {
-    refusal(404, ErrorKind::NotFound, "there is nothing here: the gateway serves POST /v1/messages")
+/// A refusal of our own, not yet in anybody's shape.
+struct Refusal {
+    status: u16,
+    fault: ApiFault,
 }
 
-/// Clients of this dialect understand 501 and count by other means; a wrong number would mislead them.
-async fn count_tokens() -> Response {
-    refusal(501, ErrorKind::NotSupported, "the gateway does not count tokens yet")
-}
+impl Refusal {
+    fn new(status: u16, kind: FaultKind, text: impl Into<String>) -> Self {
+        Self { status, fault: ApiFault::new(kind, text) }
+    }
 
-async fn messages(State(inner): State<Arc<Inner>>, request: Request) -> Response {
-    match served(&inner, request).await {
-        Ok(response) | Err(response) => response,
+    fn shaped(&self, dialect: Dialect) -> Response {
+        let mut response = Response::new(Body::from(dialect.error_body(&self.fault)));
+        *response.status_mut() = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if dialect == Dialect::Converse {
+            response.headers_mut().insert("x-amzn-errortype", amazon_type(self.fault.kind));
+        }
+        response
     }
 }
 
-async fn served(inner: &Arc<Inner>, request: Request) -> Result<Response, Response> {
+/// The name of an error as the AWS SDKs look for it.
+const fn amazon_type(kind: FaultKind) -> HeaderValue {
+    HeaderValue::from_static(match kind {
+        FaultKind::Authentication | FaultKind::Permission => "AccessDeniedException",
+        FaultKind::NotFound => "ResourceNotFoundException",
+        FaultKind::RateLimit => "ThrottlingException",
+        FaultKind::Timeout => "ModelTimeoutException",
+        FaultKind::Overloaded => "ServiceUnavailableException",
+        FaultKind::Api | FaultKind::NotSupported => "InternalServerException",
+        FaultKind::InvalidRequest | FaultKind::TooLarge => "ValidationException",
+    })
+}
+
+async fn enter(State(inner): State<Arc<Inner>>, request: Request) -> Response {
+    let upgrade = request.headers().contains_key(header::UPGRADE);
+    let path = request.uri().path().strip_prefix(PREFIX).unwrap_or_default().to_owned();
+    let found = door::find(request.method(), &path, request.uri().query(), upgrade);
+    match found {
+        Door::Call(asked) => {
+            // Invoke has no error shape of Messages: its clients look for Amazon's.
+            let shape = if asked.envelope == door::Envelope::Invoke { Dialect::Converse } else { asked.dialect };
+            call(&inner, asked, request).await.unwrap_or_else(|refusal| refusal.shaped(shape))
+        }
+        Door::Models(list) => match known(&inner, request.headers(), request.uri().query()).await {
+            Ok(caller) => listing::all(&inner, &caller, list),
+            Err(refusal) => refusal.shaped(list.dialect()),
+        },
+        Door::Model(list, name) => match known(&inner, request.headers(), request.uri().query()).await {
+            Ok(caller) => listing::one(&inner, &caller, list, &name).unwrap_or_else(|| {
+                let text = format!("the model `{name}` is not known here");
+                Refusal::new(404, FaultKind::NotFound, text).shaped(list.dialect())
+            }),
+            Err(refusal) => refusal.shaped(list.dialect()),
+        },
+        Door::WebSocket => {
+            let text = "responses come over HTTP here: send POST with `stream`";
+            let mut response = Refusal::new(426, FaultKind::InvalidRequest, text).shaped(Dialect::Responses);
+            response.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("HTTP/1.1"));
+            response
+        }
+        Door::WrongMethod(dialect) => {
+            Refusal::new(405, FaultKind::InvalidRequest, "this address takes POST").shaped(dialect)
+        }
+        Door::NotServed(dialect, text) => Refusal::new(501, FaultKind::NotSupported, text).shaped(dialect),
+        Door::Nothing(dialect) => {
+            let text = "there is nothing at this address of the gateway: check the base URL of your tool";
+            Refusal::new(404, FaultKind::NotFound, text).shaped(dialect)
+        }
+    }
+}
+
+async fn known(inner: &Inner, headers: &HeaderMap, query: Option<&str>) -> Result<Caller, Refusal> {
+    let token = token(headers, query).ok_or_else(|| {
+        Refusal::new(401, FaultKind::Authentication, "a token is needed, where your tool has its API key")
+    })?;
+    let caller = inner.parts.runs.caller(&token).await;
+    caller.ok_or_else(|| {
+        Refusal::new(401, FaultKind::Authentication, "this token is not known here: it may have ended or been revoked")
+    })
+}
+
+async fn call(inner: &Arc<Inner>, asked: door::Asked, request: Request) -> Result<Response, Refusal> {
     let (head, body) = request.into_parts();
     if headers::size(&head.headers) > inner.limits.header_bytes {
-        return Err(refusal(431, ErrorKind::InvalidRequest, "the request's headers are too large"));
+        return Err(Refusal::new(431, FaultKind::InvalidRequest, "the request's headers are too large"));
     }
-    let token = token(&head.headers)
-        .ok_or_else(|| refusal(401, ErrorKind::Authentication, "a token is needed: x-api-key or authorization"))?;
-    let caller = inner.parts.runs.caller(&token).await;
-    let caller = caller.ok_or_else(|| refusal(401, ErrorKind::Authentication, "this token is not known here"))?;
+    let caller = known(inner, &head.headers, head.uri.query()).await?;
     let body = read(inner, body).await?;
-    let query = head.uri.query().map(str::to_owned);
-    let wish = Wish { dialect: ANTHROPIC, headers: head.headers, query, body };
-    let exchange = inner.begin(caller, wish).await.map_err(|error| refused(&error))?;
-    Ok(relayed(exchange).await)
+    let query = head.uri.query().and_then(public_query);
+    let dialect = asked.dialect;
+    let wish = Wish { asked, headers: head.headers, query, body, own: false };
+    match inner.begin(caller, wish).await {
+        Ok(exchange) => relayed(exchange).await,
+        Err(error) => {
+            let (status, kind) = error.status();
+            // 529 is Anthropic's own word; other clients know 503.
+            let status = if status == 529 && dialect != Dialect::Messages { 503 } else { status };
+            let refusal = Refusal::new(status, kind, error.to_string());
+            if matches!(error, CallError::Busy | CallError::BusyRun) {
+                let mut response = refusal.shaped(dialect);
+                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+                return Ok(response);
+            }
+            Err(refusal)
+        }
+    }
 }
 
-/// The credential of the run. Both headers are in use; a client that sends both means the same by them.
-fn token(headers: &HeaderMap) -> Option<SecretString> {
-    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-    // The scheme's case means nothing (RFC 9110, section 11.1).
-    let bearer = || {
-        let (scheme, token) = text(header::AUTHORIZATION)?.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then_some(token)
+/// The credential of the run, wherever the client's own dialect has its key. A client that sends it twice means the same by
+/// both.
+fn token(headers: &HeaderMap, query: Option<&str>) -> Option<SecretString> {
+    let text = |name: &str| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let authorization = || {
+        // The scheme's case means nothing (RFC 9110, section 11.1).
+        let (scheme, rest) = text("authorization")?.split_once(' ')?;
+        if scheme.eq_ignore_ascii_case("bearer") {
+            return Some(rest.to_owned());
+        }
+        if scheme.eq_ignore_ascii_case("basic") {
+            // `user:TOKEN`, for tools that know nothing else.
+            let decoded = String::from_utf8(BASE64_STANDARD.decode(rest.trim()).ok()?).ok()?;
+            return decoded.split_once(':').map(|(_, token)| token.to_owned());
+        }
+        // An AWS signature cannot be checked without the secret that it was made with: the access key id is the token.
+        let id = rest.split_once("Credential=").filter(|_| scheme == "AWS4-HMAC-SHA256")?.1;
+        id.split_once('/').map(|(id, _)| id.to_owned())
     };
-    let token = text(header::HeaderName::from_static("x-api-key")).or_else(bearer)?.trim();
+    let in_header = ["x-api-key", "api-key", "x-goog-api-key"].iter().find_map(|name| text(name)).map(str::to_owned);
+    let in_query = || query?.split('&').find_map(|pair| pair.strip_prefix("key=")).map(str::to_owned);
+    let token = in_header.or_else(authorization).or_else(in_query)?;
+    let token = token.trim();
     (!token.is_empty()).then(|| SecretString::from(token))
 }
 
-async fn read(inner: &Inner, body: Body) -> Result<Bytes, Response> {
+/// The client's query without what is secret or belongs to one service's address.
+fn public_query(query: &str) -> Option<String> {
+    let ours =
+        |pair: &&str| !["key=", "alt=", "api-version=", "access_token="].iter().any(|prefix| pair.starts_with(prefix));
+    let kept: Vec<&str> = query.split('&').filter(ours).filter(|pair| !pair.is_empty()).collect();
+    (!kept.is_empty()).then(|| kept.join("&"))
+}
+
+async fn read(inner: &Inner, body: Body) -> Result<Bytes, Refusal> {
     let limit = inner.limits.request_bytes;
     let read = tokio::time::timeout(inner.limits.request_read, Limited::new(body, limit).collect()).await;
     match read {
         Ok(Ok(whole)) => Ok(whole.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            let text = format!("the request is larger than {limit} bytes");
-            Err(refusal(413, ErrorKind::RequestTooLarge, &text))
+            Err(Refusal::new(413, FaultKind::TooLarge, format!("the request is larger than {limit} bytes")))
         }
-        Ok(Err(_)) => Err(refusal(400, ErrorKind::InvalidRequest, "the request's body was cut off")),
-        Err(_) => Err(refusal(408, ErrorKind::Timeout, "the request's body did not come in time")),
+        Ok(Err(_)) => Err(Refusal::new(400, FaultKind::InvalidRequest, "the request's body was cut off")),
+        Err(_) => Err(Refusal::new(408, FaultKind::Timeout, "the request's body did not come in time")),
     }
 }
 
-async fn relayed(exchange: Exchange) -> Response {
+async fn relayed(exchange: Exchange) -> Result<Response, Refusal> {
     let Some(head) = exchange.head else {
         let failure = exchange.end.await.ok().and_then(|finished| finished.failure);
         let text = failure.as_ref().map_or("the provider gave no answer", |failure| failure.text.as_str());
-        return match failure.as_ref().map(|failure| failure.kind) {
-            Some(FailureKind::TimedOut) => refusal(504, ErrorKind::Timeout, text),
-            _ => refusal(502, ErrorKind::Api, text),
-        };
+        return Err(match failure.as_ref().map(|failure| failure.kind) {
+            Some(FailureKind::TimedOut) => Refusal::new(504, FaultKind::Timeout, text),
+            _ => Refusal::new(502, FaultKind::Api, text),
+        });
     };
     let mut response = Response::new(Body::from_stream(chunks(exchange.body)));
     *response.status_mut() = head.status;
     *response.headers_mut() = head.headers;
-    response
+    Ok(response)
 }
 
 fn chunks(
@@ -113,18 +213,37 @@ fn chunks(
     futures_util::stream::unfold(body, |mut body| async move { body.recv().await.map(|chunk| (chunk, body)) })
 }
 
-fn refused(error: &CallError) -> Response {
-    let (status, kind) = error.status();
-    let mut response = refusal(status, kind, &error.to_string());
-    if matches!(error, CallError::Busy | CallError::BusyRun) {
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-    }
-    response
-}
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret;
 
-fn refusal(status: u16, kind: ErrorKind, text: &str) -> Response {
-    let mut response = Response::new(Body::from(stockade_llm::anthropic::error_body(kind, text)));
-    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
+    use super::*;
+
+    fn found(pairs: &[(&'static str, &str)], query: Option<&str>) -> Option<String> {
+        let headers: HeaderMap =
+            pairs.iter().map(|(name, value)| (http::HeaderName::from_static(name), value.parse().unwrap())).collect();
+        token(&headers, query).map(|token| token.expose_secret().to_owned())
+    }
+
+    #[test]
+    fn a_token_is_where_each_client_has_its_key() {
+        let t = Some("t-1".to_owned());
+        assert_eq!(found(&[("x-api-key", "t-1")], None), t);
+        assert_eq!(found(&[("authorization", "bearer  t-1")], None), t);
+        assert_eq!(found(&[("api-key", "t-1")], None), t);
+        assert_eq!(found(&[("x-goog-api-key", "t-1")], None), t);
+        assert_eq!(found(&[], Some("alt=sse&key=t-1")), t);
+        assert_eq!(found(&[("authorization", "Basic dXNlcjp0LTE=")], None), t);
+        let aws =
+            "AWS4-HMAC-SHA256 Credential=t-1/20261120/us-east-1/bedrock/aws4_request, SignedHeaders=host, Signature=0";
+        assert_eq!(found(&[("authorization", aws)], None), t);
+        assert_eq!(found(&[("authorization", "t-1")], None), None);
+        assert_eq!(found(&[("x-api-key", " ")], None), None);
+    }
+
+    #[test]
+    fn a_query_loses_what_is_secret() {
+        assert_eq!(public_query("beta=true&key=secret&alt=sse"), Some("beta=true".to_owned()));
+        assert_eq!(public_query("key=secret"), None);
+    }
 }

@@ -9,23 +9,31 @@
 //! ([`Gateway::router`]) go through one function. *Invariant:* the provider is dialled in one place, and that place takes
 //! an opened record with the permit in it.
 //!
-//! What is relayed is the client's and the provider's bytes, but for these: credentials and cookies, headers that belong to
-//! one connection (RFC 9110, section 7.6.1), `accept-encoding` (always `identity`, so that the copy can be read), and the
-//! model's name where it is an alias.
+//! Where the client speaks its provider's dialect, what is relayed is the client's and the provider's bytes, but for these:
+//! credentials and cookies, headers that belong to one connection (RFC 9110, section 7.6.1), `accept-encoding` (always
+//! `identity`, so that the copy can be read), the model's name where it is an alias, and members that the provider's
+//! envelope has elsewhere. Where the dialects differ, requests and answers are converted.
 
 mod call;
 mod caller;
 pub mod capture;
 pub mod credential;
+mod door;
+mod envelope;
 mod exchange;
 mod gateway;
 mod headers;
 mod http_door;
 pub mod limit;
 mod limits;
+mod listing;
+mod meter;
 mod models;
+mod plumbing;
 mod purse;
 pub mod rehearsal;
+mod relay;
+mod session;
 mod settle;
 mod upstream;
 
@@ -34,5 +42,5 @@ pub use caller::{Caller, Runs};
 pub use credential::{KeyError, KeySource};
 pub use gateway::{Gateway, Parts};
 pub use limits::Limits;
-pub use models::{ModelError, ModelTable, Provider, Route, TableError};
+pub use models::{Kind, ModelError, ModelTable, Provider, Route, TableError, Target};
 pub use purse::{Purse, PurseError};

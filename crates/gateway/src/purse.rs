@@ -16,6 +16,20 @@ pub trait Purse: Send + Sync {
     /// Sets `amount` aside, durably.
     async fn reserve(&self, run: RunId, call: ModelCallId, amount: Nanos) -> Result<(), PurseError>;
 
+    /// Whether [`Purse::top_up`] can be asked. Where it cannot, every call holds all that it may cost from the beginning.
+    fn tops_up(&self) -> bool {
+        false
+    }
+
+    /// Sets `more` aside for a call that is under way, durably, as part of the same reservation.
+    ///
+    /// # Errors
+    /// As `reserve`. What was set aside before stays so.
+    async fn top_up(&self, call: ModelCallId, more: Nanos) -> Result<(), PurseError> {
+        let _ = (call, more);
+        Err(PurseError::Unavailable("this purse takes nothing in addition".to_owned()))
+    }
+
     /// So much of what was set aside is spent, the rest is free again. `spent` is never more than was reserved. After an
     /// error the gateway tries again, so a repetition must be harmless.
     async fn settle(&self, call: ModelCallId, spent: Nanos) -> Result<(), PurseError>;

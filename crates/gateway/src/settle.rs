@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use serde_json::Value;
-use stockade_domain::{ContentKind, Nanos, Usage};
+use stockade_domain::{BudgetScope, ContentKind, Nanos, Usage};
 use stockade_ledger::{Closing, LedgerError, Outcome, Status};
 use stockade_llm::anthropic::{Seen, billed};
 
@@ -10,6 +10,7 @@ use crate::{
     call::{Failure, FailureKind, Finished},
     exchange::{Call, Inner},
     limits::CLOSE_RETRIES,
+    models::Errand,
     purse::PurseError,
 };
 
@@ -28,6 +29,22 @@ pub(crate) enum Ending {
     ClientGoneEarly,
     /// All of it came.
     Whole,
+    /// It failed before its first byte was passed on, and another place is tried.
+    Passed,
+    /// The stream was cut off because there was no more money, of this scope if that is known.
+    OutOfMoney(Option<BudgetScope>),
+}
+
+impl Ending {
+    /// What a client is told of it.
+    pub(crate) fn for_client(&self) -> String {
+        match self {
+            Self::Silent => "the provider was silent for too long".to_owned(),
+            Self::OutOfMoney(Some(scope)) => format!("the answer was cut off: the budget of this {scope} is used up"),
+            Self::OutOfMoney(None) => "the answer was cut off: the budget cannot be reached at the moment".to_owned(),
+            _ => "the provider's answer was cut off".to_owned(),
+        }
+    }
 }
 
 /// What came back.
@@ -38,6 +55,10 @@ pub(crate) struct Answer {
     pub(crate) seen: Seen,
     pub(crate) bytes: Vec<u8>,
     pub(crate) bytes_cut: bool,
+    /// What was set aside while it ran, besides what was at first.
+    pub(crate) topped_up: Nanos,
+    /// Whether the client was told in its own form how it ended.
+    pub(crate) told: bool,
 }
 
 /// What it used and whether anything went wrong.
@@ -45,11 +66,18 @@ fn judged(call: &Call, ending: &Ending, answer: &Answer) -> (Usage, Option<Failu
     let failure = |kind: FailureKind, text: &str| {
         Some(Failure { kind, text: text.to_owned(), retry_after_ms: answer.retry_after_ms })
     };
-    let bound = call.route.price.most_input(&call.request.estimate);
-    let charged = || usage(billed(&answer.seen, bound, &call.request.estimate));
+    let bound = call.target.price.most_input(&call.estimate);
+    let charged = || usage(billed(&answer.seen, bound, &call.estimate));
+    let provider = call.target.provider.name();
     match (ending, answer.status) {
+        // Counting is free, and its answer is no message.
+        (Ending::Whole, Some(200..=299)) if call.errand == Errand::Count => (Usage::default(), None),
+        (Ending::Passed, _) if answer.status.is_none() => {
+            (Usage::default(), failure(FailureKind::Connection, "the provider cannot be reached"))
+        }
+        (Ending::OutOfMoney(_), _) => (charged(), failure(FailureKind::Budget, &ending.for_client())),
         (Ending::NotSent(why), _) => {
-            tracing::warn!(call = %call.id, provider = call.route.provider.name(), why, "the provider cannot be reached");
+            tracing::warn!(call = %call.id, provider, why, "the provider cannot be reached");
             (Usage::default(), failure(FailureKind::Connection, "the provider cannot be reached"))
         }
         (Ending::ClientGoneEarly, _) => (Usage::default(), failure(FailureKind::Stopped, "stopped before it was sent")),
@@ -76,13 +104,15 @@ fn judged(call: &Call, ending: &Ending, answer: &Answer) -> (Usage, Option<Failu
         (Ending::ClientGone, _) => (charged(), failure(FailureKind::Stopped, "stopped before the end")),
         (Ending::Silent, _) => (charged(), failure(FailureKind::TimedOut, "the provider was silent for too long")),
         (Ending::Lost(why), _) => {
-            tracing::warn!(call = %call.id, provider = call.route.provider.name(), why, "the provider's answer was cut off");
+            tracing::warn!(call = %call.id, provider, why, "the provider's answer was cut off");
             (charged(), failure(FailureKind::Connection, "the provider's answer was cut off"))
         }
         (Ending::Whole, _) if answer.seen.unreadable > 0 => {
             (charged(), failure(FailureKind::Unreadable, "the provider's answer could not be read as a message"))
         }
-        (Ending::Whole, _) => (charged(), failure(FailureKind::Connection, "the provider's answer was cut off")),
+        (Ending::Whole | Ending::Passed, _) => {
+            (charged(), failure(FailureKind::Connection, "the provider's answer was cut off"))
+        }
     }
 }
 
@@ -124,14 +154,16 @@ impl Inner {
     /// is left to the runner's reaper, which charges the whole reservation.
     pub(crate) async fn finish(&self, call: Call, ending: Ending, mut answer: Answer) -> Finished {
         let (usage, failure) = judged(&call, &ending, &answer);
-        let cost = Nanos(call.route.price.cost(&counts(&usage)));
+        let cost = Nanos(call.target.price.cost(&counts(&usage)));
         // The reservation is an upper bound of what the request can use. If a provider says more nevertheless, the record
         // says the truth, and the budget gives no more than was set aside: a limit is a limit.
-        let over = cost > call.reserved;
+        let reserved = call.meter.reserved().saturating_add(answer.topped_up);
+        let cost = if call.errand == Errand::Count { Nanos::ZERO } else { cost };
+        let over = cost > reserved;
         if over {
-            tracing::warn!(call = %call.id, %cost, reserved = %call.reserved, "a model call cost more than its bound");
+            tracing::warn!(call = %call.id, %cost, %reserved, "a model call cost more than its bound");
         }
-        self.settle(&call, cost.min(call.reserved)).await;
+        self.settle(&call, cost.min(reserved)).await;
 
         let outcome = Outcome {
             status: match failure.as_ref().map(|failure| failure.kind) {
@@ -155,8 +187,8 @@ impl Inner {
             call = %call.id,
             run = %call.caller.run,
             record = %call.record,
-            model = call.route.name,
-            provider = call.route.provider.name(),
+            model = call.model,
+            provider = call.target.provider.name(),
             status = answer.status,
             outcome = failure.as_ref().map_or("ok", |failure| failure.kind.as_str()),
             input_tokens = usage.input_tokens,
@@ -169,7 +201,7 @@ impl Inner {
         Finished {
             call: call.id,
             record: call.record,
-            model: call.route.name,
+            model: call.model,
             usage,
             cost,
             status: answer.status,

@@ -16,14 +16,16 @@ use stockade_ledger::Opened;
 use stockade_policy::Permit;
 
 use crate::{
-    headers, limits,
-    models::{Auth, Route},
+    limits,
+    models::{Auth, Target},
 };
 
 /// What is sent.
 pub(crate) struct Parcel {
+    /// Where to.
+    pub(crate) address: String,
+    /// Without credentials.
     pub(crate) headers: HeaderMap,
-    pub(crate) query: Option<String>,
     pub(crate) body: Bytes,
     pub(crate) key: Option<SecretString>,
 }
@@ -76,12 +78,12 @@ impl Upstream {
     pub(crate) async fn send(
         &self,
         opened: Opened<Permit>,
-        route: &Route,
+        target: &Target,
         parcel: Parcel,
     ) -> Result<Response<Incoming>, SendError> {
-        let request = request(route, parcel).map_err(SendError::NotSent)?;
+        let request = request(target, parcel).map_err(SendError::NotSent)?;
         let permit = opened.into_permit();
-        let answer = match (route.provider.base_url().scheme(), &self.secure) {
+        let answer = match (target.provider.base_url().scheme(), &self.secure) {
             ("https", Some(client)) => client.request(request).await,
             ("https", None) => return Err(SendError::NotSent("the system's certificates cannot be read".to_owned())),
             _ => self.plain.request(request).await,
@@ -94,16 +96,16 @@ impl Upstream {
     }
 }
 
-fn request(route: &Route, parcel: Parcel) -> Result<Request<Full<Bytes>>, String> {
-    let provider = &route.provider;
-    let base = provider.base_url().as_str().trim_end_matches('/');
-    let query = parcel.query.map(|query| format!("?{query}")).unwrap_or_default();
-    let uri: Uri = format!("{base}/v1/messages{query}").parse().map_err(|_| "no address".to_owned())?;
-    let mut headers = headers::outgoing(&parcel.headers);
+fn request(target: &Target, parcel: Parcel) -> Result<Request<Full<Bytes>>, String> {
+    let provider = &target.provider;
+    let uri: Uri = parcel.address.parse().map_err(|_| "no address".to_owned())?;
+    let mut headers = parcel.headers;
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     if let Some(key) = parcel.key {
         let (name, text) = match provider.auth() {
             Auth::XApiKey => (header::HeaderName::from_static("x-api-key"), key.expose_secret().to_owned()),
+            Auth::ApiKey => (header::HeaderName::from_static("api-key"), key.expose_secret().to_owned()),
+            Auth::XGoogApiKey => (header::HeaderName::from_static("x-goog-api-key"), key.expose_secret().to_owned()),
             Auth::Bearer => (header::AUTHORIZATION, format!("Bearer {}", key.expose_secret())),
         };
         let mut value = HeaderValue::try_from(text).map_err(|_| "the key is no header value".to_owned())?;

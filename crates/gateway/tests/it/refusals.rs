@@ -173,9 +173,9 @@ async fn other_paths_answer_in_the_dialect() {
     let headers = format!("x-api-key: {TOKEN}\r\n");
     let count = format!("{PATH}/count_tokens");
     for (method, path, status, kind) in [
-        ("POST", count.as_str(), 501, "not_supported"),
-        ("GET", PATH, 404, "not_found_error"),
-        ("GET", "/gateway/anthropic/v1/models?limit=1000", 404, "not_found_error"),
+        ("POST", count.as_str(), 400, "invalid_request_error"),
+        ("GET", PATH, 405, "invalid_request_error"),
+        ("GET", "/gateway/anthropic/v1/models/nobody", 404, "not_found_error"),
         ("POST", "/gateway/anthropic/v1/complete", 404, "not_found_error"),
         ("GET", "/gateway/anthropic", 404, "not_found_error"),
         ("GET", "/gateway/anthropic/", 404, "not_found_error"),

@@ -119,6 +119,12 @@ impl Tee {
         }
     }
 
+    /// At most so many tokens were seen so far.
+    #[must_use]
+    pub const fn output_tokens_seen(&self) -> u64 {
+        self.seen.output_tokens_seen
+    }
+
     /// What was seen. `ended` says whether the bytes came to the end that the transport promised.
     #[must_use]
     pub fn finish(mut self, ended: bool) -> Seen {

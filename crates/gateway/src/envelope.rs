@@ -1,0 +1,195 @@
+//! A body of one dialect in another service's envelope: some members move between body, path and headers.
+//!
+//! Each member that stays keeps its bytes. A body that has to change nothing is passed on as it is.
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use serde::{
+    Deserialize,
+    de::{MapAccess, Visitor},
+};
+use serde_json::value::RawValue;
+use stockade_llm::{Dialect, View, spliced};
+
+use crate::{
+    door::Envelope,
+    models::{Kind, Target},
+};
+
+const VERSION: &str = "anthropic_version";
+const BETA: &str = "anthropic_beta";
+const VERSION_HEADER: HeaderName = HeaderName::from_static("anthropic-version");
+const BETA_HEADER: HeaderName = HeaderName::from_static("anthropic-beta");
+/// The version of the Messages API that everybody speaks.
+const MESSAGES_VERSION: &str = "2023-06-01";
+const BEDROCK_VERSION: &str = "bedrock-2023-05-31";
+const VERTEX_VERSION: &str = "vertex-2023-10-16";
+
+/// The members of an object, in their order, each value as it stands.
+struct Members<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Each;
+        impl<'de> Visitor<'de> for Each {
+            type Value = Members<'de>;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry::<String, &'de RawValue>()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(Each)
+    }
+}
+
+impl Members<'_> {
+    fn without(&mut self, names: &[&str]) {
+        self.0.retain(|(name, _)| !names.contains(&name.as_str()));
+    }
+
+    fn text(&self, name: &str) -> Option<String> {
+        let (_, raw) = self.0.iter().find(|(known, _)| known == name)?;
+        serde_json::from_str(raw.get()).ok()
+    }
+
+    fn write(&self, more: &[(&str, String)]) -> Bytes {
+        let size: usize = self.0.iter().map(|(name, raw)| name.len() + raw.get().len() + 8).sum();
+        let mut out = BytesMut::with_capacity(size + 128);
+        let own = more.iter().map(|(name, raw)| (*name, raw.as_str()));
+        let members = own.chain(self.0.iter().map(|(name, raw)| (name.as_str(), raw.get())));
+        for (number, (name, raw)) in members.enumerate() {
+            out.put_u8(if number == 0 { b'{' } else { b',' });
+            out.put_slice(serde_json::Value::from(name).to_string().as_bytes());
+            out.put_u8(b':');
+            out.put_slice(raw.as_bytes());
+        }
+        if out.is_empty() {
+            out.put_u8(b'{');
+        }
+        out.put_u8(b'}');
+        out.freeze()
+    }
+}
+
+fn json(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+/// A body that can be looked at as one of its dialect: with the model in it, wherever the client said it.
+pub(crate) fn looked_at(body: &Bytes, envelope: Envelope, model: Option<&str>) -> Bytes {
+    let (Envelope::Invoke | Envelope::RawPredict | Envelope::Deployment, Some(model)) = (envelope, model) else {
+        return body.clone();
+    };
+    match serde_json::from_slice::<Members<'_>>(body) {
+        Ok(mut members) => {
+            members.without(&["model"]);
+            members.write(&[("model", json(model))])
+        }
+        // What does not read is refused where it is looked at.
+        Err(_) => body.clone(),
+    }
+}
+
+/// A client's body in the envelope of the provider, which speaks the same dialect. `body` is as the client sent it and `view` was
+/// made of [`looked_at`]; `headers` are those that go out.
+pub(crate) fn same_dialect(
+    body: &Bytes,
+    view: &View,
+    envelope: Envelope,
+    stream: bool,
+    target: &Target,
+    dialect: Dialect,
+    headers: &mut HeaderMap,
+) -> Bytes {
+    let wanted = match (dialect, target.provider.kind()) {
+        (Dialect::Messages, Kind::Bedrock) => Envelope::Invoke,
+        (Dialect::Messages, Kind::Vertex) => Envelope::RawPredict,
+        _ => Envelope::Plain,
+    };
+    let model = target.upstream.as_str();
+    match (dialect, envelope, wanted) {
+        // Neither says the model in the body.
+        (Dialect::Gemini | Dialect::Converse, ..) => body.clone(),
+        (Dialect::Messages, from, to) if from == to && from != Envelope::Plain => body.clone(),
+        (_, Envelope::Plain, Envelope::Plain) => {
+            let mut splices: Vec<_> = view.other_model(model).into_iter().collect();
+            if stream {
+                splices.extend(view.ask_for_usage.clone());
+            }
+            spliced(body, splices)
+        }
+        (Dialect::Messages, from, to) => messages(body, from, to, model, stream, headers),
+        // Azure's deployments: the model comes into the body.
+        _ => match serde_json::from_slice::<Members<'_>>(body) {
+            Ok(mut members) => {
+                members.without(&["model"]);
+                let body = members.write(&[("model", json(model))]);
+                let asked = stream.then(|| dialect.view(&body).ok().and_then(|view| view.ask_for_usage)).flatten();
+                spliced(&body, asked.into_iter().collect())
+            }
+            Err(_) => body.clone(),
+        },
+    }
+}
+
+fn messages(body: &Bytes, from: Envelope, to: Envelope, model: &str, stream: bool, headers: &mut HeaderMap) -> Bytes {
+    let Ok(mut members) = serde_json::from_slice::<Members<'_>>(body) else { return body.clone() };
+    let mut betas: Vec<String> = headers
+        .get_all(BETA_HEADER)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|beta| beta.trim().to_owned())
+        .collect();
+    if from == Envelope::Invoke {
+        let listed = members.0.iter().find(|(name, _)| name == BETA).map(|(_, raw)| raw.get());
+        betas.extend(listed.and_then(|raw| serde_json::from_str::<Vec<String>>(raw).ok()).unwrap_or_default());
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    betas.retain(|beta| !beta.is_empty() && seen.insert(beta.clone()));
+    let version = members.text(VERSION);
+    members.without(&["model", VERSION, BETA]);
+    let mut more = Vec::new();
+    match to {
+        Envelope::Invoke => {
+            members.without(&["stream"]);
+            more.push((
+                VERSION,
+                json(version.as_deref().filter(|v| v.starts_with("bedrock")).unwrap_or(BEDROCK_VERSION)),
+            ));
+            if !betas.is_empty() {
+                more.push((BETA, serde_json::Value::from(betas).to_string()));
+            }
+            headers.remove(BETA_HEADER);
+            headers.remove(VERSION_HEADER);
+        }
+        Envelope::RawPredict => {
+            more.push((VERSION, json(VERTEX_VERSION)));
+            headers.remove(VERSION_HEADER);
+            set_betas(headers, &betas);
+        }
+        Envelope::Plain | Envelope::Deployment => {
+            members.without(&["stream"]);
+            more.push(("model", json(model)));
+            more.push(("stream", stream.to_string()));
+            headers.insert(VERSION_HEADER, HeaderValue::from_static(MESSAGES_VERSION));
+            set_betas(headers, &betas);
+        }
+    }
+    members.write(&more)
+}
+
+fn set_betas(headers: &mut HeaderMap, betas: &[String]) {
+    headers.remove(BETA_HEADER);
+    if let Ok(value) = HeaderValue::try_from(betas.join(","))
+        && !betas.is_empty()
+    {
+        headers.insert(BETA_HEADER, value);
+    }
+}

@@ -1,0 +1,282 @@
+//! What happens to an answer between the provider and the client: nothing, while a copy is read; or a conversion.
+//!
+//! *Invariant:* where the dialects and framings agree, what comes is handed on before it is looked at, and nothing that the reader of
+//! the copy does can delay, change or fail it.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use stockade_llm::{
+    Dialect, Framing,
+    anthropic::{self, ApiError, Seen},
+    neutral::{Answer, ApiFault, Decode, Encode, Event, FaultKind, ForClient, Tee},
+};
+
+use crate::headers;
+
+/// The most of a provider's refusal that is read when it has to be converted, in bytes.
+pub(crate) const MAX_REFUSAL: usize = 1024 * 1024;
+
+/// How the answer gets to the client.
+pub(crate) enum Plumbing {
+    /// As it comes.
+    Same(Watched),
+    /// Converted.
+    Converted(Box<Converter>),
+}
+
+/// What must be known to lay it.
+pub(crate) struct Ends {
+    /// What the client speaks.
+    pub(crate) client: Dialect,
+    /// How a stream to the client is framed.
+    pub(crate) client_framing: Framing,
+    /// What the provider speaks.
+    pub(crate) provider: Dialect,
+    /// What the client's encoder must know.
+    pub(crate) for_client: ForClient,
+    /// Whether the caller wants the message put together (our own loop).
+    pub(crate) own: bool,
+    /// The most bytes of content that are put together.
+    pub(crate) keep: usize,
+}
+
+impl Plumbing {
+    /// Lays the pipes, once the head of the answer is there.
+    pub(crate) fn lay(ends: Ends, status: StatusCode, head: &HeaderMap) -> Self {
+        let framing = framing(head);
+        let wanted = if ends.for_client.stream { ends.client_framing } else { Framing::Whole };
+        // A refusal is one body, whatever was asked for; so is an answer of a provider that does not stream.
+        let same_form =
+            framing.is_none_or(|framing| framing == wanted || framing == Framing::Whole || !status.is_success());
+        if ends.client == ends.provider && same_form {
+            let form = if wanted == Framing::Array && status.is_success() { Some(Framing::Array) } else { framing };
+            return Self::Same(Watched::new(ends.provider, form, ends.keep));
+        }
+        Self::Converted(Box::new(Converter::new(ends, framing.unwrap_or(Framing::Whole), wanted, status)))
+    }
+
+    /// The head for the client.
+    pub(crate) fn head(&self, status: StatusCode, provider: &HeaderMap) -> HeaderMap {
+        match self {
+            Self::Same(_) => headers::returning(provider),
+            Self::Converted(converter) => {
+                let mut headers = HeaderMap::new();
+                let framing = if status.is_success() { converter.wanted } else { Framing::Whole };
+                headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(framing.content_type()));
+                for name in [header::RETRY_AFTER.as_str(), "request-id", "x-request-id"] {
+                    if let Some((name, value)) = header::HeaderName::try_from(name).ok().zip(provider.get(name)) {
+                        headers.insert(name, value.clone());
+                    }
+                }
+                if framing != Framing::Whole {
+                    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+                }
+                headers
+            }
+        }
+    }
+
+    /// At most so many tokens were seen so far.
+    pub(crate) fn output_tokens_seen(&self) -> u64 {
+        match self {
+            Self::Same(watched) => watched.output_tokens_seen(),
+            Self::Converted(converter) => converter.answer.output_tokens_seen,
+        }
+    }
+}
+
+fn framing(headers: &HeaderMap) -> Option<Framing> {
+    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let plain = text(header::CONTENT_ENCODING).is_none_or(|encoding| encoding.eq_ignore_ascii_case("identity"));
+    // What came compressed although it was not to is not read.
+    if plain { Framing::of_content_type(text(header::CONTENT_TYPE)) } else { None }
+}
+
+/// A reader of the copy that cannot fail the stream: should it ever panic, it is let go and the answer counts as not readable.
+pub(crate) struct Watched(Option<Copy>);
+
+enum Copy {
+    Messages(anthropic::Tee),
+    Other(Tee),
+}
+
+impl Watched {
+    fn new(dialect: Dialect, framing: Option<Framing>, keep: usize) -> Self {
+        Self(Some(match (dialect, framing) {
+            (Dialect::Messages, Some(Framing::Events)) => Copy::Messages(anthropic::Tee::new(anthropic::Shape::Events)),
+            (Dialect::Messages, Some(Framing::Whole)) => Copy::Messages(anthropic::Tee::new(anthropic::Shape::Whole)),
+            (_, None) => Copy::Messages(anthropic::Tee::new(anthropic::Shape::Opaque)),
+            (dialect, Some(framing)) => Copy::Other(Tee::new(dialect.decoder(framing), keep)),
+        }))
+    }
+
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
+        if let Some(mut copy) = self.0.take() {
+            self.0 = catch_unwind(AssertUnwindSafe(|| {
+                match &mut copy {
+                    Copy::Messages(tee) => tee.push(bytes),
+                    Copy::Other(tee) => tee.push(bytes),
+                }
+                copy
+            }))
+            .ok();
+        }
+    }
+
+    fn output_tokens_seen(&self) -> u64 {
+        match &self.0 {
+            Some(Copy::Messages(tee)) => tee.output_tokens_seen(),
+            Some(Copy::Other(tee)) => tee.output_tokens_seen(),
+            None => 0,
+        }
+    }
+
+    pub(crate) fn finish(self, ended: bool) -> Seen {
+        let unreadable = || Seen { unreadable: 1, ..Seen::default() };
+        let Some(copy) = self.0 else { return unreadable() };
+        catch_unwind(AssertUnwindSafe(|| match copy {
+            Copy::Messages(tee) => tee.finish(ended),
+            Copy::Other(tee) => seen(tee.finish(ended)),
+        }))
+        .unwrap_or_else(|_| unreadable())
+    }
+}
+
+/// An answer of any dialect, as the settlement looks at it.
+fn seen(answer: Answer) -> Seen {
+    Seen {
+        message: None,
+        complete: answer.complete,
+        usage: answer.usage,
+        output_tokens_seen: answer.output_tokens_seen,
+        stop_reason: answer.stop_said,
+        error: answer.error.map(|fault| ApiError { kind: word(&fault), message: fault.message }),
+        unreadable: answer.unreadable,
+        truncated: answer.truncated,
+    }
+}
+
+fn word(fault: &ApiFault) -> String {
+    match fault.kind {
+        FaultKind::Overloaded => "overloaded_error".to_owned(),
+        FaultKind::RateLimit => "rate_limit_error".to_owned(),
+        _ if fault.code.is_empty() => "api_error".to_owned(),
+        _ => fault.code.clone(),
+    }
+}
+
+/// Reads one dialect and writes another.
+pub(crate) struct Converter {
+    decoder: Box<dyn Decode>,
+    encoder: Option<Box<dyn Encode>>,
+    answer: Answer,
+    room: usize,
+    events: Vec<Event>,
+    wanted: Framing,
+    client: Dialect,
+    provider: Dialect,
+    /// Nothing for an answer; for a refusal, its status and what came of its body.
+    refusal: Option<(u16, Vec<u8>)>,
+    /// Puts the message together for our own loop, which speaks Messages.
+    own: Option<anthropic::Tee>,
+}
+
+impl Converter {
+    fn new(ends: Ends, framing: Framing, wanted: Framing, status: StatusCode) -> Self {
+        let own = ends.own.then(|| {
+            let shape = if wanted == Framing::Whole { anthropic::Shape::Whole } else { anthropic::Shape::Events };
+            anthropic::Tee::new(shape)
+        });
+        Self {
+            decoder: ends.provider.decoder(framing),
+            encoder: ends.client.encoder(wanted, ends.for_client),
+            answer: Answer::default(),
+            room: ends.keep,
+            events: Vec::new(),
+            wanted,
+            client: ends.client,
+            provider: ends.provider,
+            refusal: (!status.is_success()).then(|| (status.as_u16(), Vec::new())),
+            own,
+        }
+    }
+
+    /// Takes what came and gives what is to be sent.
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> Bytes {
+        if let Some((_, body)) = &mut self.refusal {
+            let room = MAX_REFUSAL.saturating_sub(body.len());
+            body.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
+            return Bytes::new();
+        }
+        self.decoder.push(bytes, &mut self.events);
+        self.encoded()
+    }
+
+    /// A sign of life, for when something came and nothing followed from it.
+    pub(crate) fn keep_alive(&self) -> Bytes {
+        let encoder = self.encoder.as_ref().filter(|_| self.refusal.is_none());
+        Bytes::from_static(encoder.map_or(&b""[..], |encoder| encoder.keep_alive()))
+    }
+
+    fn encoded(&mut self) -> Bytes {
+        let mut out = BytesMut::new();
+        for event in self.events.drain(..) {
+            self.answer.take(&event, &mut self.room);
+            if let Some(encoder) = &mut self.encoder {
+                encoder.push(&event, &mut out);
+            }
+        }
+        self.noted(out)
+    }
+
+    fn noted(&mut self, out: BytesMut) -> Bytes {
+        if let Some(own) = &mut self.own {
+            own.push(&out);
+        }
+        out.freeze()
+    }
+
+    /// The end: what is still to be sent, and what the answer was. `fault` says why, if it is not its own end.
+    pub(crate) fn finish(mut self, ended: bool, fault: Option<&ApiFault>) -> (Bytes, Seen) {
+        if let Some((status, body)) = self.refusal.take() {
+            let fault = self.provider.read_error(status, &body);
+            let out = self.client.error_body(&fault);
+            let error = Some(ApiError { kind: word(&fault), message: fault.message });
+            return (out, Seen { error, ..Seen::default() });
+        }
+        self.decoder.finish(ended, &mut self.events);
+        let mut out = BytesMut::from(&self.encoded()[..]);
+        if !self.answer.complete && self.answer.error.is_none() {
+            let cut_off = ApiFault::new(FaultKind::Api, "the provider's answer was cut off");
+            let mut more = BytesMut::new();
+            if let Some(encoder) = &mut self.encoder {
+                encoder.broken(fault.unwrap_or(&cut_off), &mut more);
+            }
+            out.extend_from_slice(&self.noted(more));
+        }
+        let own = self.own.take().map(|own| own.finish(true));
+        let mut seen = seen(std::mem::take(&mut self.answer));
+        if let Some(own) = own {
+            seen.message = own.message;
+            seen.stop_reason = own.stop_reason;
+        }
+        (out.freeze(), seen)
+    }
+}
+
+/// What a client's encoder must know, when nothing is converted: enough to say that something broke off.
+pub(crate) fn in_band(client: Dialect, framing: Framing, stream: bool, fault: &ApiFault) -> Bytes {
+    let mut out = BytesMut::new();
+    if stream && let Some(mut encoder) = client.encoder(framing, ForClient { stream, ..ForClient::default() }) {
+        encoder.broken(fault, &mut out);
+    }
+    out.freeze()
+}
+
+/// The neutral request of a call that is converted, kept for encoders that repeat parts of it.
+pub(crate) type Kept = Arc<stockade_llm::neutral::Request>;

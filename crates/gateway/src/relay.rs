@@ -1,0 +1,198 @@
+//! Makes a call and passes on what comes, until its end or the client's.
+
+use std::time::Duration;
+
+use http::{HeaderMap, StatusCode, header};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use stockade_ledger::Opened;
+use stockade_llm::neutral::{ApiFault, FaultKind};
+use stockade_policy::Permit;
+
+use crate::{
+    PurseError,
+    exchange::{Call, Client, Head, Inner},
+    meter::Meter,
+    plumbing::{Ends, MAX_REFUSAL, Plumbing, in_band},
+    settle::{Answer, Ending},
+    upstream::{Parcel, SendError, chain},
+};
+
+/// How long a refusal that is not passed on may take to come.
+const REFUSAL_TIME: Duration = Duration::from_secs(5);
+/// After so long without anything for the client, a sign of life from the provider is passed on in the client's form.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+impl Inner {
+    /// `last` says whether there is no other place to try: then the provider's refusal is the client's answer.
+    pub(crate) async fn relay(
+        &self,
+        call: &Call,
+        opened: Opened<Permit>,
+        parcel: Parcel,
+        ends: Ends,
+        client: &mut Client,
+        last: bool,
+    ) -> (Ending, Answer) {
+        let mut answer = Answer::default();
+        if client.body.is_closed() {
+            return (Ending::ClientGoneEarly, answer);
+        }
+        // A stream is cut off when its reader is gone. An answer in one piece was paid for as a whole and comes as a
+        // whole: it is waited for, so that what it used is known and what it said is kept.
+        let cut = call.stream;
+        let sent = tokio::select! {
+            sent = tokio::time::timeout(self.limits.first_byte, self.upstream.send(opened, &call.target, parcel)) => sent,
+            () = client.body.closed(), if cut => return (Ending::ClientGone, answer),
+        };
+        let response = match sent {
+            Err(_) => return (Ending::Silent, answer),
+            Ok(Err(SendError::NotSent(_))) if !last => return (Ending::Passed, answer),
+            Ok(Err(SendError::NotSent(why))) => return (Ending::NotSent(why), answer),
+            Ok(Err(SendError::Lost(why))) => return (Ending::Lost(why), answer),
+            Ok(Ok(response)) => response,
+        };
+        let (head, body) = response.into_parts();
+        answer.status = Some(head.status.as_u16());
+        answer.retry_after_ms = retry_after(&head.headers);
+        if !last && worth_another(head.status) {
+            answer.bytes = refusal(body).await;
+            let fault = ends.provider.read_error(head.status.as_u16(), &answer.bytes);
+            answer.seen.error = Some(stockade_llm::anthropic::ApiError { kind: fault.code, message: fault.message });
+            return (Ending::Passed, answer);
+        }
+        let (dialect, framing) = (ends.client, ends.client_framing);
+        let mut plumbing = Plumbing::lay(ends, head.status, &head.headers);
+        let headers = plumbing.head(head.status, &head.headers);
+        client.begin(Ok(Some(Head { status: head.status, headers })));
+        let ending = self.pump(call, body, client, cut, &mut plumbing, &mut answer).await;
+        let ended = matches!(ending, Ending::Whole);
+        answer.seen = match plumbing {
+            Plumbing::Same(watched) => {
+                if let Ending::OutOfMoney(_) = ending {
+                    let fault = ApiFault::new(FaultKind::InvalidRequest, ending.for_client());
+                    let last = in_band(dialect, framing, call.stream, &fault);
+                    answer.told = !last.is_empty();
+                    client.chunk(last, self.limits.client_stall).await;
+                }
+                watched.finish(ended)
+            }
+            Plumbing::Converted(converter) => {
+                let fault = ApiFault::new(FaultKind::Api, ending.for_client());
+                let (last, seen) = converter.finish(ended, (!ended).then_some(&fault));
+                if !last.is_empty() && !matches!(ending, Ending::ClientGone) {
+                    client.chunk(last, self.limits.client_stall).await;
+                }
+                answer.told = true;
+                seen
+            }
+        };
+        (ending, answer)
+    }
+
+    async fn pump(
+        &self,
+        call: &Call,
+        mut body: Incoming,
+        client: &Client,
+        cut: bool,
+        plumbing: &mut Plumbing,
+        answer: &mut Answer,
+    ) -> Ending {
+        let mut gone = false;
+        let mut meter = call.meter.clone();
+        let mut last_sent = tokio::time::Instant::now();
+        loop {
+            let next = tokio::select! {
+                next = tokio::time::timeout(self.limits.idle, body.frame()) => next,
+                () = client.body.closed(), if cut => return Ending::ClientGone,
+            };
+            let data = match next {
+                Err(_) => return Ending::Silent,
+                Ok(None) => return Ending::Whole,
+                Ok(Some(Err(error))) => return Ending::Lost(chain(&error)),
+                Ok(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) => data,
+                    Err(_) => continue,
+                },
+            };
+            let room = self.limits.capture_bytes.saturating_sub(answer.bytes.len());
+            let kept = data.get(..room).unwrap_or(&data).len();
+            match plumbing {
+                Plumbing::Same(watched) => {
+                    // The client first, the copy afterwards: the reader cannot delay what is relayed.
+                    gone = gone || !client.chunk(data.clone(), self.limits.client_stall).await;
+                    watched.push(&data);
+                }
+                Plumbing::Converted(converter) => {
+                    let mut out = converter.push(&data);
+                    if out.is_empty() && last_sent.elapsed() >= KEEP_ALIVE {
+                        out = converter.keep_alive();
+                    }
+                    if !out.is_empty() {
+                        last_sent = tokio::time::Instant::now();
+                        gone = gone || !client.chunk(out, self.limits.client_stall).await;
+                    }
+                }
+            }
+            answer.bytes.extend_from_slice(data.get(..kept).unwrap_or_default());
+            answer.bytes_cut |= kept < data.len();
+            if gone && cut {
+                return Ending::ClientGone;
+            }
+            if call.stream
+                && let Err(ending) = self.feed(call, &mut meter, plumbing.output_tokens_seen(), answer).await
+            {
+                return ending;
+            }
+        }
+    }
+
+    /// Takes more money if what the stream holds is nearly used up.
+    async fn feed(&self, call: &Call, meter: &mut Meter, seen: u64, answer: &mut Answer) -> Result<(), Ending> {
+        let Some((next, more)) = meter.more(seen) else { return Ok(()) };
+        match self.parts.purse.top_up(call.id, more).await {
+            Ok(()) => {
+                answer.topped_up = answer.topped_up.saturating_add(more);
+                *meter = next;
+                Ok(())
+            }
+            Err(error) => {
+                tracing::warn!(call = %call.id, run = %call.caller.run, %error, "a stream is cut off: there is no more money");
+                let scope = match error {
+                    PurseError::Exhausted { scope } => Some(scope),
+                    PurseError::Unavailable(_) => None,
+                };
+                Err(Ending::OutOfMoney(scope))
+            }
+        }
+    }
+}
+
+/// Whether another place may do better.
+fn worth_another(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 401 | 403 | 408 | 429 | 500 | 502 | 503 | 504 | 529)
+}
+
+async fn refusal(mut body: Incoming) -> Vec<u8> {
+    let mut out = Vec::new();
+    let read = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            if let Ok(data) = frame.into_data() {
+                let room = MAX_REFUSAL.saturating_sub(out.len());
+                out.extend_from_slice(data.get(..room).unwrap_or(&data));
+                if out.len() >= MAX_REFUSAL {
+                    break;
+                }
+            }
+        }
+    };
+    // What has come until then is kept.
+    let _ = tokio::time::timeout(REFUSAL_TIME, read).await;
+    out
+}
+
+fn retry_after(headers: &HeaderMap) -> Option<u64> {
+    let seconds: u64 = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(seconds.saturating_mul(1_000))
+}
