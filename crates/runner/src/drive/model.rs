@@ -132,6 +132,7 @@ impl Drive {
             FailureKind::TooLong => ModelFailure::TooLong,
             FailureKind::Connection | FailureKind::TimedOut => ModelFailure::Network,
             FailureKind::Unreadable => ModelFailure::Nonsense,
+            FailureKind::Budget => ModelFailure::Budget,
             FailureKind::Stopped => ModelFailure::Unavailable,
         };
         let input = Input::ModelFailed {
