@@ -13,6 +13,7 @@ mod check;
 mod demo;
 mod fuzz;
 mod install;
+mod matrix;
 mod sh;
 mod test;
 mod tidy;
@@ -59,6 +60,8 @@ enum Chore {
         #[arg(long, default_value_t = 600)]
         seconds: u32,
     },
+    /// Every client through the gateway to every provider: what works.
+    Matrix(matrix::Wish),
     /// Write the API's description anew: crates/server/openapi.json.
     Schema,
     /// The house rules alone, without compiling anything.
@@ -89,6 +92,7 @@ fn run(chore: Chore) -> anyhow::Result<()> {
         Chore::Demo { keep } => demo::run(keep),
         Chore::Bench { name, json } => bench::run(&name, json),
         Chore::Fuzz { target, seconds } => fuzz::run(target.as_deref(), seconds),
+        Chore::Matrix(wish) => matrix::run(&wish),
         Chore::Schema => sh::run(
             sh::cargo()
                 .args(["test", "--quiet", "--package", "stockade-server", "--test", "it", "openapi"])

@@ -4,6 +4,9 @@
 //!
 //! It owns no assertions about the product: those stand in the tests. It refuses to be a normal dependency.
 
+#[cfg(feature = "cell")]
+pub mod cell;
+pub mod fakes;
 pub mod installation;
 pub mod kill;
 pub mod postgres;
