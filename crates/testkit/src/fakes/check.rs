@@ -171,9 +171,9 @@ pub(super) fn distinct<'a>(names: impl IntoIterator<Item = &'a str>, what: &str)
 }
 
 /// How often the model has spoken in a conversation: runs of its messages, however many messages a run has.
-pub(super) fn runs(mut of_model: impl Iterator<Item = bool>) -> usize {
+pub(super) fn runs(of_model: impl Iterator<Item = bool>) -> usize {
     let (mut count, mut before) = (0, false);
-    while let Some(model) = of_model.next() {
+    for model in of_model {
         count += usize::from(model && !before);
         before = model;
     }
