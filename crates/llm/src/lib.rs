@@ -21,6 +21,7 @@ pub mod eventstream;
 mod free;
 pub mod gemini;
 pub mod neutral;
+mod openai;
 pub mod prices;
 pub mod responses;
 pub mod sse;
@@ -30,6 +31,6 @@ mod view;
 
 pub use dialect::{Dialect, Framing, PathFacts, Target};
 pub use estimate::{CacheUse, Estimate, likely_tokens, most_tokens};
-pub use prices::{Price, PriceError, PriceTable};
+pub use prices::{Price, PriceError, PriceTable, Tier};
 pub use usage::Usage;
 pub use view::{MAX_MODEL_NAME, RequestError, Splice, View, spliced};

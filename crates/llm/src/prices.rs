@@ -37,6 +37,33 @@ pub enum PriceError {
     Twice(String),
 }
 
+/// How a request is served, where that has a price of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Tier {
+    /// As everybody's.
+    #[default]
+    Standard,
+    /// Slower, for less.
+    Flex,
+    /// Sooner, for more.
+    Priority,
+    /// Within a day.
+    Batch,
+}
+
+impl Tier {
+    /// The word for it, in requests and in tables.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Standard => "standard",
+            Self::Flex => "flex",
+            Self::Priority => "priority",
+            Self::Batch => "batch",
+        }
+    }
+}
+
 /// Nano-dollars for a million tokens of each kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rates {

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::Estimate;
+use crate::{Estimate, prices::Tier};
 
 /// The longest model name that is looked at, in bytes.
 pub const MAX_MODEL_NAME: usize = 200;
@@ -48,6 +48,8 @@ pub struct View {
     pub estimate: Estimate,
     /// What the body says of the client's session, as it stands there: untrusted text.
     pub session: Option<String>,
+    /// How it is to be served: another tier has other prices, or none.
+    pub tier: Tier,
     /// Chat: whether the client asked for a chunk of usage at the end of a stream.
     pub include_usage: bool,
     /// Chat: what to splice in so that the provider sends usage in a stream although the client did not ask.

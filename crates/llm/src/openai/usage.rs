@@ -1,0 +1,103 @@
+//! Counts of tokens, as Chat and Responses say them. What was read *includes* what came from a cache or went into it.
+
+use serde_json::{Value, json};
+
+use crate::Usage;
+
+/// Reads a usage object of either dialect. Nothing if it holds no count.
+pub(crate) fn read(usage: &Value) -> Option<Usage> {
+    let at = |path: &[&str]| path.iter().try_fold(usage, |value, key| value.get(key)).and_then(Value::as_u64);
+    let either = |chat: &str, responses: &str| at(&[chat]).or_else(|| at(&[responses]));
+    let input = either("prompt_tokens", "input_tokens");
+    let output = either("completion_tokens", "output_tokens");
+    if input.is_none() && output.is_none() {
+        return None;
+    }
+    let all = input.unwrap_or(0);
+    let detail =
+        |key: &str| at(&["prompt_tokens_details", key]).or_else(|| at(&["input_tokens_details", key])).unwrap_or(0);
+    // Some compatible servers say it on top, under names of their own.
+    let said =
+        [detail("cached_tokens"), at(&["cached_tokens"]).unwrap_or(0), at(&["prompt_cache_hit_tokens"]).unwrap_or(0)];
+    let cached = said.into_iter().max().unwrap_or(0).min(all);
+    let written = detail("cache_write_tokens").min(all - cached);
+    let long = at(&["input_tokens_details", "cache_write_tokens_details", "ttl_12h_tokens"])
+        .or_else(|| at(&["prompt_tokens_details", "cache_write_tokens_details", "ttl_12h_tokens"]))
+        .unwrap_or(0)
+        .min(written);
+    let output = output.unwrap_or(0);
+    // Where thoughts are not among what was written, only the sum knows of them.
+    let thoughts = at(&["total_tokens"]).unwrap_or(0).saturating_sub(all);
+    Some(Usage {
+        input_tokens: all - cached - written,
+        output_tokens: output.max(thoughts),
+        cache_read_tokens: cached,
+        cache_write_5m_tokens: written - long,
+        cache_write_1h_tokens: long,
+    })
+}
+
+/// As Chat says it.
+pub(crate) fn chat(usage: &Usage) -> Value {
+    let written = usage.cache_write_5m_tokens.saturating_add(usage.cache_write_1h_tokens);
+    json!({
+        "prompt_tokens": usage.all_input(),
+        "completion_tokens": usage.output_tokens,
+        "total_tokens": usage.all_input().saturating_add(usage.output_tokens),
+        "prompt_tokens_details": { "cached_tokens": usage.cache_read_tokens, "cache_write_tokens": written },
+        "completion_tokens_details": { "reasoning_tokens": 0 },
+    })
+}
+
+/// As Responses says it.
+#[cfg(test)]
+pub(crate) fn responses(usage: &Usage) -> Value {
+    let written = usage.cache_write_5m_tokens.saturating_add(usage.cache_write_1h_tokens);
+    json!({
+        "input_tokens": usage.all_input(),
+        "input_tokens_details": { "cached_tokens": usage.cache_read_tokens, "cache_write_tokens": written },
+        "output_tokens": usage.output_tokens,
+        "output_tokens_details": { "reasoning_tokens": 0 },
+        "total_tokens": usage.all_input().saturating_add(usage.output_tokens),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_cached_is_part_of_what_was_read() {
+        let usage = read(&json!({"prompt_tokens": 100, "completion_tokens": 7, "total_tokens": 107,
+            "prompt_tokens_details": {"cached_tokens": 60, "cache_write_tokens": 30},
+            "completion_tokens_details": {"reasoning_tokens": 5}}))
+        .unwrap();
+        let wanted = Usage {
+            input_tokens: 10,
+            output_tokens: 7,
+            cache_read_tokens: 60,
+            cache_write_5m_tokens: 30,
+            cache_write_1h_tokens: 0,
+        };
+        assert_eq!(usage, wanted);
+        assert_eq!(read(&chat(&usage)), Some(wanted));
+        assert_eq!(read(&responses(&usage)), Some(wanted));
+    }
+
+    #[test]
+    fn counts_that_contradict_each_other_never_go_below_nothing() {
+        let usage = read(&json!({"input_tokens": 5, "output_tokens": 1, "total_tokens": 90,
+            "input_tokens_details": {"cached_tokens": 50, "cache_write_tokens": 3}}))
+        .unwrap();
+        assert_eq!((usage.input_tokens, usage.cache_read_tokens, usage.cache_write_5m_tokens), (0, 5, 0));
+        assert_eq!(usage.output_tokens, 85, "thoughts that only the sum knows of");
+        assert_eq!(read(&json!({"total_tokens": 3})), None);
+        assert_eq!(read(&json!(null)), None);
+        assert_eq!(
+            read(&json!({"prompt_tokens": 9, "completion_tokens": 0, "prompt_cache_hit_tokens": 4}))
+                .unwrap()
+                .cache_read_tokens,
+            4
+        );
+    }
+}
