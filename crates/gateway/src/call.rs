@@ -10,7 +10,10 @@ use stockade_llm::{
     neutral::{ConvertError, FaultKind},
 };
 
-use crate::{KeyError, ModelError};
+use crate::{
+    ModelError,
+    limit::{Busy, RateRefusal},
+};
 
 /// A call that was made. It is settled and its record is closed, with or without success.
 #[derive(Debug, Clone, PartialEq)]
@@ -138,15 +141,26 @@ pub enum CallError {
     /// The name.
     #[error(transparent)]
     Model(#[from] ModelError),
-    /// The provider has no key.
+    /// The provider cannot be called: it has no key, no token can be had for it.
     #[error("the model `{model}` is not set up here: its provider has no key. An operator can say more")]
     NotSetUp {
         /// Which model.
         model: String,
         /// Why, for the operator.
-        #[source]
-        source: KeyError,
+        why: String,
     },
+    /// The provider, or every provider of the model, is left alone for a while because it failed too often.
+    #[error("the model's provider cannot serve this at the moment: try again in {} s", retry_after_ms.div_ceil(1_000))]
+    Tripped {
+        /// When it is asked again.
+        retry_after_ms: u64,
+    },
+    /// Too many requests, or too many tokens.
+    #[error(transparent)]
+    Rate(#[from] RateRefusal),
+    /// Too many calls at once.
+    #[error(transparent)]
+    Busy(#[from] Busy),
     /// Policy said no.
     #[error("refused by policy: {title}")]
     Denied {
@@ -184,12 +198,6 @@ pub enum CallError {
     /// The run was erased.
     #[error("this run was erased")]
     Erased,
-    /// Too many at once for this run.
-    #[error("this run has too many model calls at once")]
-    BusyRun,
-    /// Too many at once.
-    #[error("too many model calls at once")]
-    Busy,
     /// Stopped before anything was sent, or before its end was known; then the call is settled and recorded without the caller.
     #[error("the call was stopped")]
     Stopped,
@@ -211,8 +219,11 @@ impl CallError {
             | Self::Erased => (400, FaultKind::InvalidRequest),
             Self::PurseUnavailable { .. } | Self::RecordUnavailable { .. } | Self::Stopped => (503, FaultKind::Api),
             Self::NoCount { .. } => (501, FaultKind::NotSupported),
-            Self::BusyRun => (429, FaultKind::RateLimit),
-            Self::Busy => (529, FaultKind::Overloaded),
+            // A request that is larger than its bound will never pass.
+            Self::Rate(RateRefusal::TooLarge { .. }) => (400, FaultKind::InvalidRequest),
+            Self::Rate(RateRefusal::Later { .. }) => (429, FaultKind::RateLimit),
+            Self::Busy(busy) if busy.own => (429, FaultKind::RateLimit),
+            Self::Busy(_) | Self::Tripped { .. } => (529, FaultKind::Overloaded),
         }
     }
 
@@ -232,5 +243,16 @@ impl CallError {
                 | Self::Denied { .. }
                 | Self::NeedsPerson { .. }
         )
+    }
+
+    /// When to try again, if that is known.
+    #[must_use]
+    pub const fn retry_after_ms(&self) -> Option<u64> {
+        match self {
+            Self::Rate(RateRefusal::Later { retry_after_ms, .. })
+            | Self::Busy(Busy { retry_after_ms, .. })
+            | Self::Tripped { retry_after_ms } => Some(*retry_after_ms),
+            _ => None,
+        }
     }
 }

@@ -5,26 +5,21 @@
 //! decision, reservation and record. All of it happens in a task of its own, so that nothing that the client does can leave a
 //! reservation or a record behind.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
-use secrecy::SecretString;
 use stockade_domain::{
-    Action, ContentKind, ContentRef, Context, Deed, Nanos, Resource, ResourceKind, Timestamp,
-    ids::{ModelCallId, RecordId, RunId},
+    Action, ContentKind, ContentRef, Context, Deed, Nanos, Principal, Resource, ResourceKind, Role, Timestamp,
+    ids::{ModelCallId, RecordId},
 };
 use stockade_ledger::{Opened, RunKey, Sealed};
 use stockade_llm::{
     Dialect, Estimate, Framing, PathFacts, Target as ModelFacts, View, likely_tokens, neutral::ForClient,
 };
 use stockade_policy::{Permit, Ruling};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
 use crate::{
@@ -32,14 +27,18 @@ use crate::{
     door::{Asked, Envelope},
     envelope,
     gateway::Parts,
+    limit::{self, BreakerRules, Breakers, Candidate, Fair, Place, Rates, Taken},
     limits::CHUNKS_IN_FLIGHT,
     meter::Meter,
     models::{Errand, Route, Target},
     plumbing::{Ends, Kept},
     session::Origin,
     settle::Ending,
-    upstream::{Parcel, Upstream, chain},
+    upstream::{Parcel, Upstream, chain, parcel},
 };
+
+/// How many tokens an answer is thought to have, for rates: corrected when it is over.
+const LIKELY_OUTPUT: u64 = 1_024;
 
 /// What a gateway holds.
 pub(crate) struct Inner {
@@ -48,8 +47,9 @@ pub(crate) struct Inner {
     pub(crate) limits: Limits,
     pub(crate) tasks: TaskTracker,
     pub(crate) upstream: Upstream,
-    all: Arc<Semaphore>,
-    by_run: Arc<Mutex<HashMap<RunId, usize>>>,
+    pub(crate) fair: Fair,
+    pub(crate) rates: Rates,
+    pub(crate) breakers: Breakers,
 }
 
 /// What a client sent, as it sent it.
@@ -103,8 +103,18 @@ pub(crate) struct Plan {
     pub(crate) stream: bool,
     pub(crate) route: Route,
     pub(crate) origin: Origin,
+    /// When each provider is left alone.
+    breaker: BreakerRules,
     key: Arc<RunKey>,
-    slot: Arc<Slot>,
+    /// Given back when the last attempt is over.
+    place: Arc<Place>,
+}
+
+/// One place that is tried, with one of its credentials.
+#[derive(Clone)]
+struct Try {
+    target: Target,
+    credential: usize,
 }
 
 /// A call whose record is open.
@@ -123,26 +133,7 @@ pub(crate) struct Call {
     pub(crate) sealed_request: ContentRef,
     pub(crate) key: Arc<RunKey>,
     pub(crate) started: Timestamp,
-    _slot: Arc<Slot>,
-}
-
-/// A place among the calls at once. Given back when dropped.
-struct Slot {
-    run: RunId,
-    by_run: Arc<Mutex<HashMap<RunId, usize>>>,
-    _all: OwnedSemaphorePermit,
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        let mut by_run = self.by_run.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = by_run.get_mut(&self.run) {
-            *count -= 1;
-            if *count == 0 {
-                by_run.remove(&self.run);
-            }
-        }
-    }
+    _place: Arc<Place>,
 }
 
 /// The client's ends of an exchange, as the task holds them.
@@ -178,8 +169,9 @@ impl Inner {
         let secure = parts.models.providers().any(|provider| provider.base_url().scheme() == "https");
         Self {
             upstream: Upstream::new(limits.connect, secure),
-            all: Arc::new(Semaphore::new(limits.calls)),
-            by_run: Arc::default(),
+            fair: Fair::default(),
+            rates: Rates::default(),
+            breakers: Breakers::default(),
             tasks: TaskTracker::new(),
             models: ArcSwap::from_pointee(parts.models.clone()),
             parts,
@@ -206,24 +198,47 @@ impl Inner {
 
     /// Tries one place after the other until one answers; a place whose answer has begun is the last.
     async fn serve(&self, caller: Caller, wish: Wish, mut client: Client, end: oneshot::Sender<Finished>) {
-        let plan = match self.plan(&caller, &wish) {
-            Ok(plan) => plan,
+        let (plan, taken) = match self.plan(&caller, &wish).await {
+            Ok(planned) => planned,
             Err(error) => return client.begin(Err(error)),
         };
-        let tries = plan.route.targets.len().min(plan.route.attempts);
-        for (number, target) in plan.route.targets.iter().take(tries).enumerate() {
-            let last = number + 1 == tries;
-            let admitted = match self.admit(&caller, &wish, &plan, target, number).await {
+        let mut taken = Some(taken);
+        let tries = self.tries(&plan);
+        let count = tries.len();
+        let mut refused = None;
+        for (number, one) in tries.into_iter().enumerate() {
+            let last = number + 1 == count;
+            let now = self.parts.world.now();
+            let key = u32::try_from(one.credential).unwrap_or(u32::MAX);
+            let pass = match self.breakers.pass(one.target.provider.shared_name(), key, plan.breaker, now) {
+                Ok(pass) => pass,
+                Err(tripped) => {
+                    refused.get_or_insert(CallError::Tripped { retry_after_ms: tripped.retry_after_ms });
+                    continue;
+                }
+            };
+            let admitted = match self.admit(&caller, &wish, &plan, &one, number).await {
                 Ok(admitted) => admitted,
-                Err(error) if !last && error.concerns_only_the_target() => continue,
-                Err(error) => return client.begin(Err(error)),
+                Err(error) if !last && error.concerns_only_the_target() => {
+                    refused.get_or_insert(error);
+                    continue;
+                }
+                Err(error) => {
+                    refused = Some(error);
+                    break;
+                }
             };
             let Admitted { call, opened, parcel, ends } = admitted;
             let (ending, answer) = self.relay(&call, opened, parcel, ends, &mut client, last).await;
             let (broken, again) = (!answer.told && !matches!(ending, Ending::Whole), matches!(ending, Ending::Passed));
+            pass.report(ending.about_the_provider(&answer), self.parts.world.now());
             let finished = self.finish(call, ending, answer).await;
             if again {
+                refused = Some(CallError::Tripped { retry_after_ms: 1_000 });
                 continue;
+            }
+            if let Some(taken) = taken.take() {
+                self.rates.settle(taken, finished.usage.total(), self.parts.world.now());
             }
             client.begin(Ok(None));
             if broken {
@@ -232,22 +247,58 @@ impl Inner {
             let _ = end.send(finished);
             return;
         }
+        if let Some(taken) = taken {
+            self.rates.give_back(taken);
+        }
+        client.begin(Err(refused.unwrap_or(CallError::Stopped)));
     }
 
-    fn slot(&self, run: RunId) -> Result<Slot, CallError> {
-        let all = self.all.clone().try_acquire_owned().map_err(|_| CallError::Busy)?;
-        let mut by_run = self.by_run.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = by_run.entry(run).or_default();
-        if *count >= self.limits.calls_per_run {
-            return Err(CallError::BusyRun);
+    /// What is tried, in order: healthy places first, by rank and weight, each with the credential whose turn it is.
+    fn tries(&self, plan: &Plan) -> Vec<Try> {
+        let now = self.parts.world.now();
+        let health = |target: &Target, credential: usize| {
+            let key = u32::try_from(credential).unwrap_or(u32::MAX);
+            self.breakers.health(target.provider.shared_name(), key, now)
+        };
+        let mut keys: Vec<Vec<usize>> = plan
+            .route
+            .targets
+            .iter()
+            .map(|target| target.provider.rotated(|credential| health(target, credential)))
+            .collect();
+        let candidates: Vec<Candidate> = plan
+            .route
+            .targets
+            .iter()
+            .zip(&keys)
+            .map(|(target, keys)| Candidate {
+                rank: target.rank,
+                weight: target.weight,
+                health: health(target, keys.first().copied().unwrap_or_default()),
+            })
+            .collect();
+        let mut dice = [0; 8];
+        self.parts.world.random(&mut dice);
+        let order = limit::order(&candidates, u64::from_le_bytes(dice));
+        let mut tries = Vec::new();
+        // Every place once before any place again with another of its keys.
+        while tries.len() < plan.route.attempts {
+            let before = tries.len();
+            for at in &order {
+                let (Some(target), Some(keys)) = (plan.route.targets.get(*at), keys.get_mut(*at)) else { continue };
+                if !keys.is_empty() && tries.len() < plan.route.attempts {
+                    tries.push(Try { target: target.clone(), credential: keys.remove(0) });
+                }
+            }
+            if tries.len() == before {
+                break;
+            }
         }
-        *count += 1;
-        Ok(Slot { run, by_run: self.by_run.clone(), _all: all })
+        tries
     }
 
     /// What is wanted, and where it can go.
-    fn plan(&self, caller: &Caller, wish: &Wish) -> Result<Plan, CallError> {
-        let slot = Arc::new(self.slot(caller.run)?);
+    async fn plan(&self, caller: &Caller, wish: &Wish) -> Result<(Plan, Taken), CallError> {
         let asked = &wish.asked;
         let mut view =
             asked.dialect.view(&envelope::looked_at(&wish.body, asked.envelope, asked.path.model.as_deref()))?;
@@ -260,13 +311,33 @@ impl Inner {
             // Its positions are those of the body that was looked at, not of the client's.
             (view.model_at, view.ask_for_usage) = (None, None);
         }
-        let mut dice = [0; 8];
-        self.parts.world.random(&mut dice);
-        let route = self.models.load().resolve(&name, u64::from_le_bytes(dice))?;
-        let key = self.parts.runs.key(caller.run).ok_or(CallError::Erased)?;
+        let models = self.models.load_full();
+        let route = models.resolve(&name)?;
+        let rules = models.limits();
+        let roles: &[Role] = match &caller.principal {
+            Principal::User { roles, .. } => roles,
+            _ => &[],
+        };
+        let bounds = rules.of(&caller.owner.to_string(), roles.iter().map(|role| role.as_str()), &name);
+        let likely =
+            likely_tokens(wish.body.len()).saturating_add(view.max_output.unwrap_or(LIKELY_OUTPUT).min(LIKELY_OUTPUT));
+        let now = self.parts.world.now();
+        let taken = self.rates.take(caller.owner, &name, bounds.principal, bounds.model, likely, now)?;
+        let patience = tokio::time::sleep(rules.wait());
+        let place = match self.fair.acquire(caller.owner, &name, bounds.calls, patience).await {
+            Ok(place) => Arc::new(place),
+            Err(busy) => {
+                self.rates.give_back(taken);
+                return Err(busy.into());
+            }
+        };
+        let Some(key) = self.parts.runs.key(caller.run) else {
+            self.rates.give_back(taken);
+            return Err(CallError::Erased);
+        };
         let origin = Origin::of(caller.run, &wish.headers, view.session.as_deref());
         let stream = asked.errand == Errand::Answer && asked.path.stream.unwrap_or(view.stream);
-        Ok(Plan { view, stream, route, origin, key, slot })
+        Ok((Plan { view, stream, route, origin, breaker: rules.breaker, key, place }, taken))
     }
 
     /// Whether this call may be made there: spoken, allowed, paid for, recorded.
@@ -275,16 +346,15 @@ impl Inner {
         caller: &Caller,
         wish: &Wish,
         plan: &Plan,
-        target: &Target,
+        one: &Try,
         attempt: usize,
     ) -> Result<Admitted, CallError> {
-        let parts = &self.parts;
+        let (parts, target) = (&self.parts, &one.target);
         let started = parts.world.now();
         let id: ModelCallId = parts.world.id();
-        let credential = self.credential(&plan.route, target)?;
         let estimate = estimate(&plan.view, target, wish.asked.errand);
         let letter = self.letter(wish, plan, target, id, started)?;
-        let sealed = self.seal(&plan.key, &letter.parcel.body)?;
+        let sealed = self.seal(&plan.key, &letter.body)?;
         let sealed_request = sealed.content;
         let meter = match wish.asked.errand {
             Errand::Answer => Meter::new(&target.price, &estimate, plan.stream && parts.purse.tops_up()),
@@ -305,6 +375,8 @@ impl Inner {
             }
         };
 
+        let Letter { address, headers, body, ends } = letter;
+        let parcel = self.proven(plan, one, &address, headers, body).await?;
         match parts.purse.reserve(caller.run, id, meter.reserved()).await {
             Ok(()) => {}
             Err(PurseError::Exhausted { scope }) => {
@@ -329,8 +401,6 @@ impl Inner {
                 return Err(CallError::RecordUnavailable { why });
             }
         };
-        let Letter { mut parcel, ends } = letter;
-        parcel.key = credential;
         let call = Call {
             id,
             caller: caller.clone(),
@@ -344,7 +414,7 @@ impl Inner {
             sealed_request,
             key: Arc::clone(&plan.key),
             started,
-            _slot: Arc::clone(&plan.slot),
+            _place: Arc::clone(&plan.place),
         };
         Ok(Admitted { call, opened, parcel, ends })
     }
@@ -417,8 +487,7 @@ impl Inner {
             own: wish.own,
             keep: self.limits.capture_bytes,
         };
-        let parcel = Parcel { address, headers, body, key: None };
-        Ok(Letter { parcel, ends })
+        Ok(Letter { address, headers, body, ends })
     }
 
     fn neutral(&self, wish: &Wish, plan: &Plan) -> Result<Kept, CallError> {
@@ -426,12 +495,26 @@ impl Inner {
         Ok(Arc::new(wish.asked.dialect.read_request(&wish.body, &path)?))
     }
 
-    fn credential(&self, route: &Route, target: &Target) -> Result<Option<SecretString>, CallError> {
-        target.provider.key().get().map_err(|source| {
-            let provider = target.provider.name();
-            tracing::error!(model = route.name, provider, why = chain(&source), "no key");
-            CallError::NotSetUp { model: route.name.clone(), source }
-        })
+    /// The request with the proof of who we are.
+    async fn proven(
+        &self,
+        plan: &Plan,
+        one: &Try,
+        address: &str,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Parcel, CallError> {
+        let (model, provider) = (&plan.route.name, one.target.provider.name());
+        let not_set_up = |why: String| {
+            tracing::error!(model, provider, why, "the provider cannot be called");
+            CallError::NotSetUp { model: model.clone(), why }
+        };
+        let (mut parts, whole) = parcel(address, headers, body.clone()).map_err(not_set_up)?.into_parts();
+        let credential = one.target.provider.credential(one.credential);
+        let credential = credential.ok_or_else(|| not_set_up("it has no such credential".to_owned()))?;
+        let signed = credential.sign(&mut parts, &body, self.parts.world.now()).await;
+        signed.map_err(|error| not_set_up(chain(&error)))?;
+        Ok(Parcel::from_parts(parts, whole))
     }
 
     fn seal(&self, key: &RunKey, body: &[u8]) -> Result<Sealed, CallError> {
@@ -485,7 +568,9 @@ impl Inner {
 }
 
 struct Letter {
-    parcel: Parcel,
+    address: String,
+    headers: HeaderMap,
+    body: Bytes,
     ends: Ends,
 }
 

@@ -22,7 +22,7 @@ use stockade_llm::{
 use tokio::sync::mpsc;
 
 use crate::{
-    CallError, Caller, FailureKind,
+    Caller, FailureKind,
     door::{self, Door},
     exchange::{Broken, Exchange, Inner, Wish},
     headers, listing,
@@ -135,12 +135,10 @@ async fn call(inner: &Arc<Inner>, asked: door::Asked, request: Request) -> Resul
             // 529 is Anthropic's own word; other clients know 503.
             let status = if status == 529 && dialect != Dialect::Messages { 503 } else { status };
             let refusal = Refusal::new(status, kind, error.to_string());
-            if matches!(error, CallError::Busy | CallError::BusyRun) {
-                let mut response = refusal.shaped(dialect);
-                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-                return Ok(response);
-            }
-            Err(refusal)
+            let Some(wait) = error.retry_after_ms() else { return Err(refusal) };
+            let mut response = refusal.shaped(dialect);
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.div_ceil(1_000).max(1)));
+            Ok(response)
         }
     }
 }

@@ -15,10 +15,6 @@ pub struct Limits {
     pub request_read: Duration,
     /// The most bytes of an answer that are kept for the record. The rest is relayed, and the record says that it was cut.
     pub capture_bytes: usize,
-    /// Calls of one run at once. Above: 429 with `retry-after`.
-    pub calls_per_run: usize,
-    /// Calls of all runs at once. Above: 529 with `retry-after`.
-    pub calls: usize,
     /// How long a provider may take to accept a connection. Then: 502.
     pub connect: Duration,
     /// How long a provider may take until its answer begins: an answer in one piece begins when it is complete. Then: 504.
@@ -48,8 +44,6 @@ impl Default for Limits {
             header_bytes: 64 * 1024,
             request_read: Duration::from_secs(60),
             capture_bytes: 32 * 1024 * 1024,
-            calls_per_run: 32,
-            calls: 256,
             connect: Duration::from_secs(10),
             first_byte: Duration::from_secs(600),
             idle: Duration::from_secs(300),

@@ -32,7 +32,7 @@ pub(crate) fn all(inner: &Inner, caller: &Caller, form: Listing) -> Response {
 
 /// One of them. Nothing if this caller may not ask for it, or nobody.
 pub(crate) fn one(inner: &Inner, caller: &Caller, form: Listing, name: &str) -> Option<Response> {
-    let there = inner.models.load().resolve(name, 0).is_ok() && may(inner, caller, name);
+    let there = inner.models.load().resolve(name).is_ok() && may(inner, caller, name);
     there.then(|| answer(entry(form, name)))
 }
 
@@ -58,7 +58,7 @@ fn entry(form: Listing, name: &str) -> Value {
 }
 
 fn may(inner: &Inner, caller: &Caller, name: &str) -> bool {
-    let Ok(route) = inner.models.load().resolve(name, 0) else { return false };
+    let Ok(route) = inner.models.load().resolve(name) else { return false };
     let Some(target) = route.targets.first() else { return false };
     let deed = Deed {
         principal: caller.principal.clone(),

@@ -9,6 +9,7 @@ use stockade_llm::anthropic::{Seen, billed};
 use crate::{
     call::{Failure, FailureKind, Finished},
     exchange::{Call, Inner},
+    limit::Outcome as Health,
     limits::CLOSE_RETRIES,
     models::Errand,
     purse::PurseError,
@@ -36,6 +37,23 @@ pub(crate) enum Ending {
 }
 
 impl Ending {
+    /// What it says about the provider.
+    pub(crate) fn about_the_provider(&self, answer: &Answer) -> Health {
+        match (self, answer.status) {
+            (Self::ClientGoneEarly, _) => Health::Nothing,
+            (_, Some(429 | 529)) => Health::Limited { retry_after_ms: answer.retry_after_ms },
+            (_, Some(503)) if answer.retry_after_ms.is_some() => {
+                Health::Limited { retry_after_ms: answer.retry_after_ms }
+            }
+            // A key that is not taken is this credential's fault, and each credential has a breaker of its own.
+            (_, Some(401 | 403 | 408 | 500..)) => Health::Failed,
+            (Self::NotSent(_) | Self::Lost(_) | Self::Silent, _) => Health::Failed,
+            (Self::Passed, None) => Health::Failed,
+            (Self::ClientGone, None) => Health::Nothing,
+            _ => Health::Ok,
+        }
+    }
+
     /// What a client is told of it.
     pub(crate) fn for_client(&self) -> String {
         match self {

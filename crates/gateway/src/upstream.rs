@@ -11,24 +11,13 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
-use secrecy::{ExposeSecret, SecretString};
 use stockade_ledger::Opened;
 use stockade_policy::Permit;
 
-use crate::{
-    limits,
-    models::{Auth, Target},
-};
+use crate::{limits, models::Target};
 
-/// What is sent.
-pub(crate) struct Parcel {
-    /// Where to.
-    pub(crate) address: String,
-    /// Without credentials.
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Bytes,
-    pub(crate) key: Option<SecretString>,
-}
+/// What is sent, proven and ready.
+pub(crate) type Parcel = Request<Full<Bytes>>;
 
 /// Why no answer began.
 #[derive(Debug)]
@@ -81,12 +70,11 @@ impl Upstream {
         target: &Target,
         parcel: Parcel,
     ) -> Result<Response<Incoming>, SendError> {
-        let request = request(target, parcel).map_err(SendError::NotSent)?;
         let permit = opened.into_permit();
         let answer = match (target.provider.base_url().scheme(), &self.secure) {
-            ("https", Some(client)) => client.request(request).await,
+            ("https", Some(client)) => client.request(parcel).await,
             ("https", None) => return Err(SendError::NotSent("the system's certificates cannot be read".to_owned())),
-            _ => self.plain.request(request).await,
+            _ => self.plain.request(parcel).await,
         };
         drop(permit);
         answer.map_err(|error| {
@@ -96,23 +84,11 @@ impl Upstream {
     }
 }
 
-fn request(target: &Target, parcel: Parcel) -> Result<Request<Full<Bytes>>, String> {
-    let provider = &target.provider;
-    let uri: Uri = parcel.address.parse().map_err(|_| "no address".to_owned())?;
-    let mut headers = parcel.headers;
+/// A request to a provider, without its proof.
+pub(crate) fn parcel(address: &str, mut headers: HeaderMap, body: Bytes) -> Result<Parcel, String> {
+    let uri: Uri = address.parse().map_err(|_| "no address".to_owned())?;
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    if let Some(key) = parcel.key {
-        let (name, text) = match provider.auth() {
-            Auth::XApiKey => (header::HeaderName::from_static("x-api-key"), key.expose_secret().to_owned()),
-            Auth::ApiKey => (header::HeaderName::from_static("api-key"), key.expose_secret().to_owned()),
-            Auth::XGoogApiKey => (header::HeaderName::from_static("x-goog-api-key"), key.expose_secret().to_owned()),
-            Auth::Bearer => (header::AUTHORIZATION, format!("Bearer {}", key.expose_secret())),
-        };
-        let mut value = HeaderValue::try_from(text).map_err(|_| "the key is no header value".to_owned())?;
-        value.set_sensitive(true);
-        headers.insert(name, value);
-    }
-    let mut request = Request::new(Full::new(parcel.body));
+    let mut request = Request::new(Full::new(body));
     *request.method_mut() = Method::POST;
     *request.uri_mut() = uri;
     *request.headers_mut() = headers;

@@ -37,7 +37,7 @@ pub async fn doctor(config: &RunnerConfig) -> Vec<Check> {
         };
         checks.push(Check { name: format!("sandbox.{}", found.name), ok, detail: said, hint: None });
     }
-    checks.extend(models(config));
+    checks.extend(models(config).await);
     checks.push(clock(&config.server_url).await);
     checks
 }
@@ -79,7 +79,7 @@ fn identity_check(config: &RunnerConfig) -> Check {
     }
 }
 
-fn models(config: &RunnerConfig) -> Vec<Check> {
+async fn models(config: &RunnerConfig) -> Vec<Check> {
     let table = match start::model_table(config) {
         Ok(table) => table,
         Err(error) => {
@@ -92,17 +92,17 @@ fn models(config: &RunnerConfig) -> Vec<Check> {
         }
     };
     let hint = "set the provider's key, or use a model `rehearsal/NAME`";
-    table
-        .providers()
-        .map(|provider| {
-            let name = format!("provider.{}", provider.name());
-            match provider.check_key() {
-                Ok(()) => check(&name, true, format!("{}", provider.base_url()), None),
-                // A provider without a key is no defect of the machine: only its models cannot be used.
-                Err(error) => check(&name, true, format!("not usable: {error}"), Some(hint)),
-            }
-        })
-        .collect()
+    let now = stockade_domain::World::now(&stockade_ledger::SystemWorld);
+    let mut checks = Vec::new();
+    for provider in table.providers() {
+        let name = format!("provider.{}", provider.name());
+        checks.push(match provider.check_credentials(now).await {
+            Ok(_) => check(&name, true, format!("{}", provider.base_url()), None),
+            // A provider without a key is no defect of the machine: only its models cannot be used.
+            Err(error) => check(&name, true, format!("not usable: {error}"), Some(hint)),
+        });
+    }
+    checks
 }
 
 async fn clock(url: &str) -> Check {

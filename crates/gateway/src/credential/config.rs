@@ -158,6 +158,23 @@ pub enum CredentialConfig {
     },
 }
 
+impl CredentialConfig {
+    /// The same, with this region where it says none.
+    #[must_use]
+    pub fn in_region(mut self, place: Option<&str>) -> Self {
+        match &mut self {
+            Self::AwsStatic { region, .. }
+            | Self::AwsProfile { region, .. }
+            | Self::AwsWebIdentity { region, .. }
+            | Self::AwsInstance { region, .. }
+            | Self::AwsContainer { region, .. }
+            | Self::AwsDefault { region, .. } => *region = region.take().or_else(|| place.map(str::to_owned)),
+            _ => {}
+        }
+        self
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,8 +6,13 @@ use serde::Deserialize;
 use stockade_llm::{Dialect, PriceTable, prices::Entry};
 use url::{Host, Url};
 
-use super::{ATTEMPTS, Auth, Goal, Kind, MAX_TARGETS, Model, ModelTable, Provider, REHEARSAL, TableError};
-use crate::credential::{Key, KeySource};
+use super::{
+    ATTEMPTS, Goal, Kind, MAX_TARGETS, Model, ModelTable, Provider, REHEARSAL, TableError, provider::header_of,
+};
+use crate::{
+    credential::{Credential, CredentialConfig, KeyHeader, KeySource, Surroundings},
+    limit::{LimitRules, Rotation},
+};
 
 /// The providers that are there without being configured: name, kind, and the variable with the key.
 const BUILT_IN: [(&str, Kind, &str); 3] = [
@@ -27,6 +32,8 @@ struct File {
     models: BTreeMap<String, ModelEntry>,
     #[serde(default)]
     prices: BTreeMap<String, Entry>,
+    #[serde(default)]
+    limits: LimitRules,
 }
 
 #[derive(Deserialize)]
@@ -37,7 +44,9 @@ struct ProviderEntry {
     key_file: Option<PathBuf>,
     key_variable: Option<String>,
     key: Option<String>,
-    auth: Option<Auth>,
+    auth: Option<KeyHeader>,
+    credential: Option<CredentialConfig>,
+    credentials: Option<Vec<CredentialConfig>>,
     region: Option<String>,
     project: Option<String>,
     location: Option<String>,
@@ -112,27 +121,31 @@ impl ModelTable {
     /// [providers.cloud]
     /// kind = "bedrock"
     /// region = "eu-central-1"
-    /// key_variable = "AWS_BEARER_TOKEN_BEDROCK"
+    /// credential = { kind = "aws-web-identity" }   # or credentials = [ … ], a pool; see `CredentialConfig`
     ///
     /// [prices."claude-sonnet-4-6"]           # over the shipped table: dollars for a million tokens
     /// input = "3.00"
     /// output = "15.00"
     /// context_window = 1000000
+    ///
+    /// [limits]                               # see `LimitRules`
     /// ```
     ///
     /// # Errors
     /// [`TableError`] names what is wrong.
     pub fn from_config(text: &str) -> Result<Self, TableError> {
         let file: File = toml::from_str(text).map_err(|error| TableError::Syntax(error.to_string()))?;
+        file.limits.check()?;
+        let around = Surroundings::of_process();
         let mut providers = BTreeMap::new();
         for (name, kind, variable) in BUILT_IN {
             let url = default_url(kind, None).ok_or(TableError::KeySource(name.to_owned()))?;
             let provider = Provider {
-                name: name.to_owned(),
+                name: name.into(),
                 kind,
                 base_url: base_url(name, &url)?,
-                auth: Auth::of(kind),
-                key: Key::new(KeySource::Variable(variable.to_owned())),
+                credentials: vec![Credential::key(header_of(kind), KeySource::Variable(variable.to_owned()))],
+                rotation: Rotation::default(),
                 project: None,
                 location: None,
                 api_version: None,
@@ -145,7 +158,7 @@ impl ModelTable {
             if name == REHEARSAL {
                 return Err(TableError::Reserved(name));
             }
-            let provider = entry.provider(&name)?;
+            let provider = entry.provider(&name, &around)?;
             providers.insert(name, Arc::new(provider));
         }
         let prices = PriceTable::shipped()?.overridden_by(PriceTable::from_entries(&file.prices)?);
@@ -170,7 +183,7 @@ impl ModelTable {
                 }
             }
         }
-        Ok(Self { providers, models, prices, only_listed: file.only_listed })
+        Ok(Self { providers, models, prices, only_listed: file.only_listed, limits: file.limits })
     }
 }
 
@@ -202,7 +215,7 @@ impl ModelEntry {
 }
 
 impl ProviderEntry {
-    fn provider(self, name: &str) -> Result<Provider, TableError> {
+    fn provider(self, name: &str, around: &Surroundings) -> Result<Provider, TableError> {
         // Without a kind it is what its name says: an overridden built-in one, or else one that speaks like Anthropic's.
         let named = BUILT_IN.iter().find(|(known, ..)| *known == name).map(|(_, kind, _)| *kind);
         let kind = self.kind.or(named).unwrap_or_default();
@@ -220,13 +233,28 @@ impl ProviderEntry {
         if self.project.is_some() != self.location.is_some() {
             return Err(needs("project` and `location"));
         }
-        let source = match (self.key_file, self.key_variable, self.key.as_deref()) {
-            (Some(path), None, None) => KeySource::File(path),
-            (None, Some(variable), None) => KeySource::Variable(variable),
-            (None, None, Some("none")) => KeySource::None,
-            (None, None, None) if kind == Kind::OpenaiCompatible => KeySource::None,
-            _ => return Err(TableError::KeySource(name.to_owned())),
+        let header = self.auth.unwrap_or_else(|| header_of(kind));
+        let made = |config: CredentialConfig| {
+            let place = self.region.as_deref();
+            Credential::new(&config.in_region(place), around)
+                .map_err(|source| TableError::Credential { provider: name.to_owned(), source })
         };
+        let key = |source| Ok(vec![Credential::key(header, source)]);
+        let credentials =
+            match (self.key_file, self.key_variable, self.key.as_deref(), self.credential, self.credentials) {
+                (Some(path), None, None, None, None) => key(KeySource::File(path)),
+                (None, Some(variable), None, None, None) => key(KeySource::Variable(variable)),
+                (None, None, Some("none"), None, None) => key(KeySource::None),
+                (None, None, None, Some(one), None) => Ok(vec![made(one)?]),
+                (None, None, None, None, Some(pool)) if !pool.is_empty() => pool.into_iter().map(made).collect(),
+                (None, None, None, None, None) => match kind {
+                    Kind::OpenaiCompatible => key(KeySource::None),
+                    Kind::Bedrock => Ok(vec![made(CredentialConfig::AwsDefault { region: None, service: None })?]),
+                    Kind::Vertex => Ok(vec![made(CredentialConfig::GoogleDefault)?]),
+                    _ => Err(TableError::KeySource(name.to_owned())),
+                },
+                _ => Err(TableError::KeySource(name.to_owned())),
+            }?;
         let place = self.region.as_deref().or(self.location.as_deref());
         let url = match self.base_url {
             Some(url) => url,
@@ -241,11 +269,11 @@ impl ProviderEntry {
             Target::Converse => Dialect::Converse,
         });
         Ok(Provider {
-            name: name.to_owned(),
+            name: name.into(),
             kind,
             base_url: base_url(name, &url)?,
-            auth: self.auth.unwrap_or_else(|| Auth::of(kind)),
-            key: Key::new(source),
+            credentials,
+            rotation: Rotation::default(),
             project: self.project,
             location: self.location,
             api_version: self.api_version,

@@ -8,12 +8,15 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use stockade_llm::{PriceError, PriceTable};
 
-pub(crate) use self::provider::{Auth, Errand};
+pub(crate) use self::provider::Errand;
 pub use self::{
     provider::{Kind, Provider},
     route::{Route, Target},
 };
-use crate::credential::{Key, KeySource};
+use crate::{
+    credential::{Credential, CredentialError, KeyHeader, KeySource},
+    limit::{LimitRules, Rotation, RulesError},
+};
 
 /// The name of the rehearsal provider, and of its price.
 pub const REHEARSAL: &str = "rehearsal";
@@ -54,7 +57,9 @@ pub enum TableError {
         why: &'static str,
     },
     /// A provider's key is in two places, or in none.
-    #[error("providers.{0}: give either `key_file` or `key_variable`, or `key = \"none\"` if it wants none")]
+    #[error(
+        "providers.{0}: give one of `key_file`, `key_variable`, `credential` and `credentials`, or `key = \"none\"` if it wants none"
+    )]
     KeySource(String),
     /// A name is taken.
     #[error("`{0}` is reserved for the rehearsal provider: choose another name")]
@@ -100,6 +105,18 @@ pub enum TableError {
         /// Which provider.
         provider: String,
     },
+    /// A provider's credential cannot be made.
+    #[error("providers.{provider}.credential")]
+    Credential {
+        /// Whose.
+        provider: String,
+        /// Why.
+        #[source]
+        source: CredentialError,
+    },
+    /// The limits.
+    #[error(transparent)]
+    Limits(#[from] RulesError),
     /// The price table.
     #[error(transparent)]
     Price(#[from] PriceError),
@@ -112,6 +129,7 @@ pub struct ModelTable {
     models: BTreeMap<String, Model>,
     prices: PriceTable,
     only_listed: bool,
+    limits: LimitRules,
 }
 
 /// A name as it is configured.
@@ -138,11 +156,11 @@ impl ModelTable {
     pub fn with_rehearsal(mut self, addr: SocketAddr) -> Self {
         if let Ok(base_url) = config::base_url(REHEARSAL, &format!("http://{addr}")) {
             let provider = Provider {
-                name: REHEARSAL.to_owned(),
+                name: REHEARSAL.into(),
                 kind: Kind::Anthropic,
                 base_url,
-                auth: Auth::XApiKey,
-                key: Key::new(KeySource::None),
+                credentials: vec![Credential::key(KeyHeader::XApiKey, KeySource::None)],
+                rotation: Rotation::default(),
                 project: None,
                 location: None,
                 api_version: None,
@@ -155,44 +173,53 @@ impl ModelTable {
     }
 
     /// Where a call for this name can go. `rehearsal/NAME` always goes to the rehearsal provider. Any other name is one
-    /// that is configured, or (unless only those are wanted) the exact name of a model that has a price. `dice` is a random
-    /// number, which decides among weights.
+    /// that is configured, or (unless only those are wanted) the exact name of a model that has a price.
     ///
     /// # Errors
     /// [`ModelError`], with a text for the client.
-    pub fn resolve(&self, name: &str, dice: u64) -> Result<Route, ModelError> {
+    pub fn resolve(&self, name: &str) -> Result<Route, ModelError> {
         if let Some(cassette) = name.strip_prefix("rehearsal/") {
             if !self.providers.contains_key(REHEARSAL) {
                 return Err(ModelError::NoRehearsal(name.to_owned()));
             }
             let goal = Goal::plain(REHEARSAL, cassette, REHEARSAL);
-            return Ok(Route { name: name.to_owned(), targets: vec![self.target(name, &goal)?], attempts: 1 });
+            return Ok(Route { name: name.to_owned(), targets: vec![self.target(name, &goal, 0)?], attempts: 1 });
         }
         if let Some(model) = self.models.get(name) {
             let mut targets = Vec::new();
-            for goal in &model.targets {
-                targets.push(self.target(name, goal)?);
-            }
-            let own = targets.len();
-            for fallback in model.fallbacks.iter().filter_map(|fallback| self.models.get(fallback)) {
-                for goal in &fallback.targets {
-                    targets.push(self.target(name, goal)?);
+            let fallbacks = model.fallbacks.iter().filter_map(|fallback| self.models.get(fallback));
+            for (rank, model) in (0..).zip(std::iter::once(model).chain(fallbacks)) {
+                for goal in &model.targets {
+                    targets.push(self.target(name, goal, rank)?);
                 }
             }
             targets.truncate(MAX_TARGETS);
-            return Ok(Route { name: name.to_owned(), targets, attempts: model.attempts }.order(own, dice));
+            return Ok(Route { name: name.to_owned(), targets, attempts: model.attempts });
         }
         if self.only_listed || name == REHEARSAL {
             return Err(ModelError::Unknown(name.to_owned()));
         }
         let goal = Goal::plain(config::provider_of(name), name, name);
-        Ok(Route { name: name.to_owned(), targets: vec![self.target(name, &goal)?], attempts: ATTEMPTS })
+        Ok(Route { name: name.to_owned(), targets: vec![self.target(name, &goal, 0)?], attempts: ATTEMPTS })
     }
 
-    fn target(&self, name: &str, goal: &Goal) -> Result<Target, ModelError> {
+    fn target(&self, name: &str, goal: &Goal, rank: u32) -> Result<Target, ModelError> {
         let price = self.prices.get(&goal.price).map_err(|_| ModelError::NoPrice(name.to_owned()))?.clone();
         let provider = self.providers.get(&goal.provider).ok_or_else(|| ModelError::Unknown(name.to_owned()))?.clone();
-        Ok(Target { provider, upstream: goal.upstream.clone(), price, weight: goal.weight, reasoning: goal.reasoning })
+        Ok(Target {
+            provider,
+            upstream: goal.upstream.clone(),
+            price,
+            weight: goal.weight,
+            reasoning: goal.reasoning,
+            rank,
+        })
+    }
+
+    /// How much may be asked, by whom.
+    #[must_use]
+    pub const fn limits(&self) -> &LimitRules {
+        &self.limits
     }
 
     /// The providers, by name.
@@ -232,18 +259,19 @@ mod tests {
     #[test]
     fn without_configuration_there_is_anthropic() {
         let table = ModelTable::from_config("").unwrap();
-        let route = table.resolve("claude-sonnet-4-6", 0).unwrap();
+        let route = table.resolve("claude-sonnet-4-6").unwrap();
         assert_eq!(
             (route.targets[0].provider.name(), route.targets[0].upstream.as_str()),
             ("anthropic", "claude-sonnet-4-6")
         );
         assert_eq!(route.targets[0].provider.base_url().as_str(), "https://api.anthropic.com/");
-        assert_eq!(route.targets[0].provider.key_source(), &KeySource::Variable("ANTHROPIC_API_KEY".to_owned()));
-        assert_eq!(table.resolve("gpt-6", 0).unwrap_err(), ModelError::NoPrice("gpt-6".to_owned()));
-        assert_eq!(table.resolve("rehearsal", 0).unwrap_err(), ModelError::Unknown("rehearsal".to_owned()));
-        assert!(matches!(table.resolve("rehearsal/x", 0), Err(ModelError::NoRehearsal(_))));
+        let shown: Vec<_> = route.targets[0].provider.credentials().collect();
+        assert_eq!(shown, ["the key in the environment variable `ANTHROPIC_API_KEY`"]);
+        assert_eq!(table.resolve("gpt-6").unwrap_err(), ModelError::NoPrice("gpt-6".to_owned()));
+        assert_eq!(table.resolve("rehearsal").unwrap_err(), ModelError::Unknown("rehearsal".to_owned()));
+        assert!(matches!(table.resolve("rehearsal/x"), Err(ModelError::NoRehearsal(_))));
         let table = table.with_rehearsal("127.0.0.1:7".parse().unwrap());
-        let route = table.resolve("rehearsal/x", 0).unwrap();
+        let route = table.resolve("rehearsal/x").unwrap();
         assert_eq!((route.targets[0].provider.name(), route.targets[0].upstream.as_str()), ("rehearsal", "x"));
     }
 
@@ -255,10 +283,9 @@ mod tests {
              [prices.tiny]\ninput = \"1\"\noutput = \"2\"\ncontext_window = 1000\n",
         )
         .unwrap();
-        let route = table.resolve("fast", 0).unwrap();
+        let route = table.resolve("fast").unwrap();
         assert_eq!((route.targets[0].provider.name(), route.targets[0].upstream.as_str()), ("here", "tiny"));
-        assert_eq!(route.targets[0].provider.auth(), Auth::Bearer);
-        assert!(matches!(table.resolve("tiny", 0), Err(ModelError::Unknown(_))));
+        assert!(matches!(table.resolve("tiny"), Err(ModelError::Unknown(_))));
         assert_eq!(table.names(), ["fast"]);
     }
 
@@ -272,16 +299,11 @@ mod tests {
              [providers.cloud]\nkind = \"bedrock\"\nregion = \"eu-central-1\"\nkey_variable = \"X\"\n",
         )
         .unwrap();
-        let order = |dice| {
-            let route = table.resolve("a", dice).unwrap();
-            assert_eq!(route.attempts, 2);
-            route.targets.into_iter().map(|target| target.upstream).collect::<Vec<_>>()
-        };
-        assert_eq!(order(0), ["one", "two", "claude-sonnet-4-6"]);
-        for dice in 1..4 {
-            assert_eq!(order(dice), ["two", "one", "claude-sonnet-4-6"]);
-        }
-        let cloud = &table.resolve("a", 1).unwrap().targets[0].provider;
+        let route = table.resolve("a").unwrap();
+        assert_eq!(route.attempts, 2);
+        let places: Vec<_> = route.targets.iter().map(|t| (t.upstream.as_str(), t.weight, t.rank)).collect();
+        assert_eq!(places, [("one", 1, 0), ("two", 3, 0), ("claude-sonnet-4-6", 1, 1)]);
+        let cloud = &route.targets[1].provider;
         assert_eq!(cloud.base_url().as_str(), "https://bedrock-runtime.eu-central-1.amazonaws.com/");
     }
 

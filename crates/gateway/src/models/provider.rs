@@ -1,12 +1,16 @@
 //! A provider: what kind of service it is, where it is, what it speaks, and the address of each request there.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use serde::Deserialize;
+use stockade_domain::Timestamp;
 use stockade_llm::Dialect;
 use url::Url;
 
-use crate::credential::{Key, KeyError, KeySource};
+use crate::{
+    credential::{Checked, Credential, CredentialError, KeyHeader},
+    limit::Rotation,
+};
 
 /// What kind of service a provider is. The kind says which dialects it speaks and how its addresses are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize)]
@@ -45,39 +49,24 @@ impl Kind {
     }
 }
 
-/// How a provider is shown its key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Auth {
-    /// `x-api-key: KEY`.
-    XApiKey,
-    /// `authorization: Bearer KEY`.
-    Bearer,
-    /// `api-key: KEY`.
-    ApiKey,
-    /// `x-goog-api-key: KEY`.
-    XGoogApiKey,
-}
-
-impl Auth {
-    /// What a kind of provider wants unless it is configured otherwise.
-    pub(crate) const fn of(kind: Kind) -> Self {
-        match kind {
-            Kind::Anthropic => Self::XApiKey,
-            Kind::Openai | Kind::OpenaiCompatible | Kind::Bedrock | Kind::Vertex => Self::Bearer,
-            Kind::Azure => Self::ApiKey,
-            Kind::Gemini => Self::XGoogApiKey,
-        }
+/// In which header a kind of provider wants its key unless it is configured otherwise.
+pub(super) const fn header_of(kind: Kind) -> KeyHeader {
+    match kind {
+        Kind::Anthropic => KeyHeader::XApiKey,
+        Kind::Openai | Kind::OpenaiCompatible | Kind::Bedrock | Kind::Vertex => KeyHeader::Bearer,
+        Kind::Azure => KeyHeader::ApiKey,
+        Kind::Gemini => KeyHeader::XGoogApiKey,
     }
 }
 
 /// A model provider.
 pub struct Provider {
-    pub(super) name: String,
+    pub(super) name: Arc<str>,
     pub(super) kind: Kind,
     pub(super) base_url: Url,
-    pub(super) auth: Auth,
-    pub(super) key: Key,
+    /// A pool: each call is proven by one of them. Never empty.
+    pub(super) credentials: Vec<Credential>,
+    pub(super) rotation: Rotation,
     /// Vertex: the project.
     pub(super) project: Option<String>,
     /// Vertex: the location.
@@ -128,26 +117,36 @@ impl Provider {
         &self.base_url
     }
 
-    /// Where its key is.
-    #[must_use]
-    pub const fn key_source(&self) -> &KeySource {
-        self.key.source()
+    /// How it is shown who we are: its credentials, in words.
+    pub fn credentials(&self) -> impl Iterator<Item = &str> {
+        self.credentials.iter().map(Credential::about)
     }
 
-    /// Whether its key can be read now, for `doctor`.
+    /// Whether its credentials can be had now, for `doctor`: keys are read, tokens got. The provider itself is not asked.
     ///
     /// # Errors
-    /// [`KeyError`] says why not.
-    pub fn check_key(&self) -> Result<(), KeyError> {
-        self.key.get().map(|_| ())
+    /// [`CredentialError`] says why not, for the first that cannot be had.
+    pub async fn check_credentials(&self, now: Timestamp) -> Result<Vec<Checked>, CredentialError> {
+        let mut checked = Vec::with_capacity(self.credentials.len());
+        for credential in &self.credentials {
+            checked.push(credential.check(now).await?);
+        }
+        Ok(checked)
     }
 
-    pub(crate) const fn auth(&self) -> Auth {
-        self.auth
+    /// The name, shared.
+    pub(crate) const fn shared_name(&self) -> &Arc<str> {
+        &self.name
     }
 
-    pub(crate) const fn key(&self) -> &Key {
-        &self.key
+    /// One of its credentials.
+    pub(crate) fn credential(&self, number: usize) -> Option<&Credential> {
+        self.credentials.get(number)
+    }
+
+    /// Which credential comes next, and which after it.
+    pub(crate) fn rotated(&self, health: impl Fn(usize) -> crate::limit::Health) -> Vec<usize> {
+        self.rotation.order(self.credentials.len(), health)
     }
 
     /// Whether it speaks this dialect to this model.
@@ -308,11 +307,11 @@ mod tests {
 
     fn provider(kind: Kind) -> Provider {
         Provider {
-            name: "p".to_owned(),
+            name: "p".into(),
             kind,
             base_url: Url::parse("https://x.example/base/").unwrap(),
-            auth: Auth::of(kind),
-            key: Key::new(KeySource::None),
+            credentials: vec![Credential::key(header_of(kind), crate::KeySource::None)],
+            rotation: Rotation::default(),
             project: Some("proj".to_owned()),
             location: Some("us-east5".to_owned()),
             api_version: None,

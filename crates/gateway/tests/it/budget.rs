@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use stockade_gateway::{CallError, Limits};
+use stockade_gateway::CallError;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -19,8 +19,8 @@ async fn two_hundred_calls_at_once_against_money_for_thirty_seven() {
     let gate = Arc::new(Semaphore::new(0));
     let answer = whole("200 OK", "content-type: application/json\r\n", MESSAGE);
     let fake = Fake::start(vec![Step::Gate(gate.clone()), answer]).await;
-    let limits = Limits { calls: 500, calls_per_run: 500, ..Limits::default() };
-    let probe = House::with(fake.addr, Plan { limits, ..Plan::default() }).await;
+    let config = "[limits]\ncalls = 500\n[limits.principal]\ncalls = 500\n".to_owned();
+    let probe = House::with(fake.addr, Plan { config: config.clone(), ..Plan::default() }).await;
     gate.add_permits(1);
     probe.call(&request(false)).await;
     let reserved = probe.purse.state.lock().unwrap().peak;
@@ -28,7 +28,7 @@ async fn two_hundred_calls_at_once_against_money_for_thirty_seven() {
 
     // One nano less than thirty-eight.
     let budget = reserved * 38 - 1;
-    let house = Arc::new(House::with(fake.addr, Plan { limits, budget, ..Plan::default() }).await);
+    let house = Arc::new(House::with(fake.addr, Plan { config, budget, ..Plan::default() }).await);
     let calls: Vec<_> = (0..200)
         .map(|_| {
             let house = house.clone();

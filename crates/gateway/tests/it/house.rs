@@ -112,12 +112,15 @@ pub struct Plan {
     pub budget: i64,
     pub bundle: String,
     pub rehearsal: Option<SocketAddr>,
+    /// More of the gateway's configuration.
+    pub config: String,
 }
 
 impl Default for Plan {
     fn default() -> Self {
         Self {
             limits: Limits::default(),
+            config: String::new(),
             budget: 1_000_000_000_000,
             bundle: default_bundle().to_owned(),
             rehearsal: None,
@@ -163,7 +166,8 @@ impl House {
         std::fs::write(&key_file, format!("{KEY}\n")).unwrap();
         let mut models = ModelTable::from_config(&format!(
             "[providers.anthropic]\nbase_url = \"http://{provider}/prefix/\"\nkey_file = {key_file:?}\n\
-             [models.alias]\nupstream = \"claude-sonnet-4-6\"\n"
+             [models.alias]\nupstream = \"claude-sonnet-4-6\"\n{}",
+            plan.config
         ))
         .unwrap();
         if let Some(addr) = plan.rehearsal {

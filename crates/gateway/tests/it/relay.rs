@@ -125,6 +125,11 @@ async fn a_providers_refusal_crosses_and_costs_nothing() {
     let answer = wire::post(house.addr, &request(true)).await;
     assert_eq!((answer.status, answer.body.as_slice()), (429, body.as_bytes()));
     assert_eq!(header(&answer.head, "retry-after").as_deref(), Some("7"));
+    // From now on the provider is left alone for as long as it said.
+    let again = wire::post(house.addr, &request(true)).await;
+    assert_eq!((again.status, again.error().0.as_str()), (529, "overloaded_error"));
+    assert_eq!(fake.requests().len(), 1);
+    let house = House::new(&fake).await;
     let failure = house.call(&request(true)).await.failure.unwrap();
     assert_eq!(
         (failure.kind, failure.text.as_str(), failure.retry_after_ms),
