@@ -16,6 +16,7 @@ use toml::{
 };
 
 use crate::{
+    content::{ContentAction, ContentExampleResult, read as content},
     engine::{Engine, Parts},
     example::{self, Example},
     explain::Reason,
@@ -107,7 +108,7 @@ impl Problem {
         Self { line: None, policy: None, example: None, message }
     }
 
-    const fn at(line: usize, message: String) -> Self {
+    pub(crate) const fn at(line: usize, message: String) -> Self {
         Self { line: Some(line), policy: None, example: None, message }
     }
 }
@@ -123,6 +124,9 @@ pub struct Summary {
     pub forbids: usize,
     /// How many examples; all hold.
     pub examples: usize,
+    /// How many content rules.
+    #[serde(default)]
+    pub content_rules: usize,
     /// Packs with how many policies each has.
     pub packs: BTreeMap<String, usize>,
     /// The most policies that one kind of deed can meet.
@@ -161,6 +165,9 @@ fn read(number: u64, text: &str) -> Result<Engine, Vec<Problem>> {
             for result in engine.test().into_iter().filter(|result| !result.holds) {
                 reader.problems.push(does_not_hold(&result));
             }
+            for result in engine.test_content().into_iter().filter(|result| !result.holds) {
+                reader.problems.push(content_does_not_hold(&result));
+            }
             Some(engine)
         }
         _ => None,
@@ -179,8 +186,17 @@ fn does_not_hold(result: &crate::ExampleResult) -> Problem {
     Problem { line: Some(result.line), policy: None, example: Some(result.name.clone()), message }
 }
 
+fn content_does_not_hold(result: &ContentExampleResult) -> Problem {
+    let word = |action: Option<ContentAction>| action.map_or("nothing", ContentAction::as_str);
+    let by = result.by.as_ref().map_or_else(String::new, |id| format!(" by `{id}`"));
+    let found = if result.classes.is_empty() { "nothing".to_owned() } else { result.classes.join(", ") };
+    let message =
+        format!("expected {}, but the answer is {}{by}: {found} was found", word(result.expect), word(result.action));
+    Problem { line: Some(result.line), policy: None, example: Some(result.name.clone()), message }
+}
+
 /// Where lines begin.
-struct Lines(Vec<usize>);
+pub(crate) struct Lines(Vec<usize>);
 
 impl Lines {
     fn new(text: &str) -> Self {
@@ -188,7 +204,7 @@ impl Lines {
     }
 
     /// The line of a position, from 1.
-    fn of(&self, position: usize) -> usize {
+    pub(crate) fn of(&self, position: usize) -> usize {
         self.0.partition_point(|start| *start <= position)
     }
 }
@@ -204,9 +220,9 @@ struct Row {
     text: Option<String>,
 }
 
-struct Reader {
-    lines: Lines,
-    problems: Vec<Problem>,
+pub(crate) struct Reader {
+    pub(crate) lines: Lines,
+    pub(crate) problems: Vec<Problem>,
 }
 
 type Table<'i> = DeTable<'i>;
@@ -237,11 +253,13 @@ impl Reader {
             return None;
         }
         let document = document.into_inner();
-        for key in document.keys().filter(|key| !["policy", "example", "about"].contains(&key.get_ref().as_ref())) {
+        let known = |key: &str| ["policy", "example", "about"].contains(&key) || content::TABLES.contains(&key);
+        for key in document.keys().filter(|key| !known(key.get_ref().as_ref())) {
             let message = format!(
-                "`{}` is not known here: a bundle has [[policy]] and [[example]], and may \
-                have a text `about`",
-                key.get_ref().escape_debug()
+                "`{}` is not known here: a bundle has [[policy]] and [[example]], and may have a text `about` and \
+                [[{}]]",
+                key.get_ref().escape_debug(),
+                content::TABLES.join("]], [[")
             );
             self.problems.push(Problem::at(self.lines.of(key.span().start), message));
         }
@@ -260,9 +278,11 @@ impl Reader {
             .filter_map(|(n, table)| self.example_row(n, &table))
             .collect();
         self.examples_in_order(&examples, &policies);
+        let content = self.content(&document);
         let warnings = self.validate(&vocabulary, &policies);
         let mut summary =
             Summary { policies: policies.len(), examples: examples.len(), warnings, ..Summary::default() };
+        summary.content_rules = content.rules().len();
         for (policy, row) in &policies {
             match policy.effect() {
                 Effect::Permit => summary.permits += 1,
@@ -282,11 +302,11 @@ impl Reader {
             };
             Some((policy, reason))
         });
-        Some(Parts { policies: policies.collect(), vocabulary, examples, summary })
+        Some(Parts { policies: policies.collect(), vocabulary, examples, content: content.into(), summary })
     }
 
     /// The tables of an array of tables.
-    fn tables<'i>(&mut self, document: &Table<'i>, name: &str, most: usize) -> Vec<Spanned<Table<'i>>> {
+    pub(crate) fn tables<'i>(&mut self, document: &Table<'i>, name: &str, most: usize) -> Vec<Spanned<Table<'i>>> {
         let Some(value) = document.get(name) else { return Vec::new() };
         let line = self.lines.of(value.span().start);
         let DeValue::Array(array) = value.get_ref() else {
@@ -476,7 +496,7 @@ impl Reader {
         read?.map_err(|(error, line)| self.problems.push(Problem::at(line, error.to_string()))).ok()
     }
 
-    fn unknown_keys(&mut self, table: &Table<'_>, known: &[&str]) {
+    pub(crate) fn unknown_keys(&mut self, table: &Table<'_>, known: &[&str]) {
         for key in table.keys().filter(|key| !known.contains(&key.get_ref().as_ref())) {
             let message =
                 format!("`{}` is not known here: there are {}", key.get_ref().escape_debug(), known.join(", "));
@@ -485,7 +505,7 @@ impl Reader {
     }
 
     /// A text of a table with the line on which it begins.
-    fn text(&mut self, table: &Spanned<Table<'_>>, key: &str, required: bool) -> Option<(String, usize)> {
+    pub(crate) fn text(&mut self, table: &Spanned<Table<'_>>, key: &str, required: bool) -> Option<(String, usize)> {
         let Some(value) = table.get_ref().get(key) else {
             if required {
                 let line = self.lines.of(table.span().start);

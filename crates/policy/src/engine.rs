@@ -1,12 +1,13 @@
 //! The bundle in force, and deciding with it.
 
-use std::{collections::HashMap, fmt};
+use std::{collections::HashMap, fmt, sync::Arc};
 
 use cedar_policy::{Authorizer, Effect, Entities, PolicyId, PolicySet, Request};
 use stockade_domain::{Answer, DecidingPolicy, Decision, Deed};
 
 use crate::{
     bundle::{Problem, Summary},
+    content::{ContentExampleResult, ContentRules, ContentScope, ContentSet, Direction},
     example::{Example, ExampleResult},
     explain::{Answered, Explanation, PolicyError, Reason},
     facts::Facts,
@@ -26,6 +27,7 @@ pub struct Engine {
     vocabulary: Vocabulary,
     policies: HashMap<PolicyId, Reason>,
     examples: Vec<Example>,
+    content: Arc<ContentSet>,
     index: Index,
     authorizer: Authorizer,
     summary: Summary,
@@ -36,6 +38,7 @@ pub struct Parts {
     pub vocabulary: Vocabulary,
     pub policies: Vec<(cedar_policy::Policy, Reason)>,
     pub examples: Vec<Example>,
+    pub content: Arc<ContentSet>,
     pub summary: Summary,
 }
 
@@ -60,6 +63,7 @@ impl Engine {
             vocabulary: parts.vocabulary,
             policies: parts.policies.into_iter().map(|(policy, reason)| (policy.id().clone(), reason)).collect(),
             examples: parts.examples,
+            content: parts.content,
             index,
             authorizer: Authorizer::new(),
             summary,
@@ -171,6 +175,21 @@ impl Engine {
     /// Runs the bundle's examples. All of them hold, or the bundle would not have loaded; a person sees how.
     pub fn test(&self) -> Vec<ExampleResult> {
         self.examples.iter().map(|example| example.run(self)).collect()
+    }
+
+    /// What may stand in the prompts or answers of a call.
+    pub fn content(&self, scope: &ContentScope<'_>, direction: Direction) -> ContentRules {
+        self.content.applying(scope, direction)
+    }
+
+    /// All content rules.
+    pub fn content_set(&self) -> &ContentSet {
+        &self.content
+    }
+
+    /// Runs the examples of the content rules.
+    pub fn test_content(&self) -> Vec<ContentExampleResult> {
+        self.content.test()
     }
 
     /// Puts both answers together. Without a second tally, the second answer is the first.

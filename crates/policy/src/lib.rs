@@ -3,7 +3,8 @@
 //! This crate owns the Cedar schema of all deeds ([`schema`]), bundles of policies with examples that must
 //! hold ([`Bundle`]), and the one function that decides ([`Engine::decide`]). Allow, Ask and Deny are two
 //! ordinary questions: may the deed be done, and may it be done *unattended*? Yes and yes is Allow, yes and no
-//! is Ask, no is Deny. A `forbid` always wins; what nothing permits is denied.
+//! is Ask, no is Deny. A `forbid` always wins; what nothing permits is denied. What may stand in the prompts and answers of a
+//! call that is allowed is said by content rules, which a bundle has beside its policies ([`content`]).
 //!
 //! It refuses: input and output, clocks, remembering anything between two decisions.
 //!
@@ -66,6 +67,7 @@
 //! ```
 
 mod bundle;
+pub mod content;
 mod engine;
 mod example;
 mod explain;

@@ -9,6 +9,7 @@
 
 mod agreement;
 mod bundles;
+mod content;
 mod deciding;
 mod hostile;
 mod levels;
