@@ -298,7 +298,7 @@ pub enum BudgetEntry {
         /// How much.
         amount: Nanos,
     },
-    /// Money is set aside for a call, before it is made.
+    /// Money is set aside for a call, before it is made. Said again while it is under way, it is so much from then on.
     Reserved {
         /// Of which slice.
         slice: SliceId,

@@ -232,17 +232,23 @@ impl Inner {
             let (ending, answer) = self.relay(&call, opened, parcel, ends, &mut client, last).await;
             let (broken, again) = (!answer.told && !matches!(ending, Ending::Whole), matches!(ending, Ending::Passed));
             pass.report(ending.about_the_provider(&answer), self.parts.world.now());
-            let finished = self.finish(call, ending, answer).await;
             if again {
+                self.finish(call, ending, answer).await;
                 refused = Some(CallError::Tripped { retry_after_ms: 1_000 });
                 continue;
             }
+            // The client has all that it gets, and does not wait for what we write down of it.
+            let Client { head, body } = client;
+            if broken {
+                let _ = body.try_send(Err(Broken));
+            }
+            drop(body);
+            let finished = self.finish(call, ending, answer).await;
             if let Some(taken) = taken.take() {
                 self.rates.settle(taken, finished.usage.total(), self.parts.world.now());
             }
-            client.begin(Ok(None));
-            if broken {
-                let _ = client.body.try_send(Err(Broken));
+            if let Some(head) = head {
+                let _ = head.send(Ok(None));
             }
             let _ = end.send(finished);
             return;
@@ -377,8 +383,8 @@ impl Inner {
 
         let Letter { address, headers, body, ends } = letter;
         let parcel = self.proven(plan, one, &address, headers, body).await?;
-        match parts.purse.reserve(caller.run, id, meter.reserved()).await {
-            Ok(()) => {}
+        let money = match parts.purse.hold(caller.run, id, meter.reserved()).await {
+            Ok(entries) => entries,
             Err(PurseError::Exhausted { scope }) => {
                 self.note_exhausted(caller, id, plan, meter.reserved(), scope).await?;
                 return Err(CallError::Exhausted { scope });
@@ -388,16 +394,14 @@ impl Inner {
                 self.note_unreachable(caller, id, plan, meter.reserved()).await?;
                 return Err(CallError::PurseUnavailable { why });
             }
-        }
+        };
         let (deed, decision) = (permit.deed().clone(), permit.decision().clone());
-        let opened = match parts.ledger.open(&deed, &decision, vec![sealed], permit).await {
+        let opened = match parts.ledger.open_with(&deed, &decision, vec![sealed], permit, money).await {
             Ok(opened) => opened,
             Err(error) => {
                 let why = chain(&error);
                 tracing::error!(call = %id, run = %caller.run, why, "no model call: it cannot be recorded");
-                if let Err(error) = parts.purse.settle(id, Nanos::ZERO).await {
-                    tracing::error!(call = %id, %error, "a reservation could not be given back");
-                }
+                parts.purse.release(id);
                 return Err(CallError::RecordUnavailable { why });
             }
         };

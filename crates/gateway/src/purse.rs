@@ -5,34 +5,45 @@ use stockade_domain::{
     BudgetScope, Nanos,
     ids::{ModelCallId, RunId},
 };
+use stockade_ledger::LogEntry;
 
 /// Where the money for calls comes from. The runner implements it over leased slices.
 ///
-/// *Invariant:* between a successful `reserve` and the `settle` of the same call, `amount` is set aside and nobody else can
-/// spend it. The gateway settles every call that it reserved, exactly once with success, unless the process dies first;
-/// then the runner charges the whole reservation.
+/// What is to be durable is given back as entries of the log: the gateway writes them in the same batch as the record that they
+/// belong to, so that a call costs one append at its beginning and one at its end, and no crash comes between money and record.
+///
+/// *Invariant:* from a successful `hold` until `spent` (or `release`) of the same call, `amount` and what `top_up` added is set aside
+/// and nobody else can spend it. The gateway ends every call that it held money for, exactly once with success, unless the process
+/// dies first; then the runner charges all that was set aside durably.
 #[async_trait]
 pub trait Purse: Send + Sync {
-    /// Sets `amount` aside, durably.
-    async fn reserve(&self, run: RunId, call: ModelCallId, amount: Nanos) -> Result<(), PurseError>;
+    /// Sets `amount` aside. Before anything is sent, the entries must be durable; if they cannot be, [`release`](Self::release).
+    async fn hold(&self, run: RunId, call: ModelCallId, amount: Nanos) -> Result<Vec<LogEntry>, PurseError>;
+
+    /// The entries of [`hold`](Self::hold) did not become durable: nothing was sent, and the money is free again.
+    fn release(&self, call: ModelCallId);
 
     /// Whether [`Purse::top_up`] can be asked. Where it cannot, every call holds all that it may cost from the beginning.
     fn tops_up(&self) -> bool {
         false
     }
 
-    /// Sets `more` aside for a call that is under way, durably, as part of the same reservation.
+    /// Sets `more` aside for a call that is under way, durably when this returns, as part of what is held for it.
     ///
     /// # Errors
-    /// As `reserve`. What was set aside before stays so.
+    /// As `hold`. What was set aside before stays so.
     async fn top_up(&self, call: ModelCallId, more: Nanos) -> Result<(), PurseError> {
         let _ = (call, more);
         Err(PurseError::Unavailable("this purse takes nothing in addition".to_owned()))
     }
 
-    /// So much of what was set aside is spent, the rest is free again. `spent` is never more than was reserved. After an
-    /// error the gateway tries again, so a repetition must be harmless.
-    async fn settle(&self, call: ModelCallId, spent: Nanos) -> Result<(), PurseError>;
+    /// So much of what was set aside is spent: the entries that say so, to be written with the end of the call. `spent` is never
+    /// more than was set aside. Asked again, it gives the same again; the money stays set aside until
+    /// [`spent`](Self::spent).
+    fn spend(&self, call: ModelCallId, spent: Nanos) -> Vec<LogEntry>;
+
+    /// The entries of [`spend`](Self::spend) are durable: what was not spent is free again.
+    fn spent(&self, call: ModelCallId);
 }
 
 /// Why there is no money.

@@ -12,7 +12,6 @@ use crate::{
     limit::Outcome as Health,
     limits::CLOSE_RETRIES,
     models::Errand,
-    purse::PurseError,
 };
 
 /// How the way to the provider ended.
@@ -181,8 +180,6 @@ impl Inner {
         if over {
             tracing::warn!(call = %call.id, %cost, %reserved, "a model call cost more than its bound");
         }
-        self.settle(&call, cost.min(reserved)).await;
-
         let outcome = Outcome {
             status: match failure.as_ref().map(|failure| failure.kind) {
                 None => Status::Ok,
@@ -198,7 +195,7 @@ impl Inner {
         };
         let mut contents = vec![call.sealed_request];
         let bytes = Bytes::from(std::mem::take(&mut answer.bytes));
-        contents.extend(self.close(&call, outcome, usage, cost, &bytes).await);
+        contents.extend(self.close(&call, outcome, usage, (cost, cost.min(reserved)), &bytes).await);
 
         let duration_ms = self.parts.world.now().ms_since(call.started);
         tracing::info!(
@@ -231,29 +228,12 @@ impl Inner {
         }
     }
 
-    async fn settle(&self, call: &Call, spent: Nanos) {
-        let mut pauses = CLOSE_RETRIES.iter();
-        loop {
-            let error = match self.parts.purse.settle(call.id, spent).await {
-                Ok(()) => return,
-                Err(error) => error,
-            };
-            match (error, pauses.next()) {
-                (PurseError::Unavailable(_), Some(pause)) => tokio::time::sleep(*pause).await,
-                (error, _) => {
-                    tracing::error!(call = %call.id, %error, "a model call could not be settled: its reservation stays");
-                    return;
-                }
-            }
-        }
-    }
-
     async fn close(
         &self,
         call: &Call,
         outcome: Outcome,
         usage: Usage,
-        cost: Nanos,
+        (cost, spent): (Nanos, Nanos),
         answer: &[u8],
     ) -> Option<stockade_domain::ContentRef> {
         let mut pauses = CLOSE_RETRIES.iter();
@@ -266,14 +246,18 @@ impl Inner {
                     None
                 });
             let content = sealed.as_ref().map(|sealed| sealed.content);
+            let money = self.parts.purse.spend(call.id, spent);
             let closing = Closing {
                 outcome: outcome.clone(),
                 usage: Some(usage),
                 cost: Some(cost),
                 contents: sealed.into_iter().collect(),
             };
-            match (self.parts.ledger.close(call.record, closing).await, pauses.next()) {
-                (Ok(_), _) => return content,
+            match (self.parts.ledger.close_in_passing(call.record, closing, money).await, pauses.next()) {
+                (Ok(_), _) => {
+                    self.parts.purse.spent(call.id);
+                    return content;
+                }
                 (Err(LedgerError::Log(_)), Some(pause)) => tokio::time::sleep(*pause).await,
                 (Err(error), _) => {
                     tracing::error!(call = %call.id, record = %call.record, %error, "a model call's record stays open");

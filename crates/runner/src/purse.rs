@@ -1,8 +1,10 @@
 //! The money that the server has leased to this runner.
 //!
-//! Owns slices, reservations and settlements. Every step is an entry of the spool before it counts, and a restart folds the
-//! same entries, so that no crash makes or loses money. It refuses: overdrawing a slice, and spending of a run beyond its own
-//! bound. *Invariant:* of every slice, spent + reserved + free is what was leased.
+//! Owns slices, reservations and settlements. Money is set aside in memory first, so that nobody else takes it, and the entry that
+//! says so goes into the spool with the record of the call; it is free again in memory only when the entry that says so is durable.
+//! So memory never has more to give than the spool, and a restart, which folds the same entries, makes and loses no money. It
+//! refuses: overdrawing a slice, and spending of a run beyond its own bound. *Invariant:* of every slice, spent + reserved +
+//! free is what was leased.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,6 +20,7 @@ use stockade_domain::{
     ids::{ModelCallId, RunId, SliceId},
 };
 use stockade_gateway::{Purse, PurseError};
+use stockade_ledger::LogEntry;
 
 use crate::{
     files,
@@ -39,7 +42,7 @@ pub struct SliceState {
     pub amount: Nanos,
     /// What is spent.
     pub spent: Nanos,
-    /// What is set aside, by call.
+    /// What is set aside, by call. It grows if a call needs more than was thought.
     pub reserved: BTreeMap<ModelCallId, Nanos>,
     /// What the last calls cost, by call: a crash may have come between the money and the record that names it.
     #[serde(default)]
@@ -129,6 +132,68 @@ struct Account {
 struct Books {
     money: Money,
     accounts: BTreeMap<RunId, Account>,
+    /// What each call spent, on its way into the spool.
+    spending: BTreeMap<ModelCallId, Vec<BudgetEntry>>,
+    /// Slices on their way back to the server: nothing of them is given any more.
+    leaving: BTreeSet<SliceId>,
+}
+
+impl Books {
+    /// Sets money aside in a slice that has it. All of it is one step, so that two calls never take the same money.
+    fn take_aside(&mut self, run: RunId, call: ModelCallId, amount: Nanos) -> Result<Option<BudgetEntry>, NoMoney> {
+        let mine = || self.money.slices.values().filter(|s| s.run == run);
+        let committed: Nanos = mine().map(|s| s.spent.saturating_add(s.reserved.values().copied().sum())).sum();
+        let past = self.money.past.get(&run).copied().unwrap_or_default();
+        let limit = self.accounts.get(&run).and_then(|a| a.limit).unwrap_or(Nanos(i64::MAX));
+        if past.saturating_add(committed).saturating_add(amount) > limit {
+            return Err(NoMoney::Exhausted(BudgetScope::Run));
+        }
+        let leaving = &self.leaving;
+        let fits = |(id, s): &(&SliceId, &SliceState)| s.run == run && s.free() >= amount && !leaving.contains(*id);
+        let slices = &self.money.slices;
+        // More for a call is best where the call has some already.
+        let known = slices.iter().filter(|(_, s)| s.reserved.contains_key(&call)).find(fits);
+        let Some((slice, state)) = known.or_else(|| slices.iter().find(fits)) else { return Ok(None) };
+        let before = state.reserved.get(&call).copied().unwrap_or_default();
+        let entry = BudgetEntry::Reserved { slice: *slice, call, amount: before.saturating_add(amount) };
+        self.money.take(&entry);
+        Ok(Some(entry))
+    }
+
+    /// What a call spent, slice by slice. What it spent beyond what was set aside is taken from what is free of its slices, and set
+    /// aside at once.
+    fn spend(&mut self, call: ModelCallId, spent: Nanos) -> Vec<BudgetEntry> {
+        let mut rest = spent;
+        let mut entries = Vec::new();
+        let slices = &mut self.money.slices;
+        for (slice, state) in slices.iter().filter(|(_, s)| s.reserved.contains_key(&call)) {
+            let here = state.reserved.get(&call).copied().unwrap_or_default().min(rest);
+            rest = rest.saturating_sub(here);
+            entries.push((*slice, here));
+        }
+        for (slice, here) in &mut entries {
+            if let Some(state) = slices.get_mut(slice).filter(|_| rest > Nanos::ZERO) {
+                let more = state.free().min(rest);
+                rest = rest.saturating_sub(more);
+                *here = here.saturating_add(more);
+                let aside = state.reserved.entry(call).or_default();
+                *aside = (*aside).max(*here);
+            }
+        }
+        if rest > Nanos::ZERO {
+            // The bound holds, the rest is said aloud.
+            tracing::error!(%call, %spent, %rest, "model call {call} cost more than could be set aside for it");
+        }
+        let settled = |(slice, spent)| BudgetEntry::Settled { slice, call, spent };
+        let entries: Vec<BudgetEntry> = entries.into_iter().map(settled).collect();
+        self.spending.insert(call, entries.clone());
+        entries
+    }
+
+    fn spent(&mut self, call: ModelCallId) {
+        let entries = self.spending.remove(&call).unwrap_or_default();
+        entries.iter().for_each(|entry| self.money.take(entry));
+    }
 }
 
 /// The purse of this runner.
@@ -139,12 +204,7 @@ pub struct SitePurse {
     link: Arc<Link>,
     world: Arc<dyn World>,
     dir: PathBuf,
-    /// Entries go to the log in the order in which the books change.
-    writing: tokio::sync::Mutex<()>,
 }
-
-/// The right to look at the books and to write what follows, with nobody in between.
-type Turn<'a> = tokio::sync::MutexGuard<'a, ()>;
 
 #[derive(Serialize, Deserialize)]
 struct Pending {
@@ -156,8 +216,8 @@ struct Pending {
 impl SitePurse {
     /// Takes up the slices that a restart found. `dir` is where requests for slices are noted while they are under way.
     pub fn new(money: Money, spool: Arc<Spool>, link: Arc<Link>, world: Arc<dyn World>, dir: PathBuf) -> Self {
-        let books = Mutex::new(Books { money, accounts: BTreeMap::new() });
-        Self { books, spool, link, world, dir, writing: tokio::sync::Mutex::new(()) }
+        let books = Mutex::new(Books { money, ..Books::default() });
+        Self { books, spool, link, world, dir }
     }
 
     fn books(&self) -> MutexGuard<'_, Books> {
@@ -171,7 +231,10 @@ impl SitePurse {
 
     /// What a call cost, if it was settled in a slice that is not over.
     pub fn cost_of(&self, call: ModelCallId) -> Option<Nanos> {
-        self.books().money.slices.values().find_map(|slice| slice.settled.get(&call).copied())
+        let books = self.books();
+        let costs = books.money.slices.values().filter_map(|slice| slice.settled.get(&call).copied());
+        // A call that needed more than was thought has it from several slices.
+        costs.reduce(Nanos::saturating_add)
     }
 
     /// Calls for which money was set aside when the process died. Those whose record was `opened` may have been made: they are
@@ -187,68 +250,53 @@ impl SitePurse {
             .iter()
             .flat_map(|(id, s)| s.reserved.iter().map(|(call, amount)| (s.run, *id, *call, *amount)))
             .collect();
-        let mut charged = Vec::new();
+        let mut charged: BTreeMap<ModelCallId, (RunId, Nanos)> = BTreeMap::new();
         for (run, slice, call, amount) in open {
             let spent = if opened.contains(&call) { amount } else { Nanos::ZERO };
-            self.write(vec![BudgetEntry::Settled { slice, call, spent }]).await?;
+            self.write(BudgetEntry::Settled { slice, call, spent }).await?;
             if spent > Nanos::ZERO {
-                charged.push((run, call, spent));
+                let (_, all) = charged.entry(call).or_insert((run, Nanos::ZERO));
+                *all = all.saturating_add(spent);
             }
         }
-        Ok(charged)
+        Ok(charged.into_iter().map(|(call, (run, spent))| (run, call, spent)).collect())
     }
 
-    async fn write(&self, entries: Vec<BudgetEntry>) -> Result<(), SpoolError> {
-        let turn = self.writing.lock().await;
-        self.write_in_turn(&turn, entries).await
-    }
-
-    /// The same for whoever has looked at the books in the same turn: nothing has changed since.
-    async fn write_in_turn(&self, _turn: &Turn<'_>, entries: Vec<BudgetEntry>) -> Result<(), SpoolError> {
-        self.spool.append(entries.iter().map(budget_entry).collect()).await?;
-        let mut books = self.books();
-        entries.iter().for_each(|entry| books.money.take(entry));
+    /// Writes an entry down, and only then believes it.
+    async fn write(&self, entry: BudgetEntry) -> Result<(), SpoolError> {
+        self.spool.append(vec![budget_entry(&entry)]).await?;
+        self.books().money.take(&entry);
         Ok(())
     }
 
-    /// Sets money aside in a slice that has it. The whole step is under one lock, so that two calls never take the same money.
-    async fn take_aside(&self, run: RunId, call: ModelCallId, amount: Nanos) -> Result<bool, NoMoney> {
-        let _turn = self.writing.lock().await;
-        let slice = {
-            let books = self.books();
-            let account = books.accounts.get(&run);
-            let mine = || books.money.slices.values().filter(|s| s.run == run);
-            let committed: Nanos = mine().map(|s| s.spent.saturating_add(s.reserved.values().copied().sum())).sum();
-            let past = books.money.past.get(&run).copied().unwrap_or_default();
-            let limit = account.and_then(|a| a.limit).unwrap_or(Nanos(i64::MAX));
-            if past.saturating_add(committed).saturating_add(amount) > limit {
-                return Err(NoMoney::Exhausted(BudgetScope::Run));
-            }
-            books.money.slices.iter().find(|(_, s)| s.run == run && s.free() >= amount).map(|(id, _)| *id)
-        };
-        let Some(slice) = slice else { return Ok(false) };
-        let entry = BudgetEntry::Reserved { slice, call, amount };
-        self.spool.append(vec![budget_entry(&entry)]).await.map_err(|e| NoMoney::Unavailable(e.to_string()))?;
-        self.books().money.take(&entry);
-        Ok(true)
-    }
-
-    /// Sets money aside for a call.
-    pub async fn set_aside(&self, run: RunId, call: ModelCallId, amount: Nanos) -> Result<(), NoMoney> {
+    /// Sets money aside for a call, or more for one that is under way. Nothing of it is durable: the entry that is given back is to
+    /// be written. It says how much is set aside for the call in its slice, with this.
+    pub async fn set_aside(&self, run: RunId, call: ModelCallId, amount: Nanos) -> Result<BudgetEntry, NoMoney> {
         self.spool.room().map_err(|e| NoMoney::Unavailable(e.to_string()))?;
-        if self.take_aside(run, call, amount).await? {
-            return Ok(());
+        let now = |books: &mut Books| books.take_aside(run, call, amount);
+        if let Some(entry) = now(&mut self.books())? {
+            return Ok(entry);
         }
         let leasing = Arc::clone(&self.books().accounts.entry(run).or_default().leasing);
         let _one = leasing.lock().await;
         // Somebody may have brought a slice while this call waited.
         for _ in 0..2 {
-            if self.take_aside(run, call, amount).await? {
-                return Ok(());
+            if let Some(entry) = now(&mut self.books())? {
+                return Ok(entry);
             }
             self.lease(run, amount).await?;
         }
-        if self.take_aside(run, call, amount).await? { Ok(()) } else { Err(NoMoney::Exhausted(BudgetScope::Run)) }
+        now(&mut self.books())?.ok_or(NoMoney::Exhausted(BudgetScope::Run))
+    }
+
+    /// More for a call that is under way: durable when this returns.
+    pub async fn add(&self, call: ModelCallId, more: Nanos) -> Result<(), NoMoney> {
+        let run = self.books().money.slices.values().find(|s| s.reserved.contains_key(&call)).map(|s| s.run);
+        let run = run.ok_or_else(|| NoMoney::Unavailable(format!("nothing is set aside for {call}")))?;
+        let entry = self.set_aside(run, call, more).await?;
+        // If that fails, it stays set aside in memory until the call is over: too much rather than too little.
+        let written = self.spool.append(vec![budget_entry(&entry)]).await;
+        written.map(|_| ()).map_err(|e| NoMoney::Unavailable(e.to_string()))
     }
 
     async fn lease(&self, run: RunId, need: Nanos) -> Result<(), NoMoney> {
@@ -266,9 +314,7 @@ impl SitePurse {
         let Pending { slice, need, want } = request;
         let leased = self.link.slice(&LeaseSlice { slice, run, need, want }).await.map_err(|e| unavailable(&e))?;
         if leased.amount > Nanos::ZERO {
-            self.write(vec![BudgetEntry::Leased { slice, run, amount: leased.amount }])
-                .await
-                .map_err(|e| unavailable(&e))?;
+            self.write(BudgetEntry::Leased { slice, run, amount: leased.amount }).await.map_err(|e| unavailable(&e))?;
         }
         files::remove_all(&path).map_err(|e| unavailable(&e))?;
         // Nothing, and no budget is used up: an old slice of which nothing is left. The caller asks for another.
@@ -288,41 +334,24 @@ impl SitePurse {
         }
     }
 
-    /// The call is over.
-    pub async fn pay(&self, call: ModelCallId, spent: Nanos) -> Result<(), SpoolError> {
-        let turn = self.writing.lock().await;
-        let found = {
-            let books = self.books();
-            books
-                .money
-                .slices
-                .iter()
-                .find_map(|(id, s)| s.reserved.get(&call).map(|reserved| (*id, *reserved, s.free())))
-        };
-        let Some((slice, reserved, free)) = found else { return Ok(()) };
-        // More than was set aside can only be taken from what is free of the slice: the bound holds, the rest is said aloud.
-        let most = reserved.saturating_add(free);
-        if spent > most {
-            tracing::error!(%call, %spent, %most, "model call {call} cost more than could be set aside for it");
-        }
-        self.write_in_turn(&turn, vec![BudgetEntry::Settled { slice, call, spent: spent.min(most) }]).await
-    }
-
     async fn give_back_idle(&self, run: RunId) -> Result<(), SpoolError> {
-        // One turn for looking and writing: a slice in which a call has just set money aside is not idle any more.
-        let turn = self.writing.lock().await;
-        let idle: Vec<BudgetEntry> = self
-            .books()
-            .money
-            .slices
-            .iter()
-            .filter(|(_, s)| s.run == run && s.reserved.is_empty())
-            .map(|(id, s)| BudgetEntry::Returned { slice: *id, amount: s.free() })
-            .collect();
-        for entry in idle {
-            self.write_in_turn(&turn, vec![entry]).await?;
+        loop {
+            let entry = {
+                let books = &mut *self.books();
+                let (slices, leaving) = (&books.money.slices, &mut books.leaving);
+                let idle =
+                    |(id, s): &(&SliceId, &SliceState)| s.run == run && s.reserved.is_empty() && !leaving.contains(*id);
+                let Some((slice, state)) = slices.iter().find(idle) else { return Ok(()) };
+                // From here on no call takes money of it: what is written is still true when it is durable.
+                leaving.insert(*slice);
+                BudgetEntry::Returned { slice: *slice, amount: state.free() }
+            };
+            let written = self.write(entry.clone()).await;
+            if let BudgetEntry::Returned { slice, .. } = &entry {
+                self.books().leaving.remove(slice);
+            }
+            written?;
         }
-        Ok(())
     }
 
     /// The run is over: what is left goes back. Calls that are still under way keep theirs until they end.
@@ -333,7 +362,7 @@ impl SitePurse {
             match self.link.slice(&LeaseSlice { slice, run, need, want }).await {
                 Ok(leased) => {
                     if leased.amount > Nanos::ZERO {
-                        self.write(vec![BudgetEntry::Leased { slice, run, amount: leased.amount }]).await?;
+                        self.write(BudgetEntry::Leased { slice, run, amount: leased.amount }).await?;
                     }
                     files::remove_all(&path).map_err(|source| SpoolError::File { path: path.clone(), source })?;
                 }
@@ -360,17 +389,48 @@ fn note(path: &Path, request: &Pending) -> std::io::Result<()> {
     files::replace(path, &serde_json::to_vec(request).unwrap_or_default())
 }
 
+impl From<NoMoney> for PurseError {
+    fn from(e: NoMoney) -> Self {
+        match e {
+            NoMoney::Exhausted(scope) => Self::Exhausted { scope },
+            NoMoney::Unavailable(why) => Self::Unavailable(why),
+        }
+    }
+}
+
 #[async_trait]
 impl Purse for SitePurse {
-    async fn reserve(&self, run: RunId, call: ModelCallId, amount: Nanos) -> Result<(), PurseError> {
-        self.set_aside(run, call, amount).await.map_err(|e| match e {
-            NoMoney::Exhausted(scope) => PurseError::Exhausted { scope },
-            NoMoney::Unavailable(why) => PurseError::Unavailable(why),
-        })
+    async fn hold(&self, run: RunId, call: ModelCallId, amount: Nanos) -> Result<Vec<LogEntry>, PurseError> {
+        if amount == Nanos::ZERO {
+            // It cannot cost anything: there is nothing to set aside, and no slice is needed.
+            return Ok(Vec::new());
+        }
+        Ok(vec![budget_entry(&self.set_aside(run, call, amount).await?)])
     }
 
-    async fn settle(&self, call: ModelCallId, spent: Nanos) -> Result<(), PurseError> {
-        self.pay(call, spent).await.map_err(|e| PurseError::Unavailable(e.to_string()))
+    fn release(&self, call: ModelCallId) {
+        for state in self.books().money.slices.values_mut() {
+            state.reserved.remove(&call);
+        }
+    }
+
+    fn tops_up(&self) -> bool {
+        true
+    }
+
+    async fn top_up(&self, call: ModelCallId, more: Nanos) -> Result<(), PurseError> {
+        if more == Nanos::ZERO {
+            return Ok(());
+        }
+        Ok(self.add(call, more).await?)
+    }
+
+    fn spend(&self, call: ModelCallId, spent: Nanos) -> Vec<LogEntry> {
+        self.books().spend(call, spent).iter().map(budget_entry).collect()
+    }
+
+    fn spent(&self, call: ModelCallId) {
+        self.books().spent(call);
     }
 }
 
@@ -385,28 +445,149 @@ mod tests {
         prop::collection::vec((0u8..3, 0u8..4, 0i64..60), 0..40)
     }
 
-    #[tokio::test]
-    async fn a_slice_that_had_arrived_is_not_asked_for_again() {
+    struct Home {
+        purse: SitePurse,
+        run: RunId,
+        slices: Vec<SliceId>,
+        dir: tempfile::TempDir,
+    }
+
+    /// A purse with slices of so much each. Nobody is there to lease another.
+    async fn home(amounts: &[i64]) -> Home {
         use stockade_ledger::{Log, LogOptions, SigningKey, SystemWorld};
         let dir = tempfile::tempdir().unwrap();
         let log = Arc::new(Log::open(&dir.path().join("spool"), LogOptions::default()).unwrap());
-        let (spool, _) = Spool::start(log, dir.path().join("contents"), 1 << 20).unwrap();
+        let (spool, money) = Spool::start(log, dir.path().join("contents"), 1 << 20).unwrap();
         let world: Arc<dyn World> = Arc::new(SystemWorld);
         let key = Arc::new(SigningKey::generate());
-        // Nobody is there: whoever asked for a slice would get an error.
         let link = Link::signed("http://127.0.0.1:9", Arc::clone(&world), world.id(), key).unwrap();
-        let (slice, run, call): (SliceId, RunId, ModelCallId) = (world.id(), world.id(), world.id());
-        let mut money = Money::default();
-        money.take(&BudgetEntry::Leased { slice, run, amount: Nanos(100) });
+        let run = world.id();
+        let money_dir = dir.path().to_owned();
+        let purse = SitePurse::new(money, Arc::new(spool), Arc::new(link), Arc::clone(&world), money_dir);
+        let mut slices = Vec::new();
+        for amount in amounts {
+            let slice = world.id();
+            purse.write(BudgetEntry::Leased { slice, run, amount: Nanos(*amount) }).await.unwrap();
+            slices.push(slice);
+        }
+        Home { purse, run, slices, dir }
+    }
+
+    impl Home {
+        fn call(&self) -> ModelCallId {
+            self.purse.world.id()
+        }
+
+        /// What a restart would find.
+        fn restarted(&self) -> Money {
+            let log = self.purse.spool.log();
+            let mut money = Money::default();
+            for (_, entry) in log.read(0, usize::MAX, usize::MAX).unwrap() {
+                money.take(&serde_json::from_slice(&entry.payload).unwrap());
+            }
+            money
+        }
+
+        fn believed(&self) -> Money {
+            self.purse.books().money.clone()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_slice_that_had_arrived_is_not_asked_for_again() {
         // A crash came between the arrival of the slice and the removal of the note about it.
-        let purse = SitePurse::new(money, Arc::new(spool), Arc::new(link), world, dir.path().to_owned());
-        note(&purse.pending_file(run), &Pending { slice, need: Nanos(100), want: Nanos(100) }).unwrap();
-        purse.set_aside(run, call, Nanos(60)).await.unwrap();
-        purse.pay(call, Nanos(60)).await.unwrap();
-        purse.end(run).await.unwrap();
-        assert!(!purse.pending_file(run).exists());
-        assert_eq!(purse.books().money.past[&run], Nanos(60));
+        let home = home(&[100]).await;
+        let Home { purse, run, slices, .. } = &home;
+        note(&purse.pending_file(*run), &Pending { slice: slices[0], need: Nanos(100), want: Nanos(100) }).unwrap();
+        let call = home.call();
+        purse.hold(*run, call, Nanos(60)).await.unwrap();
+        purse.spend(call, Nanos(60));
+        purse.spent(call);
+        purse.end(*run).await.unwrap();
+        assert!(!purse.pending_file(*run).exists());
+        assert_eq!(purse.books().money.past[run], Nanos(60));
         assert!(purse.books().money.slices.is_empty(), "the money is there once");
+        assert!(home.dir.path().exists());
+    }
+
+    #[tokio::test]
+    async fn what_is_held_is_nobody_elses_and_free_again_once_released() {
+        let home = home(&[100]).await;
+        let Home { purse, run, .. } = &home;
+        let (first, second) = (home.call(), home.call());
+        let entries = purse.hold(*run, first, Nanos(60)).await.unwrap();
+        assert_eq!(entries.len(), 1);
+        assert_eq!(home.restarted().slices.values().next().unwrap().free(), Nanos(100), "not durable yet");
+        let refused = purse.hold(*run, second, Nanos(60)).await;
+        assert!(matches!(refused, Err(PurseError::Unavailable(_))), "the server would have to be asked: {refused:?}");
+        // While it is held, the slice does not go back.
+        purse.end(*run).await.unwrap();
+        assert_eq!(home.believed().slices.len(), 1);
+        purse.release(first);
+        purse.hold(*run, second, Nanos(100)).await.unwrap();
+        // Nothing can come of nothing.
+        assert_eq!(purse.hold(*run, home.call(), Nanos::ZERO).await, Ok(vec![]));
+        assert_eq!(purse.top_up(home.call(), Nanos::ZERO).await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn more_for_a_call_is_durable_comes_from_several_slices_and_has_an_end() {
+        let home = home(&[100, 50]).await;
+        let Home { purse, run, .. } = &home;
+        purse.begin(*run, Nanos(140));
+        let call = home.call();
+        let entries = purse.hold(*run, call, Nanos(90)).await.unwrap();
+        purse.spool.append(entries).await.unwrap();
+        purse.top_up(call, Nanos(10)).await.unwrap();
+        purse.top_up(call, Nanos(30)).await.unwrap();
+        assert_eq!(purse.top_up(call, Nanos(30)).await, Err(PurseError::Exhausted { scope: BudgetScope::Run }));
+        assert_eq!(home.restarted(), home.believed());
+        let aside: Nanos = home.believed().slices.values().flat_map(|s| s.reserved.values().copied()).sum();
+        assert_eq!(aside, Nanos(130));
+        // A crash would charge all of it, in both slices.
+        let entries = purse.spend(call, Nanos(120));
+        assert_eq!(entries.len(), 2);
+        assert_eq!(home.restarted(), home.believed(), "still set aside");
+        assert_eq!(purse.spend(call, Nanos(120)), entries, "the same again");
+        purse.spool.append(entries).await.unwrap();
+        purse.spent(call);
+        assert_eq!(home.restarted(), home.believed());
+        assert_eq!(purse.cost_of(call), Some(Nanos(120)));
+        assert!(home.believed().slices.values().all(|s| s.reserved.is_empty()));
+        let nobody = purse.top_up(home.call(), Nanos(1)).await;
+        assert!(matches!(nobody, Err(PurseError::Unavailable(_))), "{nobody:?}");
+    }
+
+    #[tokio::test]
+    async fn what_a_crash_left_is_charged_if_its_record_is_there_and_free_if_not() {
+        let home = home(&[100, 50]).await;
+        let Home { purse, run, .. } = &home;
+        let (made, not) = (home.call(), home.call());
+        for (call, amount) in [(made, 80), (not, 20)] {
+            let entries = purse.hold(*run, call, Nanos(amount)).await.unwrap();
+            purse.spool.append(entries).await.unwrap();
+        }
+        purse.top_up(made, Nanos(40)).await.unwrap();
+        let charged = purse.charge_reserved(&BTreeSet::from([made])).await.unwrap();
+        assert_eq!(charged, [(*run, made, Nanos(120))]);
+        assert_eq!(purse.cost_of(made), Some(Nanos(120)));
+        let left: Nanos = home.restarted().slices.values().map(SliceState::free).sum();
+        assert_eq!(left, Nanos(30));
+    }
+
+    #[tokio::test]
+    async fn more_than_was_set_aside_is_taken_from_what_is_free_and_no_further() {
+        let home = home(&[100]).await;
+        let Home { purse, run, .. } = &home;
+        let (call, other) = (home.call(), home.call());
+        purse.hold(*run, other, Nanos(30)).await.unwrap();
+        purse.hold(*run, call, Nanos(10)).await.unwrap();
+        purse.spend(call, Nanos(500));
+        // What is on its way is set aside: nobody takes it meanwhile.
+        assert_eq!(home.believed().slices.values().next().unwrap().free(), Nanos::ZERO);
+        purse.spent(call);
+        let state = home.believed().slices.into_values().next().unwrap();
+        assert_eq!((state.spent, state.free()), (Nanos(70), Nanos::ZERO));
     }
 
     proptest! {
@@ -421,7 +602,9 @@ mod tests {
                 let call: ModelCallId = Id::from_bytes([call; 16]);
                 let state = money.slices[&slice].clone();
                 match what {
-                    0 if state.free().0 >= amount && !state.reserved.contains_key(&call) => {
+                    // Some, or more than there was.
+                    0 if state.free().0 >= amount => {
+                        let amount = state.reserved.get(&call).copied().unwrap_or_default().0 + amount;
                         money.take(&BudgetEntry::Reserved { slice, call, amount: Nanos(amount) });
                     }
                     1 => if let Some(reserved) = state.reserved.get(&call) {

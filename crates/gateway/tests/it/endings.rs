@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use stockade_gateway::{CallError, FailureKind, Limits};
-use stockade_ledger::Status;
+use stockade_ledger::{EntryKind, Status};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -312,12 +312,18 @@ async fn a_client_that_does_not_read_is_let_go() {
 }
 
 #[tokio::test]
-async fn a_purse_that_stumbles_is_asked_again() {
+async fn money_and_record_are_one_write() {
     let fake = Fake::start(vec![whole("200 OK", "content-type: application/json\r\n", MESSAGE)]).await;
     let house = House::new(&fake).await;
-    house.purse.settle_failures.store(2, std::sync::atomic::Ordering::SeqCst);
     assert_eq!(house.call(&request(false)).await.cost.0, COST);
     assert_eq!(house.entry().await.cost, COST);
+    let log = house.ledger.log();
+    let entries: Vec<_> = log.read(0, usize::MAX, usize::MAX).unwrap().into_iter().map(|(_, entry)| entry).collect();
+    let half = [EntryKind::Content, EntryKind::Record, EntryKind::Budget];
+    assert_eq!(entries.iter().map(|entry| entry.kind).collect::<Vec<_>>(), [half, half].concat());
+    // A segment's head and two frames' heads: no crash comes between money and record.
+    let payload: usize = entries.iter().map(|entry| 5 + entry.payload.len()).sum();
+    assert_eq!(log.bytes(), (28 + 2 * 28 + payload) as u64);
 }
 
 #[tokio::test]

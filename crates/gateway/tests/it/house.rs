@@ -6,7 +6,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Mutex, OnceLock,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
 };
 
@@ -20,7 +20,7 @@ use stockade_domain::{
 };
 use stockade_gateway::{Caller, Finished, Gateway, Limits, ModelTable, Parts, Purse, PurseError, Runs};
 use stockade_ledger::{
-    Body, EntryKind, Ledger, Log, LogOptions, Producer, Record, RunKey, SigningKey, Status, SystemWorld,
+    Body, EntryKind, Ledger, Log, LogEntry, LogOptions, Producer, Record, RunKey, SigningKey, Status, SystemWorld,
 };
 use stockade_policy::{Bundle, Engine, default_bundle};
 use tokio_util::sync::CancellationToken;
@@ -36,14 +36,13 @@ pub struct TestPurse {
     pub limit: i64,
     pub state: Mutex<Money>,
     pub away: AtomicBool,
-    /// So many attempts to settle fail first.
-    pub settle_failures: AtomicU32,
 }
 
 #[derive(Debug, Default)]
 pub struct Money {
     pub spent: i64,
     pub reserved: HashMap<ModelCallId, i64>,
+    pub spending: HashMap<ModelCallId, i64>,
     pub settled: HashMap<ModelCallId, i64>,
     pub refused: u32,
     pub peak: i64,
@@ -51,7 +50,7 @@ pub struct Money {
 
 #[async_trait]
 impl Purse for TestPurse {
-    async fn reserve(&self, _run: RunId, call: ModelCallId, amount: Nanos) -> Result<(), PurseError> {
+    async fn hold(&self, _run: RunId, call: ModelCallId, amount: Nanos) -> Result<Vec<LogEntry>, PurseError> {
         if self.away.load(Ordering::SeqCst) {
             return Err(PurseError::Unavailable("the server is away".into()));
         }
@@ -64,20 +63,38 @@ impl Purse for TestPurse {
         }
         assert!(money.reserved.insert(call, amount.0).is_none(), "reserved twice");
         money.peak = money.peak.max(held + amount.0);
+        Ok(vec![LogEntry::new(EntryKind::Budget, format!("held {call} {amount}"))])
+    }
+
+    fn release(&self, call: ModelCallId) {
+        self.state.lock().unwrap().reserved.remove(&call).expect("released without a reservation");
+    }
+
+    async fn top_up(&self, call: ModelCallId, more: Nanos) -> Result<(), PurseError> {
+        let mut money = self.state.lock().unwrap();
+        let held = money.spent + money.reserved.values().sum::<i64>();
+        if held + more.0 > self.limit {
+            return Err(PurseError::Exhausted { scope: BudgetScope::Run });
+        }
+        *money.reserved.get_mut(&call).expect("more without a reservation") += more.0;
+        money.peak = money.peak.max(held + more.0);
         Ok(())
     }
 
-    async fn settle(&self, call: ModelCallId, spent: Nanos) -> Result<(), PurseError> {
-        if self.settle_failures.load(Ordering::SeqCst) > 0 {
-            self.settle_failures.fetch_sub(1, Ordering::SeqCst);
-            return Err(PurseError::Unavailable("for a moment".into()));
-        }
+    fn spend(&self, call: ModelCallId, spent: Nanos) -> Vec<LogEntry> {
         let mut money = self.state.lock().unwrap();
-        let reserved = money.reserved.remove(&call).expect("settled without a reservation");
+        let reserved = money.reserved[&call];
         assert!(spent.0 <= reserved, "{} of {reserved}", spent.0);
-        money.spent += spent.0;
-        assert!(money.settled.insert(call, spent.0).is_none(), "settled twice");
-        Ok(())
+        money.spending.insert(call, spent.0);
+        vec![LogEntry::new(EntryKind::Budget, format!("spent {call} {spent}"))]
+    }
+
+    fn spent(&self, call: ModelCallId) {
+        let mut money = self.state.lock().unwrap();
+        let spent = money.spending.remove(&call).expect("nothing was spent");
+        money.reserved.remove(&call).expect("settled without a reservation");
+        money.spent += spent;
+        assert!(money.settled.insert(call, spent).is_none(), "settled twice");
     }
 }
 
