@@ -8,6 +8,8 @@
 //! *Invariant:* the only network peer that a runner begins to talk to are the server, the providers of its models
 //! and the repositories of its projects.
 
+#[doc(hidden)]
+pub mod bench;
 mod book;
 mod config;
 mod doctor;

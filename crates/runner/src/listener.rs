@@ -12,6 +12,7 @@ use axum::{
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post},
+    serve::ListenerExt as _,
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
@@ -29,7 +30,8 @@ use stockade_domain::{
 };
 use stockade_ledger::{Closing, Opened, Outcome, RunKey, Sealed, Status};
 use stockade_policy::{Permit, Ruling};
-use tokio::sync::mpsc;
+use tokio::{net::TcpListener, sync::mpsc};
+use tokio_util::sync::CancellationToken;
 
 use crate::{erase, guest::Guest, journal, site::Site, slot};
 
@@ -75,6 +77,16 @@ pub fn router(site: Arc<Site>) -> Router {
         .route("/exec/{environment}", post(exec).layer(DefaultBodyLimit::max(MAX_EXEC)))
         .with_state(Arc::clone(&site));
     site.gateway.router().merge(people)
+}
+
+/// Serves until `stop`. A stream is many small writes: none of them waits for company (`TCP_NODELAY`).
+pub async fn serve(socket: TcpListener, router: Router, stop: CancellationToken) {
+    // An error here leaves the connection as it is, only slower.
+    let socket = socket.tap_io(|stream| drop(stream.set_nodelay(true)));
+    let served = axum::serve(socket, router).with_graceful_shutdown(stop.cancelled_owned()).await;
+    if let Err(error) = served {
+        tracing::error!(%error, "the listener ended: {error}");
+    }
 }
 
 /// Who asks: proven by a ticket that the server signed for this runner, for this run, for now.

@@ -130,13 +130,7 @@ pub async fn start(config: RunnerConfig, driver: Arc<dyn Driver>) -> Result<Runn
     loops.spawn(reconcile::poll(Arc::clone(&site), Arc::clone(&seen), advertised));
     loops.spawn(reconcile::heartbeat(Arc::clone(&site)));
     loops.spawn(reconcile::run(Arc::clone(&site), seen, tasks.clone()));
-    let (router, halt) = (listener::router(Arc::clone(&site)), stop.clone());
-    loops.spawn(async move {
-        let served = axum::serve(socket, router).with_graceful_shutdown(async move { halt.cancelled().await });
-        if let Err(error) = served.await {
-            tracing::error!(%error, "the listener ended: {error}");
-        }
-    });
+    loops.spawn(listener::serve(socket, listener::router(Arc::clone(&site)), stop.clone()));
     site.wake.notify_one();
     tracing::info!(runner = %site.identity.runner, %addr, "{} listens on {addr}", site.identity.runner);
     Ok(RunningRunner { addr, site, loops, tasks, shipping })
