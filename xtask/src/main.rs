@@ -44,13 +44,16 @@ enum Chore {
         #[arg(long)]
         keep: bool,
     },
-    /// Measure: policy, ledger, recovery, environment.
+    /// Measure: policy, ledger, recovery, environment, gateway.
     Bench {
         /// Which.
         name: String,
         /// One JSON object on standard output and nothing else.
         #[arg(long)]
         json: bool,
+        /// Of `gateway`: install other gateways into the cache folder and measure them too.
+        #[arg(long)]
+        peers: bool,
     },
     /// Feed the parsers of hostile bytes with inputs that they have not seen (needs a nightly toolchain).
     Fuzz {
@@ -90,7 +93,7 @@ fn run(chore: Chore) -> anyhow::Result<()> {
         Chore::Check => check::run(),
         Chore::Test { package, rest } => test::run(&package, &rest),
         Chore::Demo { keep } => demo::run(keep),
-        Chore::Bench { name, json } => bench::run(&name, json),
+        Chore::Bench { name, json, peers } => bench::run(&name, json, peers),
         Chore::Fuzz { target, seconds } => fuzz::run(target.as_deref(), seconds),
         Chore::Matrix(wish) => matrix::run(&wish),
         Chore::Schema => sh::run(

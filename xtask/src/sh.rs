@@ -62,6 +62,12 @@ pub fn say(line: &str) {
     println!("{line}");
 }
 
+/// A line for the person that is no result.
+#[expect(clippy::print_stderr, reason = "this is a command-line program")]
+pub fn warn(line: &str) {
+    eprintln!("warning: {line}");
+}
+
 fn shown(command: &Command) -> String {
     let mut words = vec![command.get_program().to_string_lossy().into_owned()];
     words.extend(command.get_args().map(|arg| arg.to_string_lossy().into_owned()));

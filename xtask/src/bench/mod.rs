@@ -8,6 +8,8 @@ use serde_json::Value;
 
 use crate::{build, sh};
 
+mod peers;
+
 /// What has to be built before.
 enum Needs {
     Nothing,
@@ -21,15 +23,22 @@ const BENCHES: &[(&str, &str, Needs)] = &[
     ("ledger", "stockade-ledger", Needs::Nothing),
     ("environment", "stockade-sandbox", Needs::Helpers),
     ("recovery", "stockade-testkit", Needs::Everything),
+    ("gateway", "stockade-runner", Needs::Nothing),
 ];
 
-/// Runs one and shows it.
-pub fn run(name: &str, json: bool) -> Result<()> {
+/// Runs one and shows it. With `others`, the same is measured of other people's programs, where that is known how.
+pub fn run(name: &str, json: bool, others: bool) -> Result<()> {
     let Some((_, package, needs)) = BENCHES.iter().find(|(known, ..)| *known == name) else {
         let names: Vec<_> = BENCHES.iter().map(|(name, ..)| *name).collect();
         bail!("no bench is called `{name}`: there are {}", names.join(", "));
     };
     let mut cargo = sh::cargo();
+    if others {
+        if name != "gateway" {
+            bail!("`--peers` goes with the bench `gateway` only");
+        }
+        cargo.env("STOCKADE_BENCH_PEERS", peers::installed()?);
+    }
     match needs {
         Needs::Nothing => {}
         Needs::Helpers => {
