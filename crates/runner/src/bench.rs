@@ -12,7 +12,7 @@ use stockade_domain::{
     Level, Nanos, Principal, World,
     ids::{RunId, RunnerId, SliceId},
 };
-use stockade_gateway::{Caller, Gateway, Limits, ModelTable, Parts, Runs};
+use stockade_gateway::{Caller, Gateway, ModelTable, Parts, Runs};
 use stockade_ledger::{Ledger, Log, LogOptions, Producer, RunKey, SigningKey, SystemWorld};
 use stockade_policy::{Bundle, default_bundle};
 use tokio::net::TcpListener;
@@ -32,8 +32,6 @@ pub const TOKEN: &str = "the-token-of-the-bench";
 const SPOOL_BYTES: u64 = 1 << 40;
 /// What the run may spend: more than a bench can spend.
 const BUDGET: Nanos = Nanos(i64::MAX / 4);
-/// Calls at once: more than a bench has.
-const CALLS: usize = 4_096;
 
 struct OneRun {
     caller: Caller,
@@ -90,8 +88,7 @@ pub async fn serve(dir: &Path, models: &str, stop: CancellationToken) -> Result<
         models: ModelTable::from_config(models).map_err(|error| RunnerError::part("models", error))?,
         world,
     };
-    let limits = Limits { calls: CALLS, calls_per_run: CALLS, ..Limits::default() };
-    let gateway = Gateway::with_limits(parts, limits);
+    let gateway = Gateway::new(parts);
     let socket = TcpListener::bind(("127.0.0.1", 0)).await.map_err(part("listener"))?;
     let addr = socket.local_addr().map_err(part("listener"))?;
     tokio::spawn(listener::serve(socket, gateway.router(), stop));

@@ -90,7 +90,11 @@ pub fn relay(to: &str) -> Result<()> {
 
 /// The gateway as the runner serves it, over the folder `dir`.
 pub fn ours(dir: &str, provider: &str) -> Result<()> {
-    let models = format!("[providers.anthropic]\nbase_url = \"http://{provider}\"\nkey = \"none\"\n");
+    // One person makes the whole load: the bound is not what is measured.
+    let models = format!(
+        "[providers.anthropic]\nbase_url = \"http://{provider}\"\nkey = \"none\"\n\
+         [limits]\ncalls = 4096\n[limits.principal]\ncalls = 4096\n"
+    );
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
         let addr = stockade_runner::bench::serve(Path::new(dir), &models, CancellationToken::new()).await?;
         println!("{addr}");
