@@ -15,6 +15,7 @@ mod house;
 mod refusals;
 mod rehearsal;
 mod relay;
+mod routes;
 mod wire;
 
 /// Every cassette that this repository ships loads.
