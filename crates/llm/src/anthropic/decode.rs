@@ -7,10 +7,15 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{MAX_CAPTURE_BYTES, counts::Raw, error};
+use super::{
+    MAX_CAPTURE_BYTES,
+    counts::Raw,
+    error,
+    frames::{self, Frames},
+};
 use crate::{
     Dialect, Framing,
-    neutral::{Decode, Delta, Event, MAX_SIGNATURE, PartHead, Signature, StopReason},
+    neutral::{ApiFault, Decode, Delta, Event, MAX_SIGNATURE, PartHead, Signature, StopReason},
     sse,
 };
 
@@ -66,6 +71,14 @@ impl Steps {
                 out.push(Event::Error(error::read(None, data)));
             }
             _ => {}
+        }
+    }
+
+    /// The framing said that something went wrong.
+    pub(super) fn fault(&mut self, code: &str, message: &str, out: &mut Vec<Event>) {
+        if !std::mem::replace(&mut self.done, true) {
+            let kind = frames::kind_of(code);
+            out.push(Event::Error(ApiFault { kind, code: code.to_owned(), message: message.to_owned() }));
         }
     }
 
@@ -220,7 +233,8 @@ fn stop(delta: &Value, out: &mut Vec<Event>) {
 pub fn decoder(framing: Framing) -> Box<dyn Decode> {
     match framing {
         Framing::Events => Box::new(Stream::default()),
-        Framing::Whole | Framing::Array | Framing::Frames => Box::new(Whole::default()),
+        Framing::Frames => Box::new(Frames::default()),
+        Framing::Whole | Framing::Array => Box::new(Whole::default()),
     }
 }
 

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use bytes::BytesMut;
 use serde_json::{Value, json};
 
-use super::{MAX_CAPTURE_BYTES, error_of};
+use super::{MAX_CAPTURE_BYTES, error_of, frames};
 use crate::{
     Dialect, Framing, Usage, free, likely_tokens,
     neutral::{
@@ -21,8 +21,9 @@ use crate::{
 #[must_use]
 pub fn encoder(framing: Framing, client: ForClient) -> Box<dyn Encode> {
     match framing {
-        Framing::Events => Box::new(Stream::new(client)),
-        Framing::Whole | Framing::Array | Framing::Frames => Box::new(Whole::new(client)),
+        Framing::Events => Box::new(Stream::new(client, false)),
+        Framing::Frames => Box::new(Stream::new(client, true)),
+        Framing::Whole | Framing::Array => Box::new(Whole::new(client)),
     }
 }
 
@@ -74,6 +75,8 @@ fn size_of(delta: &Delta) -> usize {
 #[derive(Debug)]
 struct Stream {
     client: ForClient,
+    /// Whether events go into Bedrock's frames.
+    frames: bool,
     started: bool,
     done: bool,
     /// Parts in the order in which they began. Only the first is on the wire.
@@ -102,9 +105,10 @@ struct Pending {
 }
 
 impl Stream {
-    const fn new(client: ForClient) -> Self {
+    const fn new(client: ForClient, frames: bool) -> Self {
         Self {
             client,
+            frames,
             started: false,
             done: false,
             parts: VecDeque::new(),
@@ -117,7 +121,10 @@ impl Stream {
         }
     }
 
-    fn emit(out: &mut BytesMut, value: &Value) {
+    fn emit(&self, out: &mut BytesMut, value: &Value) {
+        if self.frames {
+            return frames::write(value, out);
+        }
         let name = value.get("type").and_then(Value::as_str).unwrap_or_default();
         out.extend_from_slice(format!("event: {name}\ndata: {value}\n\n").as_bytes());
     }
@@ -128,7 +135,7 @@ impl Stream {
         }
         let usage = Usage { input_tokens: self.client.likely_input_tokens, ..Usage::default() };
         let message = message_of(&self.client, json!([]), usage);
-        Self::emit(out, &json!({"type": "message_start", "message": message}));
+        self.emit(out, &json!({"type": "message_start", "message": message}));
     }
 
     fn delta(&mut self, index: u32, delta: &Delta, out: &mut BytesMut) {
@@ -167,7 +174,7 @@ impl Stream {
             }
             PartHead::Foreign { .. } => return,
         };
-        Self::emit(out, &json!({"type": "content_block_start", "index": self.next, "content_block": block}));
+        self.emit(out, &json!({"type": "content_block_start", "index": self.next, "content_block": block}));
     }
 
     fn write(&mut self, part: &mut Pending, delta: &Delta, out: &mut BytesMut) {
@@ -194,17 +201,17 @@ impl Stream {
             _ => return,
         };
         self.begin(part, out);
-        Self::emit(out, &json!({"type": "content_block_delta", "index": self.next, "delta": made}));
+        self.emit(out, &json!({"type": "content_block_delta", "index": self.next, "delta": made}));
     }
 
     /// A block of its own for the signature of the call that follows.
     fn signed(&mut self, signature: &Signature, out: &mut BytesMut) {
         let index = self.next;
         let block = json!({"type": "thinking", "thinking": "", "signature": ""});
-        Self::emit(out, &json!({"type": "content_block_start", "index": index, "content_block": block}));
+        self.emit(out, &json!({"type": "content_block_start", "index": index, "content_block": block}));
         let delta = json!({"type": "signature_delta", "signature": signature.for_client(Dialect::Messages)});
-        Self::emit(out, &json!({"type": "content_block_delta", "index": index, "delta": delta}));
-        Self::emit(out, &json!({"type": "content_block_stop", "index": index}));
+        self.emit(out, &json!({"type": "content_block_delta", "index": index, "delta": delta}));
+        self.emit(out, &json!({"type": "content_block_stop", "index": index}));
         self.next = self.next.saturating_add(1);
     }
 
@@ -218,10 +225,10 @@ impl Stream {
             if let (PartHead::ToolCall { free_form: true, .. }, text) = (&part.head, std::mem::take(&mut part.text)) {
                 let json = free::arguments(&text).to_string();
                 let delta = json!({"type": "input_json_delta", "partial_json": json});
-                Self::emit(out, &json!({"type": "content_block_delta", "index": self.next, "delta": delta}));
+                self.emit(out, &json!({"type": "content_block_delta", "index": self.next, "delta": delta}));
             }
             if part.begun && !matches!(part.head, PartHead::Foreign { .. }) {
-                Self::emit(out, &json!({"type": "content_block_stop", "index": self.next}));
+                self.emit(out, &json!({"type": "content_block_stop", "index": self.next}));
                 self.next = self.next.saturating_add(1);
             }
             if let Some(mut next) = self.parts.pop_front() {
@@ -244,8 +251,8 @@ impl Stream {
         });
         let (reason, sequence) = self.stop.take().unwrap_or((StopReason::End, None));
         let delta = json!({"stop_reason": stop_word(reason, self.called), "stop_sequence": sequence});
-        Self::emit(out, &json!({"type": "message_delta", "delta": delta, "usage": usage_of(usage)}));
-        Self::emit(out, &json!({"type": "message_stop"}));
+        self.emit(out, &json!({"type": "message_delta", "delta": delta, "usage": usage_of(usage)}));
+        self.emit(out, &json!({"type": "message_stop"}));
         self.done = true;
     }
 }
@@ -280,7 +287,12 @@ impl Encode for Stream {
     }
 
     fn broken(&mut self, fault: &ApiFault, out: &mut BytesMut) {
-        if !std::mem::replace(&mut self.done, true) {
+        if std::mem::replace(&mut self.done, true) {
+            return;
+        }
+        if self.frames {
+            frames::write_fault(fault, out);
+        } else {
             out.extend_from_slice(b"event: error\ndata: ");
             out.extend_from_slice(&error_of(fault));
             out.extend_from_slice(b"\n\n");
@@ -288,7 +300,7 @@ impl Encode for Stream {
     }
 
     fn keep_alive(&self) -> &'static [u8] {
-        b"event: ping\ndata: {\"type\": \"ping\"}\n\n"
+        if self.frames { b"" } else { b"event: ping\ndata: {\"type\": \"ping\"}\n\n" }
     }
 }
 

@@ -5,6 +5,7 @@ mod counts;
 mod decode;
 mod encode;
 mod error;
+mod frames;
 mod model;
 mod read;
 mod request;

@@ -189,10 +189,21 @@ fn what_is_not_known_passes_without_harm() {
     assert!(!write(Framing::Events, &events).contains("server_tool_use"));
 }
 
+#[test]
+fn an_exception_in_frames_is_the_end() {
+    let fault = ApiFault::new(FaultKind::RateLimit, "slower");
+    let (mut encoder, mut out) = (encoder(Framing::Frames, ForClient::default()), BytesMut::new());
+    encoder.push(&Event::Start { id: None, model: None }, &mut out);
+    encoder.broken(&fault, &mut out);
+    let [events, ..] = any::arrivals(Dialect::Messages, Framing::Frames, &out, true);
+    let code = "throttlingException".to_owned();
+    assert_eq!(events.last(), Some(&Event::Error(ApiFault { code, ..fault })));
+}
+
 proptest! {
     #[test]
     fn what_is_written_reads_the_same(events in any::answer(CAN)) {
-        for framing in [Framing::Events, Framing::Whole] {
+        for framing in [Framing::Events, Framing::Whole, Framing::Frames] {
             prop_assert_eq!(any::there_and_back(Dialect::Messages, framing, &events), any::plain(events.clone()));
         }
     }
@@ -205,7 +216,7 @@ proptest! {
     ) {
         let mut bytes: Vec<u8> = events.iter().flat_map(|event| format!("data: {event}\n\n").into_bytes()).collect();
         bytes.extend(noise);
-        for framing in [Framing::Events, Framing::Whole] {
+        for framing in [Framing::Events, Framing::Whole, Framing::Frames] {
             let [at_once, one_by_one, pieces] = any::arrivals(Dialect::Messages, framing, &bytes, ended);
             prop_assert_eq!(&at_once, &one_by_one);
             prop_assert_eq!(&at_once, &pieces);
