@@ -96,6 +96,8 @@ pub(crate) struct Walk {
     tokens: u64,
     unbounded: bool,
     cache: CacheUse,
+    /// Whether what looks like a picture is text all the same.
+    plain: bool,
 }
 
 impl Walk {
@@ -122,11 +124,33 @@ impl Walk {
         }
     }
 
-    const fn add(&mut self, tokens: u64) {
+    /// For a dialect that sums up its own fields.
+    pub(crate) fn empty() -> Self {
+        Self { tokens: REQUEST_TOKENS, plain: true, ..Self::default() }
+    }
+
+    /// What a provider adds to a request with tools.
+    pub(crate) const fn tools(&mut self) {
+        self.add(TOOLS_TOKENS);
+    }
+
+    /// What marks the borders of so many messages.
+    pub(crate) const fn messages(&mut self, count: usize) {
+        self.add((count as u64).saturating_mul(MESSAGE_TOKENS));
+    }
+
+    /// Only the model's context window bounds what is read.
+    pub(crate) const fn unbound(&mut self) {
+        self.unbounded = true;
+    }
+
+    /// So many more.
+    pub(crate) const fn add(&mut self, tokens: u64) {
         self.tokens = self.tokens.saturating_add(tokens);
     }
 
-    fn member(&mut self, key: &str, value: &Value) {
+    /// A member of an object.
+    pub(crate) fn member(&mut self, key: &str, value: &Value) {
         if key == "cache_control" && value.is_object() {
             let hour = value.get("ttl").and_then(Value::as_str).is_some_and(|ttl| ttl != "5m");
             self.cache = self.cache.max(if hour { CacheUse::Hour } else { CacheUse::FiveMinutes });
@@ -135,7 +159,8 @@ impl Walk {
         self.value(value);
     }
 
-    fn value(&mut self, value: &Value) {
+    /// Anything.
+    pub(crate) fn value(&mut self, value: &Value) {
         self.add(VALUE_TOKENS);
         match value {
             Value::Null | Value::Bool(_) => self.add(1),
@@ -146,6 +171,7 @@ impl Walk {
                 let source = members.get("source").and_then(Value::as_object);
                 let from = source.and_then(|source| source.get("type")).and_then(Value::as_str);
                 let media = match (members.get("type").and_then(Value::as_str), from) {
+                    _ if self.plain => false,
                     (Some("image"), Some("base64" | "url" | "file")) => {
                         self.add(IMAGE_TOKENS);
                         true

@@ -22,6 +22,7 @@ mod free;
 pub mod gemini;
 pub mod neutral;
 mod openai;
+mod order;
 pub mod prices;
 pub mod responses;
 pub mod sse;

@@ -7,6 +7,7 @@ use super::write::NAMES;
 use crate::{
     Dialect, free,
     neutral::{Aliases, ConvertError, Dropped, Media, MediaKind, NameRules, Part, Reasoning, Source},
+    order::{self, Piece},
 };
 
 /// The identifiers of calls that are taken. The provider names no limit; this is ours.
@@ -29,6 +30,29 @@ impl Blocks {
     /// The identifier of a call, as the provider takes it.
     pub(super) fn id(&mut self, id: &str) -> String {
         self.aliases.alias(id, &IDS)
+    }
+
+    /// The blocks of a piece of a turn.
+    pub(super) fn piece(&mut self, piece: &Piece<'_>) -> Result<Vec<Value>, ConvertError> {
+        let text = |text: &str| vec![json!({"type": "text", "text": text})];
+        Ok(match piece {
+            Piece::Part(part) => self.block(part)?,
+            Piece::Instruction(said) => text(&order::instruction(said)),
+            Piece::Opening => text(order::OPENING),
+            Piece::Missing { id, .. } => {
+                self.drop("tool_use", "missing-result");
+                let content = text(order::MISSING);
+                vec![json!({"type": "tool_result", "tool_use_id": self.id(id), "is_error": true, "content": content})]
+            }
+            Piece::Orphan(parts) => {
+                self.drop("tool_result", "orphan-result");
+                let mut out = Vec::new();
+                for part in *parts {
+                    out.extend(self.block(part)?);
+                }
+                out
+            }
+        })
     }
 
     /// The blocks of a part of a request: none if it is left out or empty.

@@ -9,9 +9,8 @@ use serde_json::{Value, json};
 use super::{blocks::Blocks, model::Model, thinking};
 use crate::{
     CacheUse, Target, free,
-    neutral::{
-        self, ConvertError, Dropped, NameRules, OutputForm, Part, Role, Tool, ToolChoice, ToolKind, Turn, Written,
-    },
+    neutral::{self, ConvertError, Dropped, NameRules, OutputForm, Part, Tool, ToolChoice, ToolKind, Written},
+    order::{self, Piece},
     take::Object,
 };
 
@@ -120,9 +119,8 @@ fn write_choice(request: &neutral::Request, blocks: &mut Blocks, body: &mut Obje
 }
 
 fn write_system(request: &neutral::Request, blocks: &mut Blocks) -> Result<Vec<Value>, ConvertError> {
-    let leading = request.turns.iter().take_while(|turn| turn.role == Role::System);
     let mut system = Vec::new();
-    for part in request.system.iter().chain(leading.flat_map(|turn| &turn.parts)) {
+    for part in request.system.iter().chain(order::leading(&request.turns)) {
         match part {
             Part::Text { .. } => system.extend(blocks.block(part)?),
             _ => {
@@ -136,107 +134,38 @@ fn write_system(request: &neutral::Request, blocks: &mut Blocks) -> Result<Vec<V
     Ok(system)
 }
 
-/// Turns that alternate, with results where their calls were.
-struct Messages {
-    out: Vec<(Role, Vec<Value>)>,
-    /// Calls of the model's last turn, which the next turn must answer first.
-    open: Vec<String>,
-}
-
 fn write_messages(request: &neutral::Request, blocks: &mut Blocks) -> Result<Vec<Value>, ConvertError> {
-    let turns: Vec<&Turn> = request.turns.iter().skip_while(|turn| turn.role == Role::System).collect();
-    let mut results = Vec::new();
-    for part in turns.iter().flat_map(|turn| &turn.parts) {
-        if let Part::ToolResult { id, .. } = part
-            && !results.iter().any(|(known, _)| known == id)
-        {
-            results.push((id.clone(), Some(part)));
+    let mut messages: Vec<(bool, Vec<Value>)> = Vec::new();
+    for turn in order::ordered(&request.turns) {
+        let mut content = Vec::new();
+        for piece in turn.pieces {
+            content.extend(blocks.piece(&piece)?);
         }
-    }
-    let mut messages = Messages { out: Vec::new(), open: Vec::new() };
-    for turn in turns {
-        let role = if turn.role == Role::Assistant { Role::Assistant } else { Role::User };
-        if role == Role::User && !turn.parts.is_empty() {
-            messages.answer(&mut results, blocks)?;
-        }
-        for part in &turn.parts {
-            let made = match part {
-                Part::ToolResult { id, parts, .. } => match results.iter().find(|(known, _)| known == id) {
-                    // It stands where its call was.
-                    Some((_, None)) => continue,
-                    _ => orphan(parts, blocks)?,
-                },
-                Part::Text { text, .. } if turn.role == Role::System => {
-                    vec![json!({"type": "text", "text": format!("<system>\n{text}\n</system>")})]
-                }
-                part => blocks.block(part)?,
-            };
-            if let Part::ToolCall { id, .. } = part {
-                messages.open.push(id.clone());
+        // A turn may be empty because its thoughts were left out: then its neighbours are one.
+        match messages.last_mut() {
+            _ if content.is_empty() => {}
+            Some((assistant, last)) if *assistant == turn.assistant => last.extend(content),
+            None if turn.assistant => {
+                messages.push((false, blocks.piece(&Piece::Opening)?));
+                messages.push((true, content));
             }
-            messages.add(role, made);
+            _ => messages.push((turn.assistant, content)),
         }
     }
-    Ok(messages.finish())
-}
-
-/// A result whose call is nowhere: its text, as something that the person said.
-fn orphan(parts: &[Part], blocks: &mut Blocks) -> Result<Vec<Value>, ConvertError> {
-    blocks.drop("tool_result", "orphan-result");
-    let mut out = Vec::new();
-    for part in parts {
-        out.extend(blocks.block(part)?);
-    }
-    Ok(out)
-}
-
-impl Messages {
-    fn add(&mut self, role: Role, made: Vec<Value>) {
-        if made.is_empty() {
-            return;
-        }
-        if self.out.is_empty() && role == Role::Assistant {
-            self.out.push((Role::User, vec![json!({"type": "text", "text": "(The conversation goes on.)"})]));
-        }
-        match self.out.last_mut() {
-            Some((last, blocks)) if *last == role => blocks.extend(made),
-            _ => self.out.push((role, made)),
+    // The provider refuses an answer to go on with that ends in white space.
+    if let Some((true, content)) = messages.last_mut()
+        && let Some(Value::String(text)) = content.last_mut().and_then(|block| block.get_mut("text"))
+    {
+        text.truncate(text.trim_end().len());
+        if text.is_empty() {
+            content.pop();
         }
     }
-
-    /// The results of the calls that are open.
-    fn answer(&mut self, results: &mut [(String, Option<&Part>)], blocks: &mut Blocks) -> Result<(), ConvertError> {
-        for id in std::mem::take(&mut self.open) {
-            let found = results.iter_mut().find(|(known, _)| *known == id).and_then(|(_, part)| part.take());
-            let made = match found {
-                Some(part) => blocks.block(part)?,
-                None => {
-                    blocks.drop("tool_use", "missing-result");
-                    vec![json!({"type": "tool_result", "tool_use_id": blocks.id(&id), "is_error": true,
-                        "content": [{"type": "text", "text": "There is no result of this call."}]})]
-                }
-            };
-            self.add(Role::User, made);
-        }
-        Ok(())
-    }
-
-    fn finish(mut self) -> Vec<Value> {
-        // The provider refuses an answer to go on with that ends in white space.
-        if let Some((Role::Assistant, blocks)) = self.out.last_mut()
-            && let Some(Value::String(text)) = blocks.last_mut().and_then(|block| block.get_mut("text"))
-        {
-            text.truncate(text.trim_end().len());
-            if text.is_empty() {
-                blocks.pop();
-            }
-        }
-        let message = |(role, blocks): (Role, Vec<Value>)| {
-            let role = if role == Role::Assistant { "assistant" } else { "user" };
-            (!blocks.is_empty()).then(|| json!({"role": role, "content": blocks}))
-        };
-        self.out.into_iter().filter_map(message).collect()
-    }
+    let message = |(assistant, content): (bool, Vec<Value>)| {
+        let role = if assistant { "assistant" } else { "user" };
+        (!content.is_empty()).then(|| json!({"role": role, "content": content}))
+    };
+    Ok(messages.into_iter().filter_map(message).collect())
 }
 
 fn write_rest(request: &neutral::Request, model: Model, blocks: &mut Blocks, body: &mut Object) {
