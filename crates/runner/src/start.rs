@@ -45,7 +45,11 @@ pub fn environments(config: &RunnerConfig) -> PathBuf {
 
 /// The models of a configuration.
 pub fn model_table(config: &RunnerConfig) -> Result<ModelTable, RunnerError> {
-    ModelTable::from_config(&config.models).map_err(|e| RunnerError::Config {
+    models_of(&config.models)
+}
+
+fn models_of(text: &str) -> Result<ModelTable, RunnerError> {
+    ModelTable::from_config(text).map_err(|e| RunnerError::Config {
         what: format!("the models cannot be set up: {e}"),
         hint: "correct the configuration's part about the gateway".to_owned(),
     })
@@ -185,6 +189,17 @@ async fn rehearsed(config: &RunnerConfig, models: ModelTable) -> Result<(ModelTa
 }
 
 impl RunningRunner {
+    /// From now on these models may be asked for: `text` is the gateway's part of the configuration. It is checked as a whole first, and
+    /// nothing changes if it is wrong. Calls that have begun end as they began.
+    ///
+    /// # Errors
+    /// [`RunnerError::Config`] says what is wrong.
+    pub fn set_models(&self, text: &str) -> Result<(), RunnerError> {
+        let gateway = &self.site.gateway;
+        gateway.set_models(models_of(text)?.with_rehearsal_of(&gateway.models()));
+        Ok(())
+    }
+
     /// Stops: no new work, the steps under way are brought to a journalled end within `deadline`, the spool is
     /// shipped as far as the server takes it. What is left goes on at the next start, as after a crash.
     pub async fn stop(self, deadline: Duration) {

@@ -78,11 +78,21 @@ pub fn runner(home: &Home, site: &args::Site, server_url: &str, listen: &str) ->
     Ok(config)
 }
 
-fn read(home: &Home, site: &args::Site) -> Outcome<File> {
-    let (path, asked) = match &site.config {
+/// The gateway's part of the file, as it is now.
+pub fn gateway(home: &Home, site: &args::Site) -> Outcome<String> {
+    Ok(read(home, site)?.gateway.to_string())
+}
+
+/// Where the file is, whether or not it is there, and whether somebody named it.
+pub fn path(home: &Home, site: &args::Site) -> (PathBuf, bool) {
+    match &site.config {
         Some(path) => (path.clone(), true),
         None => (home.config(), false),
-    };
+    }
+}
+
+fn read(home: &Home, site: &args::Site) -> Outcome<File> {
+    let (path, asked) = path(home, site);
     let wrong = |why: String| {
         Failure::config(
             "config",

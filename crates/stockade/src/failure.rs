@@ -33,6 +33,14 @@ impl Failure {
         Self::Error(ApiError::new(Fault::Outside, code, message).hint(hint))
     }
 
+    /// What went wrong, without what to try.
+    pub fn message(&self) -> &str {
+        match self {
+            Self::Error(error) => &error.message,
+            Self::No => "the answer is no",
+        }
+    }
+
     /// Says it on standard error and gives the exit status.
     pub fn tell(&self, json: bool) -> ExitCode {
         let Self::Error(error) = self else { return ExitCode::from(1) };

@@ -172,6 +172,15 @@ impl ModelTable {
         self
     }
 
+    /// This table with the rehearsal provider of an older one, if that had one.
+    #[must_use]
+    pub fn with_rehearsal_of(mut self, older: &Self) -> Self {
+        if let Some(provider) = older.providers.get(REHEARSAL) {
+            self.providers.insert(REHEARSAL.to_owned(), Arc::clone(provider));
+        }
+        self
+    }
+
     /// Where a call for this name can go. `rehearsal/NAME` always goes to the rehearsal provider. Any other name is one
     /// that is configured, or (unless only those are wanted) the exact name of a model that has a price.
     ///

@@ -15,6 +15,9 @@ use crate::{
     failure::{Failure, Outcome},
 };
 
+/// How often the configuration file is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
 /// How long a drain may take before what is left is dropped; the next start goes on with it, as after a crash.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -50,7 +53,7 @@ pub async fn up(context: &Context, up: args::Up) -> Outcome {
             token_file.display()
         )
     })?;
-    until_told_to_stop(context).await?;
+    serve(context, &up.site, &runner).await?;
     runner.stop(DRAIN).await;
     server.stop(DRAIN).await;
     Ok(())
@@ -92,7 +95,7 @@ pub async fn runner(context: &Context, args: args::RunnerArgs) -> Outcome {
     context
         .output
         .show(&ready, |_| format!("The runner is up; its site listens at {site_url} and it dials {}.", args.server))?;
-    until_told_to_stop(context).await?;
+    serve(context, &args.site, &runner).await?;
     runner.stop(DRAIN).await;
     Ok(())
 }
@@ -126,6 +129,47 @@ async fn enrolled(context: &Context, site: &mut RunnerConfig) -> Outcome {
     site.enroll_token =
         Some(SecretString::from(client.create_enroll_token(&CreateEnrollToken::default()).await?.token));
     Ok(())
+}
+
+/// Until told to stop. The gateway's part of the configuration is taken up when the file changes, or at once on SIGHUP; what is
+/// wrong in it is said and changes nothing.
+async fn serve(context: &Context, site: &args::Site, runner: &RunningRunner) -> Outcome {
+    let (path, _) = config::path(&context.home, site);
+    let stamp = || std::fs::metadata(&path).and_then(|meta| Ok((meta.modified()?, meta.len()))).ok();
+    let mut hangup = signal(SignalKind::hangup())?;
+    let follow = async {
+        let mut known = stamp();
+        loop {
+            tokio::select! {
+                _ = hangup.recv() => known = stamp(),
+                () = tokio::time::sleep(LOOK_EVERY) => {
+                    let now = stamp();
+                    if now == known {
+                        continue;
+                    }
+                    known = now;
+                }
+            }
+            let taken =
+                config::gateway(&context.home, site).and_then(|text| runner.set_models(&text).map_err(Failure::from));
+            match taken {
+                Ok(()) => {
+                    tracing::info!(path = %path.display(), "models and providers of {} are in force", path.display())
+                }
+                Err(failure) => tracing::error!(
+                    path = %path.display(),
+                    why = %failure.message(),
+                    "{} is wrong, so models and providers stay as they were: {}",
+                    path.display(),
+                    failure.message(),
+                ),
+            }
+        }
+    };
+    tokio::select! {
+        told = until_told_to_stop(context) => told,
+        () = follow => Ok(()),
+    }
 }
 
 async fn until_told_to_stop(context: &Context) -> Outcome {
