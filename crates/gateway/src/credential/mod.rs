@@ -44,9 +44,11 @@ pub use self::{
     secret::SecretRef,
 };
 
+type Variables = dyn Fn(&str) -> Option<String> + Send + Sync;
+
 /// What a credential is made in: the process's environment and the way to authorities.
 pub struct Surroundings {
-    variables: Box<dyn Fn(&str) -> Option<String> + Send + Sync>,
+    variables: Box<Variables>,
     outside: Outside,
 }
 

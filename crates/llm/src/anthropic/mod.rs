@@ -24,6 +24,8 @@ pub use request::Request;
 pub use tee::{MAX_BLOCKS, MAX_CAPTURE_BYTES, Seen, Shape, Tee, billed};
 pub use write::write_request;
 
+pub(crate) use model::{Model, Thinking};
+
 use crate::{RequestError, View, neutral::ApiFault};
 
 /// Looks at a request.

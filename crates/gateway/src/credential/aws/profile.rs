@@ -3,7 +3,10 @@
 //! It reads `aws_access_key_id`, `aws_secret_access_key` and `aws_session_token`. It refuses profiles that would need a
 //! command, a browser or another role (`credential_process`, `sso_*`, `source_profile`), and says so.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use async_trait::async_trait;
 use secrecy::{ExposeSecret, SecretString};
@@ -62,7 +65,7 @@ impl Source<Keys> for Profile {
 }
 
 /// A section of a file; nothing if there is no such file or section.
-fn read(path: &PathBuf, wanted: &str) -> Result<Option<Section>, CredentialError> {
+fn read(path: &Path, wanted: &str) -> Result<Option<Section>, CredentialError> {
     let text = match small_file(path) {
         Ok(text) => text,
         Err(CredentialError::File { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => return Ok(None),

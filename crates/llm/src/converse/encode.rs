@@ -1,0 +1,266 @@
+//! Neutral events become an answer for a client of this dialect, as frames or in one piece.
+//!
+//! Clients of this dialect read blocks by their index, so parts may overlap as they do in the events. There is no sign of
+//! life on this wire: clients take no frame that they do not know.
+
+use std::collections::BTreeMap;
+
+use bytes::BytesMut;
+use serde_json::{Value, json};
+
+use super::{
+    blocks::redacted_for_client,
+    decode::MAX_ANSWER_BYTES,
+    error::{error_body, exception},
+};
+use crate::{
+    Dialect, Framing, Usage, eventstream, free,
+    neutral::{Answer, ApiFault, Delta, Encode, Event, FaultKind, ForClient, Part, PartHead, StopReason},
+};
+
+/// What writes an answer for a client.
+#[must_use]
+pub fn encoder(framing: Framing, client: ForClient) -> Box<dyn Encode> {
+    match framing {
+        Framing::Frames => Box::new(Stream { client, ..Stream::default() }),
+        Framing::Whole | Framing::Array | Framing::Events => {
+            Box::new(Whole { client, answer: Answer::default(), room: MAX_ANSWER_BYTES, done: false })
+        }
+    }
+}
+
+/// The wire's word for why a model stopped. `called` says whether the client has calls to answer: some providers
+/// say that all was said although they called.
+const fn stop_word(reason: Option<StopReason>, called: bool) -> &'static str {
+    match reason {
+        Some(StopReason::MaxTokens) => "max_tokens",
+        Some(StopReason::StopSequence) => "stop_sequence",
+        Some(StopReason::Refusal) => "content_filtered",
+        Some(StopReason::ContextFull) => "model_context_window_exceeded",
+        _ if called => "tool_use",
+        _ => "end_turn",
+    }
+}
+
+fn usage_of(usage: Usage) -> Value {
+    let (five, hour) = (usage.cache_write_5m_tokens, usage.cache_write_1h_tokens);
+    let mut out = json!({
+        "inputTokens": usage.input_tokens,
+        "outputTokens": usage.output_tokens,
+        "totalTokens": usage.all_input().saturating_add(usage.output_tokens),
+        "cacheReadInputTokens": usage.cache_read_tokens,
+        "cacheWriteInputTokens": five.saturating_add(hour),
+    });
+    let written = [("5m", five), ("1h", hour)].into_iter().filter(|(_, tokens)| *tokens > 0);
+    let details: Vec<Value> = written.map(|(ttl, tokens)| json!({"ttl": ttl, "inputTokens": tokens})).collect();
+    if !details.is_empty() {
+        out["cacheDetails"] = Value::Array(details);
+    }
+    out
+}
+
+fn call_id(client: &ForClient, id: &str, index: u32) -> String {
+    if id.is_empty() { format!("tooluse_{}_{index}", client.id) } else { client.aliases.original(id).to_owned() }
+}
+
+#[derive(Debug)]
+enum Kind {
+    Call,
+    /// A free-form call, whose text is JSON only when it is whole.
+    FreeForm(String),
+    Other,
+}
+
+#[derive(Debug, Default)]
+struct Stream {
+    client: ForClient,
+    started: bool,
+    done: bool,
+    /// The client's index of each part that is open, and what it is.
+    open: BTreeMap<u32, (u32, Kind)>,
+    next: u32,
+    called: bool,
+    usage: Usage,
+    stop: Option<StopReason>,
+}
+
+impl Stream {
+    fn emit(out: &mut BytesMut, kind: &str, payload: &Value) {
+        out.extend_from_slice(&eventstream::event(kind, payload.to_string().as_bytes()));
+    }
+
+    fn start(&mut self, out: &mut BytesMut) {
+        if !std::mem::replace(&mut self.started, true) {
+            Self::emit(out, "messageStart", &json!({"role": "assistant"}));
+        }
+    }
+
+    fn part(&mut self, index: u32, part: &PartHead, out: &mut BytesMut) {
+        self.start(out);
+        if matches!(part, PartHead::Foreign { .. }) {
+            return;
+        }
+        let at = self.next;
+        self.next = self.next.saturating_add(1);
+        let mut kind = Kind::Other;
+        match part {
+            PartHead::ToolCall { id, name, free_form } => {
+                self.called = true;
+                kind = if *free_form { Kind::FreeForm(String::new()) } else { Kind::Call };
+                let id = call_id(&self.client, id, at);
+                let call = json!({"toolUseId": id, "name": self.client.aliases.original(name)});
+                Self::emit(out, "contentBlockStart", &json!({"contentBlockIndex": at, "start": {"toolUse": call}}));
+            }
+            PartHead::Redacted { data } => {
+                Self::delta(out, at, &json!({"reasoningContent": {"redactedContent": redacted_for_client(data)}}));
+            }
+            _ => {}
+        }
+        self.open.insert(index, (at, kind));
+    }
+
+    fn delta(out: &mut BytesMut, at: u32, delta: &Value) {
+        Self::emit(out, "contentBlockDelta", &json!({"contentBlockIndex": at, "delta": delta}));
+    }
+
+    fn more(&mut self, index: u32, delta: &Delta, out: &mut BytesMut) {
+        let Some((at, kind)) = self.open.get_mut(&index) else { return };
+        let made = match (delta, kind) {
+            (Delta::Input(text), Kind::FreeForm(held)) => return held.push_str(text),
+            (Delta::Input(text), _) => json!({"toolUse": {"input": text}}),
+            // A call has no place for it here.
+            (Delta::Signature(_), Kind::Call | Kind::FreeForm(_)) => return,
+            (Delta::Text(text), _) => json!({ "text": text }),
+            (Delta::Reasoning(text), _) => json!({"reasoningContent": {"text": text}}),
+            (Delta::Signature(signature), _) => {
+                json!({"reasoningContent": {"signature": signature.for_client(Dialect::Converse)}})
+            }
+            // In the form of another provider.
+            (Delta::Citation(_), _) => return,
+        };
+        Self::delta(out, *at, &made);
+    }
+
+    fn close(&mut self, index: u32, out: &mut BytesMut) {
+        let Some((at, kind)) = self.open.remove(&index) else { return };
+        if let Kind::FreeForm(text) = kind {
+            Self::delta(out, at, &json!({"toolUse": {"input": free::arguments(&text).to_string()}}));
+        }
+        Self::emit(out, "contentBlockStop", &json!({"contentBlockIndex": at}));
+    }
+
+    fn fault(&mut self, fault: &ApiFault, out: &mut BytesMut) {
+        self.done = true;
+        let payload = json!({"message": fault.message}).to_string();
+        out.extend_from_slice(&eventstream::exception(exception(fault.kind), payload.as_bytes()));
+    }
+}
+
+impl Encode for Stream {
+    fn push(&mut self, event: &Event, out: &mut BytesMut) {
+        if self.done {
+            return;
+        }
+        match event {
+            Event::Start { .. } => self.start(out),
+            Event::PartStart { index, part } => self.part(*index, part, out),
+            Event::Delta { index, delta } => self.more(*index, delta, out),
+            Event::PartStop { index } => self.close(*index, out),
+            Event::Usage(usage) => self.usage = *usage,
+            Event::Stop { reason, .. } => self.stop = Some(*reason),
+            Event::Ping | Event::Unreadable => {}
+            Event::Error(fault) => self.fault(fault, out),
+            Event::End => {
+                self.start(out);
+                while let Some(index) = self.open.keys().next().copied() {
+                    self.close(index, out);
+                }
+                self.done = true;
+                Self::emit(out, "messageStop", &json!({"stopReason": stop_word(self.stop, self.called)}));
+                // How long the provider took is not ours to say.
+                let usage = usage_of(self.usage);
+                Self::emit(out, "metadata", &json!({"usage": usage, "metrics": {"latencyMs": 0}}));
+            }
+        }
+    }
+
+    fn broken(&mut self, fault: &ApiFault, out: &mut BytesMut) {
+        if !self.done {
+            self.fault(fault, out);
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Whole {
+    client: ForClient,
+    answer: Answer,
+    room: usize,
+    done: bool,
+}
+
+impl Whole {
+    fn fault(&mut self, fault: &ApiFault, out: &mut BytesMut) {
+        self.done = true;
+        out.extend_from_slice(&error_body(fault));
+    }
+
+    fn write(&self) -> Value {
+        let mut called = false;
+        let mut content = Vec::new();
+        for (index, part) in (0_u32..).zip(&self.answer.parts) {
+            content.push(match part {
+                Part::Text { text, .. } | Part::Refusal(text) if !text.is_empty() => json!({ "text": text }),
+                Part::ToolCall { id, name, input, free_form, .. } => {
+                    called = true;
+                    let (id, name) = (call_id(&self.client, id, index), self.client.aliases.original(name));
+                    json!({"toolUse": {"toolUseId": id, "name": name, "input": free::object(input, *free_form)}})
+                }
+                Part::Reasoning(thought) if thought.redacted => match &thought.signature {
+                    Some(signature) => json!({"reasoningContent": {"redactedContent": redacted_for_client(signature)}}),
+                    None => continue,
+                },
+                Part::Reasoning(thought) => {
+                    let mut said = json!({"text": thought.text});
+                    if let Some(signature) = &thought.signature {
+                        said["signature"] = json!(signature.for_client(Dialect::Converse));
+                    }
+                    json!({"reasoningContent": {"reasoningText": said}})
+                }
+                _ => continue,
+            });
+        }
+        json!({
+            "output": {"message": {"role": "assistant", "content": content}},
+            "stopReason": stop_word(self.answer.stop, called),
+            "usage": usage_of(self.answer.usage.unwrap_or_default()),
+            "metrics": {"latencyMs": 0},
+        })
+    }
+}
+
+impl Encode for Whole {
+    fn push(&mut self, event: &Event, out: &mut BytesMut) {
+        if self.done {
+            return;
+        }
+        self.answer.take(event, &mut self.room);
+        match event {
+            Event::Error(fault) => self.fault(fault, out),
+            Event::End if self.answer.truncated => {
+                self.fault(&ApiFault::new(FaultKind::Api, "the answer is larger than can be held"), out);
+            }
+            Event::End => {
+                self.done = true;
+                out.extend_from_slice(self.write().to_string().as_bytes());
+            }
+            _ => {}
+        }
+    }
+
+    fn broken(&mut self, fault: &ApiFault, out: &mut BytesMut) {
+        if !self.done {
+            self.fault(fault, out);
+        }
+    }
+}
