@@ -96,7 +96,8 @@ pub enum Delta {
     Text(String),
     /// Reasoning in plain text.
     Reasoning(String),
-    /// The signature of a reasoning or of a tool call, whole.
+    /// The signature of a reasoning or of a tool call, whole. That of a call comes before its input: dialects that carry it
+    /// in the call's identifier say that first.
     Signature(Signature),
     /// A piece of a tool's input.
     Input(String),

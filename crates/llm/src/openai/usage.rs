@@ -50,7 +50,6 @@ pub(crate) fn chat(usage: &Usage) -> Value {
 }
 
 /// As Responses says it.
-#[cfg(test)]
 pub(crate) fn responses(usage: &Usage) -> Value {
     let written = usage.cache_write_5m_tokens.saturating_add(usage.cache_write_1h_tokens);
     json!({

@@ -1,56 +1,73 @@
 //! OpenAI's Responses API: requests, answers in one piece or as a stream, and errors.
+//!
+//! What it keeps on its own side (`previous_response_id`, `conversation`, items by reference) is relayed to OpenAI and converted
+//! to nothing: no other provider has it.
+
+mod decode;
+mod encode;
+mod items;
+mod object;
+mod read;
+mod tools;
+mod view;
+mod words;
+mod write;
+
+#[cfg(test)]
+mod tests;
 
 use bytes::Bytes;
 
 use crate::{
     Framing, RequestError, Target, View,
-    neutral::{ApiFault, ConvertError, Decode, Encode, ForClient, Request, Unserved, Written},
+    neutral::{ApiFault, ConvertError, Decode, Encode, ForClient, Request, Written},
+    openai::error,
 };
 
 /// Looks at a request.
 ///
 /// # Errors
 /// [`RequestError`], with a text for the client.
-pub fn view(_body: &[u8]) -> Result<View, RequestError> {
-    Err(RequestError::Unsupported("Responses".to_owned(), "this dialect is not built yet"))
+pub fn view(body: &[u8]) -> Result<View, RequestError> {
+    view::view(body)
 }
 
 /// Reads a client's request into the neutral form.
 ///
 /// # Errors
 /// If it is none.
-pub fn read_request(_body: &[u8]) -> Result<Request, ConvertError> {
-    Err(ConvertError::Unsupported { what: "Responses".to_owned(), why: "this dialect is not built yet" })
+pub fn read_request(body: &[u8]) -> Result<Request, ConvertError> {
+    read::request(body)
 }
 
 /// Writes a request for a provider.
 ///
 /// # Errors
 /// If this dialect has nothing for something that was asked.
-pub fn write_request(_request: &Request, _target: &Target) -> Result<Written, ConvertError> {
-    Err(ConvertError::Unsupported { what: "Responses".to_owned(), why: "this dialect is not built yet" })
+pub fn write_request(request: &Request, target: &Target) -> Result<Written, ConvertError> {
+    write::request(request, target)
 }
 
 /// What reads a provider's answer.
 #[must_use]
-pub fn decoder(_framing: Framing) -> Box<dyn Decode> {
-    Box::new(Unserved)
+pub fn decoder(framing: Framing) -> Box<dyn Decode> {
+    Box::new(decode::Decoder::new(framing))
 }
 
 /// What writes an answer for a client.
 #[must_use]
-pub fn encoder(_framing: Framing, _client: ForClient) -> Box<dyn Encode> {
-    Box::new(Unserved)
+pub fn encoder(framing: Framing, client: ForClient) -> Box<dyn Encode> {
+    Box::new(encode::Encoder::new(framing, client))
 }
 
 /// The body of a refusal.
 #[must_use]
 pub fn error_body(fault: &ApiFault) -> Bytes {
-    Bytes::from(fault.message.clone())
+    error::body(fault)
 }
 
 /// A provider's refusal, read.
 #[must_use]
 pub fn read_error(status: u16, body: &[u8]) -> ApiFault {
-    ApiFault::of_text(status, body)
+    error::read(status, body)
 }
