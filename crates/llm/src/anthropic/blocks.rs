@@ -68,7 +68,10 @@ impl Blocks {
                 (write_media(media)?, media.cache)
             }
             Part::Reasoning(reasoning) => return Ok(self.thought(reasoning).into_iter().collect()),
-            Part::ToolCall { id, name, input, free_form, cache, .. } => {
+            Part::ToolCall { id, name, input, free_form, signature, cache } => {
+                if signature.is_some() {
+                    self.drop("thought_signature", "foreign-signature");
+                }
                 let name = self.aliases.alias(name, &NAMES);
                 let input = free::object(input, *free_form);
                 (json!({"type": "tool_use", "id": self.id(id), "name": name, "input": input}), *cache)

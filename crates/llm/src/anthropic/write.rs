@@ -32,7 +32,7 @@ pub fn write_request(request: &neutral::Request, target: &Target) -> Result<Writ
     body.insert("model".to_owned(), json!(request.model));
     let max_tokens = request.max_output.unwrap_or(target.max_output).min(target.max_output);
     if request.max_output.is_some_and(|wanted| wanted > max_tokens) {
-        blocks.drop("max_tokens", "clamped");
+        blocks.drop("max_tokens", "most-output");
     }
     body.insert("max_tokens".to_owned(), json!(max_tokens));
     if request.stream {
@@ -213,9 +213,9 @@ fn write_sampling(request: &neutral::Request, model: Model, blocks: &mut Blocks,
         let Some(value) = value else { continue };
         let rule = match key {
             _ if !model.sampling => Some("no-sampling"),
-            "temperature" if thinks && value.as_f64() != Some(1.0) => Some("sampling-with-thinking"),
-            "top_p" if thinks && value.as_f64().is_some_and(|value| value < 0.95) => Some("sampling-with-thinking"),
-            "top_k" if thinks => Some("sampling-with-thinking"),
+            "temperature" if thinks && value.as_f64() != Some(1.0) => Some("not-when-thinking"),
+            "top_p" if thinks && value.as_f64().is_some_and(|value| value < 0.95) => Some("not-when-thinking"),
+            "top_k" if thinks => Some("not-when-thinking"),
             "top_p" if one_too_many => Some("one-of-temperature-and-top-p"),
             _ => None,
         };

@@ -58,7 +58,7 @@ pub fn write_request(request: &Request, target: &Target) -> Result<Written, Conv
         ("user", "no-counterpart", request.user.is_some()),
         ("verbosity", "no-counterpart", request.verbosity.is_some()),
         ("parallel_tool_calls", "no-counterpart", request.parallel_tools == Some(false)),
-        ("prompt_cache_key", "caches-by-itself", request.cache_key.is_some()),
+        ("prompt_cache_key", "cached-unasked", request.cache_key.is_some()),
     ] {
         if there {
             writer.drop(what, rule);
@@ -93,7 +93,7 @@ impl Writer {
 
     fn unmarked(&mut self, marked: bool) {
         if marked {
-            self.drop("cache_control", "caches-by-itself");
+            self.drop("cache_control", "cached-unasked");
         }
     }
 
@@ -160,8 +160,10 @@ impl Writer {
                 let name = self.aliases.alias(name, &NAMES);
                 let args = free::object(input, *free_form);
                 let mut part = json!({"functionCall": {"id": id, "name": name, "args": args}});
-                if let Some(native) = signature.as_ref().and_then(|signature| signature.native(Dialect::Gemini)) {
-                    part["thoughtSignature"] = json!(native);
+                match signature.as_ref().map(|signature| signature.native(Dialect::Gemini)) {
+                    Some(Some(native)) => part["thoughtSignature"] = json!(native),
+                    Some(None) => self.drop("signature", "foreign-signature"),
+                    None => {}
                 }
                 out.push(part);
             }
@@ -294,7 +296,7 @@ impl Writer {
         let mut config = Object::new();
         if let Some(wanted) = request.max_output {
             if wanted > target.max_output {
-                self.drop("max_tokens", "clamped");
+                self.drop("max_tokens", "most-output");
             }
             config.insert("maxOutputTokens".to_owned(), json!(wanted.min(target.max_output)));
         }

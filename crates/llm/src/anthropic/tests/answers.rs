@@ -190,6 +190,32 @@ fn what_is_not_known_passes_without_harm() {
 }
 
 #[test]
+fn parts_that_never_end_are_bounded() {
+    let begin = |index: u32| json!({"type": "content_block_start", "index": index, "content_block": {"type": "thinking", "thinking": ""}});
+    let events = read(&wire(&(0..1_001).map(begin).collect::<Vec<_>>()));
+    assert_eq!(events.iter().filter(|event| matches!(event, Event::PartStart { .. })).count(), 1_000);
+    assert_eq!(events.last(), Some(&Event::Unreadable));
+
+    let piece = json!({"type": "content_block_delta", "index": 0, "delta":
+        {"type": "signature_delta", "signature": "s".repeat(1024 * 1024)}});
+    let mut long = vec![begin(0)];
+    long.extend(std::iter::repeat_n(piece, 5));
+    long.push(json!({"type": "content_block_stop", "index": 0}));
+    assert_eq!(read(&wire(&long))[1..], [Event::Unreadable, Event::PartStop { index: 0 }]);
+}
+
+#[test]
+fn what_waits_for_its_turn_is_bounded() {
+    let mut events = vec![Event::Start { id: None, model: None }];
+    events.extend([0, 1].map(|index| Event::PartStart { index, part: PartHead::Text }));
+    let piece = Event::Delta { index: 1, delta: Delta::Text("x".repeat(1024 * 1024)) };
+    events.extend(std::iter::repeat_n(piece, 33));
+    events.push(Event::End);
+    let written = write(Framing::Events, &events);
+    assert!(written.contains("event: error") && !written.contains("message_stop") && written.len() < 1_000);
+}
+
+#[test]
 fn an_exception_in_frames_is_the_end() {
     let fault = ApiFault::new(FaultKind::RateLimit, "slower");
     let (mut encoder, mut out) = (encoder(Framing::Frames, ForClient::default()), BytesMut::new());

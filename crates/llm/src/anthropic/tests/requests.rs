@@ -129,7 +129,12 @@ fn a_conversation_of_another_model_is_put_in_order() {
     insta::assert_snapshot!(serde_json::to_string_pretty(&write(&request)["messages"]).unwrap());
     assert_eq!(
         dropped(&request),
-        ["reasoning: foreign-reasoning", "tool_use: missing-result", "tool_result: orphan-result"]
+        [
+            "reasoning: foreign-reasoning",
+            "thought_signature: foreign-signature",
+            "tool_use: missing-result",
+            "tool_result: orphan-result"
+        ]
     );
 }
 
@@ -203,7 +208,7 @@ fn what_cannot_be_said_is_named_or_refused() {
     assert_eq!(
         dropped(&request),
         [
-            "max_tokens: clamped",
+            "max_tokens: most-output",
             "response_format: json-by-instruction",
             "temperature: no-sampling",
             "stop: blank-stop",
@@ -249,7 +254,7 @@ proptest! {
         if !format!("{request:?}").contains("Some(Short)") && !format!("{request:?}").contains("Some(Hour)") {
             clear(&mut back);
         }
-        if written.dropped.iter().all(|dropped| dropped.rule == "clamped" || dropped.rule == "too-many-marks") {
+        if written.dropped.iter().all(|dropped| dropped.rule == "most-output" || dropped.rule == "too-many-marks") {
             let mut request = request;
             if written.dropped.iter().any(|dropped| dropped.rule == "too-many-marks") {
                 clear(&mut back);

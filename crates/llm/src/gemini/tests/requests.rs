@@ -171,7 +171,7 @@ fn names_have_other_names_and_results_follow_their_calls() {
     assert!(name.len() <= 64 && written.aliases.original(name).len() == 125, "{name}");
     assert_eq!(body["contents"][1]["parts"][0]["functionCall"]["args"], json!({"input": "not json"}));
     assert_eq!(body["contents"][2]["parts"][0]["functionResponse"]["name"], name);
-    assert_eq!(dropped(&request), ["cache_control: caches-by-itself", "tool_use: missing-result"]);
+    assert_eq!(dropped(&request), ["cache_control: cached-unasked", "tool_use: missing-result"]);
 }
 
 #[test]
