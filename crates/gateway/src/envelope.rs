@@ -171,6 +171,10 @@ fn messages(body: &Bytes, from: Envelope, to: Envelope, model: &str, stream: boo
         }
         Envelope::RawPredict => {
             more.push((VERSION, json(VERTEX_VERSION)));
+            // Bedrock says it in the path alone, Vertex in both.
+            if from == Envelope::Invoke && stream {
+                more.push(("stream", "true".to_owned()));
+            }
             headers.remove(VERSION_HEADER);
             set_betas(headers, &betas);
         }

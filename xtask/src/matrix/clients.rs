@@ -62,19 +62,37 @@ pub enum Dialect {
 }
 
 impl Dialect {
-    /// The provider that speaks the same, by its name in a cell.
-    pub const fn provider(self) -> &'static str {
+    /// The provider that speaks the same, in the same envelope.
+    pub const fn home(self) -> &'static str {
         match self {
             Self::Messages => "anthropic",
-            Self::BedrockMessages => "bedrock-messages",
-            Self::VertexMessages => "vertex-messages",
-            Self::Chat => "chat",
-            Self::AzureChat => "azure-chat",
-            Self::Responses => "responses",
+            Self::BedrockMessages => "bedrock",
+            Self::VertexMessages => "vertex-claude",
+            Self::Chat | Self::Responses => "openai",
+            Self::AzureChat => "azure",
             Self::Gemini => "gemini",
             Self::VertexGemini => "vertex-gemini",
-            Self::Converse => "converse",
+            Self::Converse => "bedrock-converse",
         }
+    }
+
+    /// Whether a provider gets the client's bytes, and whether the client gets the provider's.
+    pub fn same(self, provider: &str) -> (bool, bool) {
+        let request = match self {
+            Self::Chat => ["openai", "openai-compatible"].contains(&provider),
+            Self::Gemini | Self::VertexGemini => ["gemini", "vertex-gemini"].contains(&provider),
+            Self::Converse => ["bedrock", "bedrock-converse"].contains(&provider),
+            // Azure's own envelope has the model in the path.
+            Self::AzureChat => false,
+            _ => self.home() == provider,
+        };
+        let answer = match self {
+            Self::Messages | Self::VertexMessages => ["anthropic", "vertex-claude"].contains(&provider),
+            Self::Chat | Self::AzureChat => ["openai", "openai-compatible", "azure"].contains(&provider),
+            Self::Responses => ["openai", "azure"].contains(&provider),
+            _ => request,
+        };
+        (request, answer)
     }
 }
 

@@ -31,15 +31,15 @@ const SECONDS: u64 = 120;
 
 /// The providers, each with the model that the gateway asks it for.
 pub const PROVIDERS: &[(&str, &str)] = &[
-    ("anthropic", "claude-sonnet-4-6"),
-    ("bedrock-messages", "us.anthropic.claude-sonnet-4-6-v1:0"),
-    ("vertex-messages", "claude-sonnet-4-6"),
-    ("chat", "gpt-4.1"),
-    ("responses", "gpt-5.2"),
-    ("azure-chat", "gpt-4.1"),
-    ("gemini", "gemini-3.1-pro-preview"),
-    ("vertex-gemini", "gemini-3.1-pro-preview"),
-    ("converse", "us.anthropic.claude-sonnet-4-6-v1:0"),
+    ("anthropic", "claude-sonnet-4-6-20260217"),
+    ("bedrock", "eu.anthropic.claude-sonnet-4-6-v1:0"),
+    ("vertex-claude", "claude-sonnet-4-6@20260217"),
+    ("openai", "gpt-5.2-2025-12-11"),
+    ("openai-compatible", "gpt-4.1-mini"),
+    ("azure", "our-deployment"),
+    ("gemini", "gemini-3-pro-preview"),
+    ("vertex-gemini", "gemini-3-pro-preview"),
+    ("bedrock-converse", "us.amazon.nova-premier-v1:0"),
 ];
 
 /// What is asked on the command line.
@@ -75,7 +75,7 @@ pub struct Report {
     pub refused: Option<String>,
     pub calls: BTreeMap<String, usize>,
     pub cost: i64,
-    pub compared: bool,
+    pub same: Vec<String>,
     pub seconds: f64,
     pub output: String,
 }
@@ -105,7 +105,7 @@ pub fn run(wish: &Wish) -> Result<()> {
     let mut cells = Vec::new();
     for client in picked {
         for (provider, upstream) in PROVIDERS {
-            let same = client.dialect.provider() == *provider;
+            let same = client.dialect.home() == *provider;
             let wanted = wish.provider.as_deref().is_none_or(|wanted| wanted == *provider);
             if wanted && (!wish.direct || same) {
                 cells.push((client, *provider, *upstream));
@@ -227,15 +227,20 @@ fn attempt(
         ("CI", "1".to_owned()),
     ];
     env.extend(base.map(|(name, value)| (name.to_owned(), value)));
-    let same = client.dialect.provider() == provider;
-    // The client's own name for the model, but for what can only be asked for under the provider's name.
-    let upstream = if direct { client.model } else { upstream };
+    let (same_request, same_answer) = client.dialect.same(provider);
+    // The names differ, so that one that should have been changed and was not is found out.
+    let upstream = match (direct, provider, client.model) {
+        (true, ..) => client.model,
+        // What a client sends to a model that does not reason, one that does would refuse: its bytes are not touched.
+        (false, "openai", "gpt-4.1") => "gpt-4.1-2025-04-14",
+        _ => upstream,
+    };
     let spec = json!({
         "provider": provider, "through": !direct, "model": client.model, "upstream": upstream,
         "command": client.command.iter().map(|part| fill(part)).collect::<Vec<String>>(), "env": env,
         "files": client.files.iter().map(|(path, text)| (fill(path), fill(text))).collect::<BTreeMap<String, String>>(),
         "home": home, "work": work, "captured": folder.join("captured"), "aside": client.aside, "turns": client.turns,
-        "same": same, "seconds": SECONDS,
+        "same_request": same_request, "same_answer": same_answer, "seconds": SECONDS,
     });
     let file = folder.join("cell.json");
     fs::write(&file, serde_json::to_vec_pretty(&spec)?)?;

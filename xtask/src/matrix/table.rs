@@ -44,7 +44,11 @@ pub fn markdown(cells: &[Cell]) -> String {
                 continue;
             };
             let why: Vec<&str> = cell.report.refused.iter().chain(&cell.report.problems).map(String::as_str).collect();
-            let same = if cell.report.compared { ", same bytes" } else { "" };
+            let same = match cell.report.same.len() {
+                2 => ", same bytes",
+                1 => ", same answers",
+                _ => "",
+            };
             if why.is_empty() {
                 row.push_str(&format!(" works{same} |"));
                 continue;

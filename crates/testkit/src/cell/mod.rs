@@ -33,8 +33,8 @@ pub const AFTER: &str = "The meeting is on Tuesday.\n";
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Spec {
-    /// The provider: `anthropic`, `chat`, `responses`, `azure-chat`, `azure-responses`, `gemini`, `vertex-gemini`,
-    /// `converse`, `bedrock-messages`, `vertex-messages`.
+    /// The provider: `anthropic`, `openai`, `openai-compatible`, `azure`, `gemini`, `vertex-gemini`, `vertex-claude`,
+    /// `bedrock`, `bedrock-converse`.
     pub provider: String,
     /// Whether there is a gateway in between.
     pub through: bool,
@@ -58,8 +58,10 @@ pub struct Spec {
     pub aside: Option<String>,
     /// How many turns the client must have taken.
     pub turns: usize,
-    /// Whether client and provider speak the same dialect here, so that bytes are compared.
-    pub same: bool,
+    /// Whether the provider gets the client's bytes (but for the model's name), so that they are compared.
+    pub same_request: bool,
+    /// Whether the client gets the provider's bytes, so that they are compared.
+    pub same_answer: bool,
     /// How long it may take.
     pub seconds: u64,
 }
@@ -75,8 +77,8 @@ pub struct Report {
     pub calls: BTreeMap<String, usize>,
     /// What the calls cost together, in nano-dollars.
     pub cost: i64,
-    /// Whether the bytes of client and provider were compared, both ways.
-    pub compared: bool,
+    /// Which bytes were compared and are the same: `requests`, `answers`.
+    pub same: Vec<String>,
     /// How long it took.
     pub seconds: f64,
     /// The end of what the client said.
@@ -143,7 +145,7 @@ pub fn try_out(spec: &Spec) -> Result<Report> {
     look::at_client(spec, ran.status, &mut report);
     look::at_provider(spec, &fake, &mut report);
     if let Some(house) = house {
-        look::at_gateway(spec, &fake, house, &mut report);
+        look::at_gateway(spec, &fake, &house, &mut report);
     }
     if let Some(folder) = &spec.captured {
         keep(&fake, folder)?;
@@ -154,11 +156,11 @@ pub fn try_out(spec: &Spec) -> Result<Report> {
 fn kind(provider: &str) -> Result<Kind> {
     Ok(match provider {
         "anthropic" => Kind::Anthropic,
-        "chat" | "responses" => Kind::OpenAi,
-        "azure-chat" | "azure-responses" => Kind::Azure,
+        "openai" | "openai-compatible" => Kind::OpenAi,
+        "azure" => Kind::Azure,
         "gemini" => Kind::Gemini,
-        "vertex-gemini" | "vertex-messages" => Kind::Vertex,
-        "converse" | "bedrock-messages" => Kind::Bedrock,
+        "vertex-gemini" | "vertex-claude" => Kind::Vertex,
+        "bedrock" | "bedrock-converse" => Kind::Bedrock,
         other => anyhow::bail!("no provider is called {other}"),
     })
 }

@@ -131,7 +131,8 @@ fn find(kind: Kind, request: &Request) -> Option<Found> {
     use anthropic::Host;
     let path = request.path();
     let post = request.method == "POST";
-    let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+    let parts: Vec<String> = path.trim_start_matches('/').split('/').map(decoded).collect();
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
     let version = request.query("api-version").is_some_and(|version| !version.is_empty());
     let of_google = |model: &str, action: &str| match action {
         "generateContent" => Some(Found::of(Gemini, model, false)),
@@ -165,16 +166,13 @@ fn find(kind: Kind, request: &Request) -> Option<Found> {
             let (model, action) = named.split_once(':')?;
             of_google(model, action)
         }
-        (Kind::Bedrock, ["model", model, action], true) => {
-            let model = decoded(model);
-            match *action {
-                "converse" => Some(Found::of(Converse, &model, false)),
-                "converse-stream" => Some(Found::of(Converse, &model, true)),
-                "invoke" => Some(Found::of(Messages(Host::Bedrock), &model, false)),
-                "invoke-with-response-stream" => Some(Found::of(Messages(Host::Bedrock), &model, true)),
-                _ => None,
-            }
-        }
+        (Kind::Bedrock, ["model", model, action], true) => match *action {
+            "converse" => Some(Found::of(Converse, model, false)),
+            "converse-stream" => Some(Found::of(Converse, model, true)),
+            "invoke" => Some(Found::of(Messages(Host::Bedrock), model, false)),
+            "invoke-with-response-stream" => Some(Found::of(Messages(Host::Bedrock), model, true)),
+            _ => None,
+        },
         (
             Kind::Vertex,
             ["v1" | "v1beta1", "projects", _, "locations", _, "publishers", publisher, "models", named]
