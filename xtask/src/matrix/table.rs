@@ -16,7 +16,7 @@ fn word(report: &Report) -> &'static str {
 /// A cell in one line, for whoever waits.
 pub fn line(client: &str, provider: &str, report: &Report) -> String {
     let why = report.refused.iter().chain(&report.problems).cloned().collect::<Vec<String>>().join(" | ");
-    format!("{:8} {client:30} {provider:18} {:5.1} s  {}", word(report), report.seconds, short(&why, 400))
+    format!("{:8} {client:30} {provider:18} {:5.1} s  {}", word(report), report.seconds, short(&why, 240))
 }
 
 fn short(text: &str, most: usize) -> String {

@@ -27,7 +27,7 @@ use stockade_domain::{
 };
 use stockade_gateway::{Caller, Gateway, ModelTable, Parts, Purse, PurseError, Runs, capture};
 use stockade_ledger::{
-    Body as RecordBody, EntryKind, Ledger, Log, LogOptions, Producer, Record, RunKey, SigningKey, SystemWorld,
+    Body as RecordBody, EntryKind, Ledger, Log, LogEntry, LogOptions, Producer, Record, RunKey, SigningKey, SystemWorld,
 };
 use stockade_policy::{Bundle, default_bundle};
 use tokio::runtime::Runtime;
@@ -183,7 +183,8 @@ impl House {
             });
         }
         let money = self.purse.state();
-        ensure!(money.reserved.is_empty(), "a reservation is left");
+        ensure!(money.held.is_empty(), "a reservation is left");
+        ensure!(money.wrong.is_empty(), "of the purse was asked what nobody may ask: {}", money.wrong.join(", "));
         let charged: i64 = calls.iter().map(|call| call.cost).sum();
         ensure!(money.spent == charged, "{} nano-dollars were spent and {charged} are in the records", money.spent);
         Ok(calls)
@@ -281,7 +282,10 @@ struct Money(Mutex<Account>);
 #[derive(Debug, Default)]
 struct Account {
     spent: i64,
-    reserved: HashMap<ModelCallId, i64>,
+    held: HashMap<ModelCallId, i64>,
+    spending: HashMap<ModelCallId, i64>,
+    /// What nobody may ask of a purse and somebody did.
+    wrong: Vec<&'static str>,
 }
 
 impl Money {
@@ -292,14 +296,21 @@ impl Money {
 
 #[async_trait]
 impl Purse for Money {
-    async fn reserve(&self, _run: RunId, call: ModelCallId, amount: Nanos) -> Result<(), PurseError> {
+    async fn hold(&self, _run: RunId, call: ModelCallId, amount: Nanos) -> Result<Vec<LogEntry>, PurseError> {
         let mut account = self.state();
-        if account.spent + account.reserved.values().sum::<i64>() + amount.0 > MONEY {
+        if account.spent + account.held.values().sum::<i64>() + amount.0 > MONEY {
             return Err(PurseError::Exhausted { scope: BudgetScope::Run });
         }
-        match account.reserved.insert(call, amount.0) {
-            None => Ok(()),
-            Some(_) => Err(PurseError::Unavailable("reserved twice".to_owned())),
+        if account.held.insert(call, amount.0).is_some() {
+            account.wrong.push("held twice");
+        }
+        Ok(vec![LogEntry::new(EntryKind::Budget, format!("held {call} {amount}"))])
+    }
+
+    fn release(&self, call: ModelCallId) {
+        let mut account = self.state();
+        if account.held.remove(&call).is_none() {
+            account.wrong.push("released and not held");
         }
     }
 
@@ -309,20 +320,25 @@ impl Purse for Money {
 
     async fn top_up(&self, call: ModelCallId, more: Nanos) -> Result<(), PurseError> {
         let mut account = self.state();
-        let reserved = account.reserved.get_mut(&call);
-        let reserved = reserved.ok_or_else(|| PurseError::Unavailable("not reserved".to_owned()))?;
-        *reserved += more.0;
+        let held = account.held.get_mut(&call).ok_or_else(|| PurseError::Unavailable("not held".to_owned()))?;
+        *held += more.0;
         Ok(())
     }
 
-    async fn settle(&self, call: ModelCallId, spent: Nanos) -> Result<(), PurseError> {
+    fn spend(&self, call: ModelCallId, spent: Nanos) -> Vec<LogEntry> {
         let mut account = self.state();
-        match account.reserved.remove(&call) {
-            Some(reserved) if spent.0 <= reserved => {
-                account.spent += spent.0;
-                Ok(())
-            }
-            _ => Err(PurseError::Unavailable("settled twice, or for more than was reserved".to_owned())),
+        if account.held.get(&call).is_none_or(|held| spent.0 > *held) {
+            account.wrong.push("more was spent than was held");
+        }
+        account.spending.insert(call, spent.0);
+        vec![LogEntry::new(EntryKind::Budget, format!("spent {call} {spent}"))]
+    }
+
+    fn spent(&self, call: ModelCallId) {
+        let mut account = self.state();
+        match (account.held.remove(&call), account.spending.remove(&call)) {
+            (Some(_), Some(spent)) => account.spent += spent,
+            _ => account.wrong.push("settled twice, or without a price"),
         }
     }
 }
