@@ -132,30 +132,44 @@ pub(super) fn check(body: &Value, host: Host, model: Option<&str>, betas: &[Stri
     }
     let thinking = thinking(&root, most.whole()?)?;
     let tools = tools(&root, &mut marks)?;
-    tool_choice(&root, thinking)?;
+    tool_choice(&root, thinking != Thinking::Off)?;
     let messages = root.field("messages")?.list()?;
-    conversation(&messages, thinking, given, &mut marks)?;
+    conversation(&messages, thinking == Thinking::Budgeted, given, &mut marks)?;
     if marks > 4 {
         return Err(Refused::bad(format!("A maximum of 4 blocks with cache_control may be provided. Found {marks}.")));
     }
     Ok(Asked {
         model,
         stream: root.maybe_flag("stream")?,
-        thinking,
+        thinking: thinking != Thinking::Off,
         tools,
         past: runs(messages.iter().map(|message| message.value["role"] == "assistant")),
         format: body["output_config"]["format"].get("schema").cloned(),
     })
 }
 
-fn thinking(root: &Node<'_>, most: i64) -> Checked<bool> {
-    let Some(thinking) = root.maybe("thinking") else { return Ok(false) };
+/// How a request wants reasoning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Thinking {
+    Off,
+    /// Turns need not begin with reasoning, so it may be left out.
+    Adaptive,
+    /// Turns with calls must come back with the reasoning that was given out with them.
+    Budgeted,
+}
+
+fn thinking(root: &Node<'_>, most: i64) -> Checked<Thinking> {
+    let Some(thinking) = root.maybe("thinking") else { return Ok(Thinking::Off) };
+    let mut kind = Thinking::Budgeted;
     match thinking.field("type")?.one_of(&["enabled", "disabled", "adaptive"])? {
         "disabled" => {
             thinking.only(&["type"])?;
-            return Ok(false);
+            return Ok(Thinking::Off);
         }
-        "adaptive" => thinking.only(&["type", "display"])?,
+        "adaptive" => {
+            thinking.only(&["type", "display"])?;
+            kind = Thinking::Adaptive;
+        }
         _ => {
             thinking.only(&["type", "budget_tokens", "display"])?;
             let budget = thinking.field("budget_tokens")?;
@@ -170,7 +184,7 @@ fn thinking(root: &Node<'_>, most: i64) -> Checked<bool> {
     if root.maybe("temperature").is_some_and(|node| node.value.as_f64() != Some(1.0)) {
         return Err(Refused::bad("`temperature` may only be set to 1 when thinking is enabled."));
     }
-    Ok(true)
+    Ok(kind)
 }
 
 fn tools(root: &Node<'_>, marks: &mut usize) -> Checked<Vec<Tool>> {
@@ -248,7 +262,7 @@ fn text_block(block: &Node<'_>, marks: &mut usize) -> Checked<()> {
     Ok(())
 }
 
-fn conversation(messages: &[Node<'_>], thinking: bool, given: &Given, marks: &mut usize) -> Checked<()> {
+fn conversation(messages: &[Node<'_>], budgeted: bool, given: &Given, marks: &mut usize) -> Checked<()> {
     if messages.is_empty() {
         return Err(Refused::bad("messages: at least one message is required"));
     }
@@ -303,7 +317,7 @@ fn conversation(messages: &[Node<'_>], thinking: bool, given: &Given, marks: &mu
                         let id = tool_use(block, marks)?;
                         all.push(id);
                         open.insert(id);
-                        if thinking
+                        if budgeted
                             && let Some(signature) = given.calls.get(id)
                             && signed != Some(signature.as_str())
                         {

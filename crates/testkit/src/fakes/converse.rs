@@ -56,7 +56,7 @@ pub(super) fn check(body: &Value, given: &Given) -> Checked<Asked> {
         one(&block)?;
         text(&block)?;
     }
-    let mut thinking = false;
+    let (mut thinking, mut budgeted) = (false, false);
     if let Some(more) = root.maybe("additionalModelRequestFields") {
         more.object()?;
         if let Some(found) = more.maybe("thinking").or_else(|| more.maybe("reasoning_config")) {
@@ -65,6 +65,7 @@ pub(super) fn check(body: &Value, given: &Given) -> Checked<Asked> {
                 return Err(found.wrong("budget_tokens: Input should be greater than or equal to 1024"));
             }
             thinking = kind != "disabled";
+            budgeted = kind == "enabled";
         }
     }
     let config = &body["inferenceConfig"];
@@ -73,7 +74,7 @@ pub(super) fn check(body: &Value, given: &Given) -> Checked<Asked> {
     }
     let tools = tools(&root)?;
     let messages = root.field("messages")?.list()?;
-    conversation(&messages, root.maybe("toolConfig").is_some(), thinking, given)?;
+    conversation(&messages, root.maybe("toolConfig").is_some(), budgeted, given)?;
     Ok(Asked { thinking, tools, past: runs(messages.iter().map(|message| message.value["role"] == "assistant")) })
 }
 
@@ -128,7 +129,7 @@ fn tools(root: &Node<'_>) -> Checked<Vec<Tool>> {
     Ok(tools)
 }
 
-fn conversation(messages: &[Node<'_>], has_tools: bool, thinking: bool, given: &Given) -> Checked<()> {
+fn conversation(messages: &[Node<'_>], has_tools: bool, budgeted: bool, given: &Given) -> Checked<()> {
     let mut open: BTreeSet<&str> = BTreeSet::new();
     let mut all = Vec::new();
     for (at, message) in messages.iter().enumerate() {
@@ -165,7 +166,7 @@ fn conversation(messages: &[Node<'_>], has_tools: bool, thinking: bool, given: &
                     let id = call.field("toolUseId")?.name(64, "")?;
                     call.field("name")?.name(64, "")?;
                     call.field("input")?.object()?;
-                    if thinking
+                    if budgeted
                         && let Some(signature) = given.calls.get(id)
                         && signed != Some(signature.as_str())
                     {
