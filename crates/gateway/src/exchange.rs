@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use stockade_domain::{
     Action, ContentKind, ContentRef, Context, Deed, Nanos, Principal, Resource, ResourceKind, Role, Timestamp,
-    ids::{ModelCallId, RecordId},
+    ids::{ModelCallId, RecordId, RunId},
 };
 use stockade_ledger::{Opened, RunKey, Sealed};
 use stockade_llm::{
@@ -24,6 +24,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     CallError, Caller, Finished, Limits, ModelTable, PurseError,
+    capture::{Capture, Packed},
     door::{Asked, Envelope},
     envelope,
     gateway::Parts,
@@ -45,6 +46,7 @@ pub(crate) struct Inner {
     pub(crate) parts: Parts,
     pub(crate) models: ArcSwap<ModelTable>,
     pub(crate) limits: Limits,
+    pub(crate) capture: Capture,
     pub(crate) tasks: TaskTracker,
     pub(crate) upstream: Upstream,
     pub(crate) fair: Fair,
@@ -172,6 +174,7 @@ impl Inner {
             fair: Fair::default(),
             rates: Rates::default(),
             breakers: Breakers::default(),
+            capture: Capture::new(limits.capture),
             tasks: TaskTracker::new(),
             models: ArcSwap::from_pointee(parts.models.clone()),
             parts,
@@ -360,7 +363,8 @@ impl Inner {
         let id: ModelCallId = parts.world.id();
         let estimate = estimate(&plan.view, target, wish.asked.errand);
         let letter = self.letter(wish, plan, target, id, started)?;
-        let sealed = self.seal(&plan.key, &letter.body)?;
+        let packed = self.capture.pack(caller.run, plan.origin.session.as_deref(), &letter.body);
+        let sealed = self.seal(&plan.key, &packed.plain)?;
         let sealed_request = sealed.content;
         let meter = match wish.asked.errand {
             Errand::Answer => Meter::new(&target.price, &estimate, plan.stream && parts.purse.tops_up()),
@@ -373,10 +377,12 @@ impl Inner {
             Ruling::Ask(question) => {
                 let refusal = question.refused();
                 let record = self.refuse(refusal.deed(), refusal.decision(), sealed).await?;
+                self.remember(caller.run, packed, sealed_request);
                 return Err(CallError::NeedsPerson { title: refusal.title().to_owned(), record });
             }
             Ruling::Deny(refusal) => {
                 let record = self.refuse(refusal.deed(), refusal.decision(), sealed).await?;
+                self.remember(caller.run, packed, sealed_request);
                 return Err(CallError::Denied { title: refusal.title().to_owned(), record });
             }
         };
@@ -405,6 +411,7 @@ impl Inner {
                 return Err(CallError::RecordUnavailable { why });
             }
         };
+        self.remember(caller.run, packed, sealed_request);
         let call = Call {
             id,
             caller: caller.clone(),
@@ -519,6 +526,15 @@ impl Inner {
         let signed = credential.sign(&mut parts, &body, self.parts.world.now()).await;
         signed.map_err(|error| not_set_up(chain(&error)))?;
         Ok(Parcel::from_parts(parts, whole))
+    }
+
+    /// The request is durable: what comes next may stand on it.
+    fn remember(&self, run: RunId, packed: Packed, content: ContentRef) {
+        self.capture.stored(packed, content.digest);
+        // The run may have been erased meanwhile: then nobody forgets it for us.
+        if self.parts.runs.key(run).is_none() {
+            self.capture.forget(run);
+        }
     }
 
     fn seal(&self, key: &RunKey, body: &[u8]) -> Result<Sealed, CallError> {

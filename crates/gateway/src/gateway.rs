@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
-use stockade_domain::World;
+use stockade_domain::{World, ids::RunId};
 use stockade_ledger::Ledger;
 use stockade_policy::Engine;
 use tokio_util::sync::CancellationToken;
@@ -110,6 +110,11 @@ impl Gateway {
             Ok(Ok(finished)) => Ok(finished),
             _ => Err(CallError::Stopped),
         }
+    }
+
+    /// Forgets what was said in a run: it is over, or erased. For an erased run, its key is gone before this is called.
+    pub fn forget(&self, run: RunId) {
+        self.inner.capture.forget(run);
     }
 
     /// Takes no new call and waits until every call is settled and recorded.

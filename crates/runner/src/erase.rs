@@ -52,6 +52,7 @@ async fn erase(site: &Site, slot: &Slot) -> Result<(), String> {
     }
     site.driver.delete(a.environment).await.map_err(|e| e.to_string())?;
     site.workspaces.forget(a.project.id, a.run).await;
+    site.gateway.forget(a.run);
     site.desk.spool.erase(a.run).map_err(|e| e.to_string())?;
     site.purse.end(a.run).await.map_err(|e| e.to_string())?;
     site.desk

@@ -28,6 +28,7 @@ use stockade_domain::{
     Action, ContentKind, Context, Deed, Digest, Principal, Resource, ResourceKind,
     ids::{CallId, EnvironmentId, RecordId, RunId},
 };
+use stockade_gateway::capture::{self, UnpackError};
 use stockade_ledger::{Closing, Opened, Outcome, RunKey, Sealed, Status};
 use stockade_policy::{Permit, Ruling};
 use tokio::{net::TcpListener, sync::mpsc};
@@ -198,15 +199,31 @@ async fn content(
     let resource = Resource::new(ResourceKind::Run, ticket.run);
     let opened = admit(&site, &ticket, Action::ContentRead, resource, vec![], None).await?;
     let (theirs, of) = (Arc::clone(&site), ticket.run);
-    let found = tokio::task::spawn_blocking(move || theirs.desk.spool.content(of, digest))
+    let found = tokio::task::spawn_blocking(move || plain(&theirs, of, &key, query.kind, digest))
         .await
-        .map_err(Refused::unavailable)?
         .map_err(Refused::unavailable)?;
-    let plain = found.and_then(|sealed| key.open(query.kind, &sealed).ok());
-    let status = if plain.is_some() { Status::Ok } else { Status::Error };
+    let status = if matches!(found, Ok(Some(_))) { Status::Ok } else { Status::Error };
     close(&site, opened.record(), status, vec![]).await?;
-    let plain = plain.ok_or_else(|| Refused::not_found("that content of that kind"))?;
+    let plain = found.map_err(Refused::unavailable)?.ok_or_else(|| Refused::not_found("that content of that kind"))?;
     Ok(([(header::CONTENT_TYPE, "application/octet-stream")], plain).into_response())
+}
+
+/// A content in plain text: a request as it was sent, whatever it was packed against. Nothing if it is not there. Blocking.
+fn plain(site: &Site, run: RunId, key: &RunKey, kind: ContentKind, digest: Digest) -> Result<Option<Bytes>, String> {
+    let mut contents = site.desk.spool.contents(run);
+    let mut open = |digest: Digest| -> Result<Option<Bytes>, String> {
+        let sealed = contents.get(digest).map_err(|e| e.to_string())?;
+        Ok(sealed.and_then(|sealed| key.open(kind, &sealed).ok()).map(Bytes::from))
+    };
+    if kind != ContentKind::ModelRequest {
+        return open(digest);
+    }
+    match capture::unpack(digest, |digest| open(digest).map_err(Some)?.ok_or(None)) {
+        Ok(body) => Ok(Some(body)),
+        Err(UnpackError::Fetch { digest: missing, source: None }) if missing == digest => Ok(None),
+        Err(UnpackError::Fetch { source: Some(why), .. }) => Err(why),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 #[derive(Debug, Deserialize)]

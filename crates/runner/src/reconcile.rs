@@ -305,6 +305,7 @@ async fn work(site: Arc<Site>, slot: Arc<Slot>, halt: tokio_util::sync::Cancella
             if let Err(error) = ended.map_err(|e| e.to_string()) {
                 tracing::warn!(run = %slot.run, error, "the end of {} cannot be journalled: {error}", slot.run);
             }
+            site.gateway.forget(slot.run);
             if let Err(error) = site.purse.end(slot.run).await {
                 tracing::warn!(run = %slot.run, %error, "the money of {} is not back: {error}", slot.run);
             }

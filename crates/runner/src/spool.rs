@@ -5,7 +5,7 @@
 //! at the bound new deeds are refused, never old entries dropped.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -251,32 +251,70 @@ impl Spool {
         files::replace(&path, &bytes).map_err(file)
     }
 
-    /// The sealed bytes of a piece of content that was made here, shipped or not. Blocking.
-    pub fn content(&self, run: RunId, digest: Digest) -> Result<Option<Bytes>, SpoolError> {
-        let path = self.kept(run, digest);
-        let file = |source| SpoolError::File { path: path.clone(), source };
-        if let Some(bytes) = files::read_if_there(&path).map_err(file)? {
-            return Ok(Some(bytes.into()));
-        }
-        let mut position = self.shipped_to();
+    /// The sealed content of a run that was made here, shipped or not.
+    pub const fn contents(&self, run: RunId) -> Contents<'_> {
+        Contents { spool: self, run, waiting: None }
+    }
+
+    /// Where the contents of a run are that wait for the server. Blocking.
+    fn positions(&self, run: RunId) -> Result<HashMap<Digest, u64>, SpoolError> {
+        let (mut found, mut position) = (HashMap::new(), self.shipped_to());
         while position < self.log.end() {
             for (at, entry) in self.log.read(position, READ_ITEMS, READ_BYTES)? {
                 if entry.kind == EntryKind::Content {
-                    let (of, content, bytes) = content_of(at, &entry)?;
-                    if (of, content.digest) == (run, digest) {
-                        return Ok(Some(bytes));
+                    let (of, content, _) = content_of(at, &entry)?;
+                    if of == run {
+                        found.insert(content.digest, at);
                     }
                 }
                 position = at + 1;
             }
         }
-        Ok(None)
+        Ok(found)
     }
 
     /// Removes the archived content of a run. Blocking.
     pub fn erase(&self, run: RunId) -> Result<(), SpoolError> {
         let path = self.archive.join(run.to_string());
         files::remove_all(&path).map_err(|source| SpoolError::File { path, source })
+    }
+}
+
+/// The contents of one run: what waits for the server is looked through once.
+#[derive(Debug)]
+pub struct Contents<'a> {
+    spool: &'a Spool,
+    run: RunId,
+    waiting: Option<HashMap<Digest, u64>>,
+}
+
+impl Contents<'_> {
+    fn archived(&self, digest: Digest) -> Result<Option<Bytes>, SpoolError> {
+        let path = self.spool.kept(self.run, digest);
+        let file = |source| SpoolError::File { path: path.clone(), source };
+        Ok(files::read_if_there(&path).map_err(file)?.map(Bytes::from))
+    }
+
+    /// The sealed bytes of one of them. Blocking.
+    pub fn get(&mut self, digest: Digest) -> Result<Option<Bytes>, SpoolError> {
+        if let Some(bytes) = self.archived(digest)? {
+            return Ok(Some(bytes));
+        }
+        let waiting = match self.waiting.take() {
+            Some(known) => known,
+            None => self.spool.positions(self.run)?,
+        };
+        let position = self.waiting.insert(waiting).get(&digest).copied();
+        let Some(position) = position else { return Ok(None) };
+        match self.spool.log.read(position, 1, READ_BYTES) {
+            Ok(entries) => match entries.first() {
+                Some((at, entry)) => Ok(Some(content_of(*at, entry)?.2)),
+                None => Ok(None),
+            },
+            // Shipped and archived since this began.
+            Err(LogError::Forgotten { .. }) => self.archived(digest),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 

@@ -6,6 +6,13 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use stockade_domain::{Digest, Id, ids::RunId};
 use stockade_gateway::capture::{Capture, CaptureLimits, UnpackError, unpack};
+use stockade_ledger::Body;
+
+use crate::{
+    fake::{Fake, whole},
+    house::{House, TOKEN},
+    wire::{Client, MESSAGE, PATH},
+};
 
 fn run(n: u8) -> RunId {
     Id::from_bytes([n; 16])
@@ -399,4 +406,30 @@ proptest! {
             prop_assert_eq!(store.body(digest), body);
         }
     }
+}
+
+#[tokio::test]
+async fn a_conversation_through_the_gateway_is_stored_once_and_each_call_has_its_record() {
+    let fake = Fake::start(vec![whole("200 OK", "content-type: application/json\r\n", MESSAGE)]).await;
+    let house = House::new(&fake).await;
+    let (mut claude, mut sent) = (Claude::new(7), Vec::new());
+    for _ in 0..6 {
+        let body = String::from_utf8(claude.body().to_vec()).unwrap();
+        let headers = format!("x-api-key: {TOKEN}\r\nx-claude-code-session-id: 0199-session\r\n");
+        let answer = Client::send(house.addr, "POST", PATH, &headers, &body).await.answer().await;
+        assert_eq!(answer.status, 200);
+        sent.push(body.into_bytes());
+        claude.turn();
+    }
+    let distinct = claude.distinct;
+    let mut entries = house.entries().await;
+    entries.sort_by_key(|entry| entry.request.len());
+    assert_eq!(entries.into_iter().map(|entry| entry.request).collect::<Vec<_>>(), sent);
+    assert_eq!(fake.requests().iter().map(|seen| seen.body.clone()).collect::<Vec<_>>(), sent);
+    let stored: u64 = house
+        .records()
+        .iter()
+        .filter_map(|record| if let Body::Open { contents, .. } = &record.body { Some(contents[0].len) } else { None })
+        .sum();
+    assert!(stored * 10 <= distinct as u64 * 13, "{stored} for {distinct}");
 }

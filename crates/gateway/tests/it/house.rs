@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    convert::Infallible,
     net::SocketAddr,
     path::PathBuf,
     sync::{
@@ -18,7 +19,9 @@ use stockade_domain::{
     BudgetScope, ContentKind, Level, Nanos, Principal, Usage, World,
     ids::{ModelCallId, RunId, RunnerId},
 };
-use stockade_gateway::{Caller, Finished, Gateway, Limits, ModelTable, Parts, Purse, PurseError, Runs};
+use stockade_gateway::{
+    Caller, Finished, Gateway, Limits, ModelTable, Parts, Purse, PurseError, Runs, capture::unpack,
+};
 use stockade_ledger::{
     Body, EntryKind, Ledger, Log, LogEntry, LogOptions, Producer, Record, RunKey, SigningKey, Status, SystemWorld,
 };
@@ -249,7 +252,13 @@ impl House {
             .collect();
         let opened = |wanted: ContentKind, refs: &[stockade_domain::ContentRef]| {
             let of_kind = refs.iter().find(|content| content.kind == wanted);
-            of_kind.map(|content| self.key.open(wanted, &contents[&content.digest]).unwrap()).unwrap_or_default()
+            let open = |digest| Bytes::from(self.key.open(wanted, &contents[&digest]).unwrap());
+            // What stands on what was said before is put together, as it is for a person who reads it.
+            let read = |digest| match wanted {
+                ContentKind::ModelRequest => unpack(digest, |digest| Ok::<_, Infallible>(open(digest))).unwrap(),
+                _ => open(digest),
+            };
+            of_kind.map(|content| read(content.digest).to_vec()).unwrap_or_default()
         };
         let mut entries = Vec::new();
         for record in &records {

@@ -438,6 +438,7 @@ impl Drive {
         let (usage, cost) = self.state.agent.spent();
         let events = vec![EventKind::Spent { cost, usage }, EventKind::State { transition }];
         self.write(Draft::step(Step::Over {}, events)).await?;
+        self.site.gateway.forget(self.a.run);
         self.site.purse.end(self.a.run).await?;
         Ok(Rest::Over)
     }
