@@ -30,6 +30,7 @@ use crate::{
     gateway::Parts,
     limit::{self, BreakerRules, Breakers, Candidate, Fair, Place, Rates, Taken},
     limits::CHUNKS_IN_FLIGHT,
+    metrics::{self, Metrics, TraceParent},
     meter::Meter,
     models::{Errand, Route, Target},
     plumbing::{Ends, Kept},
@@ -52,6 +53,7 @@ pub(crate) struct Inner {
     pub(crate) fair: Fair,
     pub(crate) rates: Rates,
     pub(crate) breakers: Breakers,
+    pub(crate) metrics: Metrics,
 }
 
 /// What a client sent, as it sent it.
@@ -135,6 +137,10 @@ pub(crate) struct Call {
     pub(crate) sealed_request: ContentRef,
     pub(crate) key: Arc<RunKey>,
     pub(crate) started: Timestamp,
+    /// The client's dialect.
+    pub(crate) dialect: Dialect,
+    /// The client's own span.
+    pub(crate) trace: Option<TraceParent>,
     _place: Arc<Place>,
 }
 
@@ -175,6 +181,7 @@ impl Inner {
             rates: Rates::default(),
             breakers: Breakers::default(),
             capture: Capture::new(limits.capture),
+            metrics: Metrics::default(),
             tasks: TaskTracker::new(),
             models: ArcSwap::from_pointee(parts.models.clone()),
             parts,
@@ -195,7 +202,8 @@ impl Inner {
             let client = Client { head: Some(head_out), body: body_out };
             this.serve(caller, wish, client, end_out).await;
         });
-        let head = head.await.map_err(|_| CallError::Stopped)??;
+        let head = head.await.map_err(|_| CallError::Stopped).and_then(|head| head);
+        let head = head.inspect_err(|error| self.metrics.refused(metrics::reason(error)))?;
         Ok(Exchange { head, body, end })
     }
 
@@ -425,6 +433,8 @@ impl Inner {
             sealed_request,
             key: Arc::clone(&plan.key),
             started,
+            dialect: wish.asked.dialect,
+            trace: wish.headers.get("traceparent").and_then(|text| TraceParent::parse(text.to_str().ok()?)),
             _place: Arc::clone(&plan.place),
         };
         Ok(Admitted { call, opened, parcel, ends })

@@ -14,7 +14,9 @@ use crate::{
     CallError, Caller, Finished, Limits, ModelTable, Purse, Runs,
     exchange::{Inner, Wish},
     http_door,
+    limit::Health,
     limits::STOP_GRACE,
+    metrics::{Gauge, Metrics},
 };
 
 /// What a gateway stands on.
@@ -115,6 +117,37 @@ impl Gateway {
     /// Forgets what was said in a run: it is over, or erased. For an erased run, its key is gone before this is called.
     pub fn forget(&self, run: RunId) {
         self.inner.capture.forget(run);
+    }
+
+    /// What is counted.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.inner.metrics
+    }
+
+    /// What an operator watches that is no count: places, and the health of providers.
+    #[must_use]
+    pub fn gauges(&self) -> Vec<Gauge> {
+        let gauge = |name, help, labels, value| Gauge { name, help, labels, value };
+        let whole = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        let (taken, waiting) = self.inner.fair.load();
+        let mut gauges = vec![
+            gauge("stockade_gateway_places_taken", "Calls at once.", vec![], whole(taken)),
+            gauge("stockade_gateway_calls_waiting", "Calls that wait for a place.", vec![], whole(waiting)),
+        ];
+        let help = "Whether a provider is asked: 0 it is, 1 one call finds out, 2 it is left alone for a while.";
+        gauges.extend(self.inner.breakers.states(self.inner.parts.world.now()).into_iter().map(
+            |(provider, key, health)| {
+                let labels = vec![("provider", provider.to_string()), ("key", key.to_string())];
+                let value = match health {
+                    Health::Well => 0,
+                    Health::Probing => 1,
+                    Health::Ill(_) => 2,
+                };
+                gauge("stockade_gateway_breaker_state", help, labels, value)
+            },
+        ));
+        gauges
     }
 
     /// Takes no new call and waits until every call is settled and recorded.

@@ -109,13 +109,14 @@ async fn enter(State(inner): State<Arc<Inner>>, request: Request) -> Response {
 }
 
 async fn known(inner: &Inner, headers: &HeaderMap, query: Option<&str>) -> Result<Caller, Refusal> {
-    let token = token(headers, query).ok_or_else(|| {
-        Refusal::new(401, FaultKind::Authentication, "a token is needed, where your tool has its API key")
-    })?;
+    let refused = |text| {
+        inner.metrics.refused("token");
+        Refusal::new(401, FaultKind::Authentication, text)
+    };
+    let token =
+        token(headers, query).ok_or_else(|| refused("a token is needed, where your tool has its API key"))?;
     let caller = inner.parts.runs.caller(&token).await;
-    caller.ok_or_else(|| {
-        Refusal::new(401, FaultKind::Authentication, "this token is not known here: it may have ended or been revoked")
-    })
+    caller.ok_or_else(|| refused("this token is not known here: it may have ended or been revoked"))
 }
 
 async fn call(inner: &Arc<Inner>, asked: door::Asked, request: Request) -> Result<Response, Refusal> {

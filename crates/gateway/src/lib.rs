@@ -28,6 +28,7 @@ pub mod limit;
 mod limits;
 mod listing;
 mod meter;
+pub mod metrics;
 mod models;
 mod plumbing;
 mod purse;

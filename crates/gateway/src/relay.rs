@@ -41,6 +41,8 @@ impl Inner {
         // A stream is cut off when its reader is gone. An answer in one piece was paid for as a whole and comes as a
         // whole: it is waited for, so that what it used is known and what it said is kept.
         let cut = call.stream;
+        let _open = call.stream.then(|| self.metrics.stream());
+        answer.sent = Some(self.parts.world.now());
         let sent = tokio::select! {
             sent = tokio::time::timeout(self.limits.first_byte, self.upstream.send(opened, &call.target, parcel)) => sent,
             () = client.body.closed(), if cut => return (Ending::ClientGone, answer),
@@ -116,6 +118,9 @@ impl Inner {
                     Err(_) => continue,
                 },
             };
+            if answer.first_byte.is_none() {
+                answer.first_byte = Some(self.parts.world.now());
+            }
             let room = self.limits.capture_bytes.saturating_sub(answer.bytes.len());
             let kept = data.get(..room).unwrap_or(&data).len();
             match plumbing {
@@ -153,6 +158,7 @@ impl Inner {
         let Some((next, more)) = meter.more(seen) else { return Ok(()) };
         match self.parts.purse.top_up(call.id, more).await {
             Ok(()) => {
+                self.metrics.topped_up();
                 answer.topped_up = answer.topped_up.saturating_add(more);
                 *meter = next;
                 Ok(())

@@ -2,15 +2,19 @@
 
 use bytes::Bytes;
 use serde_json::Value;
-use stockade_domain::{BudgetScope, ContentKind, Nanos, Usage};
+use stockade_domain::{BudgetScope, ContentKind, Nanos, Timestamp, Usage};
 use stockade_ledger::{Closing, LedgerError, Outcome, Status};
-use stockade_llm::anthropic::{Seen, billed};
+use stockade_llm::{
+    Dialect,
+    anthropic::{Seen, billed},
+};
 
 use crate::{
     call::{Failure, FailureKind, Finished},
     exchange::{Call, Inner},
     limit::Outcome as Health,
     limits::CLOSE_RETRIES,
+    metrics::CallFacts,
     models::Errand,
 };
 
@@ -76,6 +80,9 @@ pub(crate) struct Answer {
     pub(crate) topped_up: Nanos,
     /// Whether the client was told in its own form how it ended.
     pub(crate) told: bool,
+    /// When the request was sent, and when the first byte of the answer's body came.
+    pub(crate) sent: Option<Timestamp>,
+    pub(crate) first_byte: Option<Timestamp>,
 }
 
 /// What it used and whether anything went wrong.
@@ -197,7 +204,32 @@ impl Inner {
         let bytes = Bytes::from(std::mem::take(&mut answer.bytes));
         contents.extend(self.close(&call, outcome, usage, (cost, cost.min(reserved)), &bytes).await);
 
-        let duration_ms = self.parts.world.now().ms_since(call.started);
+        let ended = self.parts.world.now();
+        let duration_ms = ended.ms_since(call.started);
+        self.metrics.call(&CallFacts {
+            call: call.id,
+            operation: match (call.errand, call.dialect) {
+                (Errand::Count, _) => "count_tokens",
+                (Errand::Answer, Dialect::Embeddings) => "embeddings",
+                (Errand::Answer, _) => "chat",
+            },
+            provider: call.target.provider.name(),
+            kind: call.target.provider.kind().as_str(),
+            asked: &call.model,
+            model: &call.target.upstream,
+            dialect: call.dialect.as_str(),
+            stream: call.stream,
+            outcome: failure.as_ref().map_or("ok", |failure| failure.kind.as_str()),
+            status: answer.status,
+            usage,
+            cost,
+            started: call.started,
+            sent: answer.sent,
+            first_byte: answer.first_byte,
+            ended,
+            stop_reason: answer.seen.stop_reason.as_deref(),
+            parent: call.trace,
+        });
         tracing::info!(
             call = %call.id,
             run = %call.caller.run,
