@@ -113,8 +113,7 @@ async fn known(inner: &Inner, headers: &HeaderMap, query: Option<&str>) -> Resul
         inner.metrics.refused("token");
         Refusal::new(401, FaultKind::Authentication, text)
     };
-    let token =
-        token(headers, query).ok_or_else(|| refused("a token is needed, where your tool has its API key"))?;
+    let token = token(headers, query).ok_or_else(|| refused("a token is needed, where your tool has its API key"))?;
     let caller = inner.parts.runs.caller(&token).await;
     caller.ok_or_else(|| refused("this token is not known here: it may have ended or been revoked"))
 }

@@ -51,7 +51,11 @@ pub fn text(metrics: &Metrics, gauges: &[Gauge]) -> String {
 
 fn calls(out: &mut String, books: &Books) {
     let labels = |key: &super::Key| {
-        [("provider", key.provider.to_string()), ("model", key.model.to_string()), ("operation", key.operation.to_owned())]
+        [
+            ("provider", key.provider.to_string()),
+            ("model", key.model.to_string()),
+            ("operation", key.operation.to_owned()),
+        ]
     };
     let borrowed = |labels: &[(&'static str, String); 3]| -> Vec<(&'static str, String)> { labels.to_vec() };
     let with = |out: &mut String, name: &str, labels: &[(&'static str, String)], value: &str| {
