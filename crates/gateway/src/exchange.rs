@@ -329,7 +329,14 @@ impl Inner {
             (view.model_at, view.ask_for_usage) = (None, None);
         }
         let models = self.models.load_full();
-        let route = models.resolve(&name)?;
+        let mut route = models.resolve(&name)?;
+        for target in &mut route.targets {
+            // In another dialect the wish for a tier is left out.
+            if target.provider.dialect_for(asked.dialect, &target.upstream) == asked.dialect {
+                let unpriced = || stockade_llm::RequestError::Unpriced(format!("the tier `{}`", view.tier.as_str()));
+                target.price = target.price.of_tier(view.tier).ok_or_else(unpriced)?;
+            }
+        }
         let rules = models.limits();
         let roles: &[Role] = match &caller.principal {
             Principal::User { roles, .. } => roles,
@@ -606,7 +613,7 @@ struct Letter {
 
 /// The most that the model writes at once.
 pub(crate) const fn most_output(target: &Target) -> u64 {
-    target.price.context_window
+    target.price.max_output
 }
 
 /// The most that the request can use there.

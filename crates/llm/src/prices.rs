@@ -32,6 +32,18 @@ pub enum PriceError {
         /// What stands there.
         text: String,
     },
+    /// A tier is none, or its factor.
+    #[error(
+        "the tier `{word} = \"{text}\"` of `{model}` is none: expected flex, priority or batch and a factor like \"0.5\""
+    )]
+    Tier {
+        /// Of which model.
+        model: String,
+        /// The word.
+        word: String,
+        /// What stands there.
+        text: String,
+    },
     /// One name stands for two prices.
     #[error("the price table names `{0}` twice")]
     Twice(String),
@@ -88,9 +100,41 @@ pub struct Price {
     pub above: Option<(u64, Rates)>,
     /// The most that the model can read at once.
     pub context_window: u64,
+    /// The most that it writes in one answer.
+    pub max_output: u64,
+    /// What other tiers cost, in thousandths of the ordinary price.
+    tiers: BTreeMap<Tier, u32>,
+}
+
+impl Rates {
+    /// So many thousandths of these, rounded up.
+    fn times(&self, thousandths: u32) -> Self {
+        let times = |rate: i64| {
+            let product = i128::from(rate) * i128::from(thousandths);
+            i64::try_from((product + 999) / 1_000).unwrap_or(i64::MAX)
+        };
+        Self {
+            input: times(self.input),
+            output: times(self.output),
+            cache_read: times(self.cache_read),
+            cache_write_5m: times(self.cache_write_5m),
+            cache_write_1h: times(self.cache_write_1h),
+        }
+    }
 }
 
 impl Price {
+    /// The price of a tier. Nothing if the table has none: what has no price is not called.
+    #[must_use]
+    pub fn of_tier(&self, tier: Tier) -> Option<Self> {
+        if tier == Tier::Standard {
+            return Some(self.clone());
+        }
+        let times = *self.tiers.get(&tier)?;
+        let above = self.above.as_ref().map(|(threshold, rates)| (*threshold, rates.times(times)));
+        Some(Self { rates: self.rates.times(times), above, tiers: BTreeMap::new(), ..self.clone() })
+    }
+
     /// What this use costs, in nano-dollars, rounded up once.
     #[must_use]
     pub fn cost(&self, usage: &Usage) -> i64 {
@@ -176,9 +220,15 @@ pub struct Entry {
     pub cache_write_1h: Option<String>,
     /// The most that the model can read at once, in tokens.
     pub context_window: u64,
+    /// The most that it writes in one answer, in tokens; as `context_window` if absent.
+    #[serde(default)]
+    pub max_output: Option<u64>,
     /// Other prices above a size.
     #[serde(default)]
     pub above: Option<Above>,
+    /// What other tiers cost (`flex`, `priority`, `batch`), as a factor like `"0.5"`. A tier that is not here has no price.
+    #[serde(default)]
+    pub tiers: BTreeMap<String, String>,
 }
 
 /// Prices for a request that reads more than so many tokens.
@@ -234,8 +284,22 @@ impl Entry {
                 },
             )),
         };
-        Ok(Price { rates, above, context_window: self.context_window })
+        let mut tiers = BTreeMap::new();
+        for (word, times) in &self.tiers {
+            let wrong = || PriceError::Tier { model: model.to_owned(), word: word.clone(), text: times.clone() };
+            let known = [Tier::Flex, Tier::Priority, Tier::Batch].into_iter().find(|tier| tier.as_str() == word);
+            tiers.insert(known.ok_or_else(wrong)?, factor(times).ok_or_else(wrong)?);
+        }
+        let max_output = self.max_output.unwrap_or(self.context_window);
+        Ok(Price { rates, above, context_window: self.context_window, max_output, tiers })
     }
+}
+
+/// A factor as text to thousandths, exactly: from a thousandth to a hundred.
+fn factor(text: &str) -> Option<u32> {
+    let nanos = dollars(text)?;
+    let thousandths = u32::try_from(nanos / 1_000_000).ok()?;
+    (nanos % 1_000_000 == 0 && (1..=100_000).contains(&thousandths)).then_some(thousandths)
 }
 
 /// Dollars as text to nano-dollars, exactly.
@@ -321,6 +385,10 @@ mod tests {
             assert!(rates.input > 0 && rates.output >= rates.input, "{name}");
             assert!(rates.cache_read <= rates.input && rates.cache_write_1h >= rates.cache_write_5m, "{name}");
             assert!(price.context_window >= 100_000, "{name}");
+            assert!(price.max_output <= price.context_window, "{name}");
+            if let Some((threshold, above)) = price.above {
+                assert!(threshold < price.context_window && above.input > rates.input, "{name}");
+            }
         }
         let sonnet = table.get("claude-sonnet-4-6").unwrap();
         let usage = Usage { input_tokens: 1_000, output_tokens: 100, cache_read_tokens: 10, ..Usage::default() };
@@ -340,7 +408,46 @@ mod tests {
     }
 
     #[test]
+    fn row_06_a_long_request_is_reserved_at_the_prices_of_long_requests() {
+        let table = PriceTable::shipped().unwrap();
+        let price = table.get("gpt-5.5").unwrap();
+        let bound = |input_tokens| {
+            let estimate =
+                Estimate { input_tokens: Some(input_tokens), output_tokens: 1_000, cache: CacheUse::FiveMinutes };
+            price.upper_bound(&estimate)
+        };
+        assert_eq!(bound(272_000), 272_000 * 5_000 + 1_000 * 30_000);
+        assert_eq!(bound(272_001), 272_001 * 10_000 + 1_000 * 45_000);
+        let unbounded = Estimate { input_tokens: None, output_tokens: 1_000, cache: CacheUse::None };
+        assert_eq!(price.upper_bound(&unbounded), price.context_window as i64 * 10_000 + 1_000 * 45_000);
+    }
+
+    #[test]
+    fn row_06_a_tier_has_its_own_price_and_row_03_one_without_is_not_called() {
+        let table = PriceTable::shipped().unwrap();
+        let price = table.get("gpt-5.5").unwrap();
+        let usage = Usage { input_tokens: 1_000, output_tokens: 100, cache_read_tokens: 10, ..Usage::default() };
+        let cost = |tier| price.of_tier(tier).map(|price| price.cost(&usage));
+        let standard = 1_000 * 5_000 + 100 * 30_000 + 10 * 500;
+        assert_eq!(cost(Tier::Standard), Some(standard));
+        assert_eq!(cost(Tier::Flex), Some(standard / 2));
+        assert_eq!(cost(Tier::Priority), Some(standard * 5 / 2));
+        let long = Usage { input_tokens: 300_000, ..Usage::default() };
+        assert_eq!(price.of_tier(Tier::Flex).unwrap().cost(&long), 300_000 * 5_000);
+        assert_eq!(table.get("claude-sonnet-4-6").unwrap().of_tier(Tier::Priority), None);
+        assert_eq!(price.of_tier(Tier::Flex).unwrap().of_tier(Tier::Flex), None, "not twice");
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
+        let tier = |text: &str| {
+            let text = format!("[prices.a]\ninput=\"1\"\noutput=\"1\"\ncontext_window=1\ntiers={{{text}}}");
+            PriceTable::parse(&text).map(|table| table.get("a").unwrap().of_tier(Tier::Flex).is_some())
+        };
+        assert_eq!(tier("flex=\"0.5\""), Ok(true));
+        for wrong in ["fast=\"2\"", "flex=\"0\"", "flex=\"1000\"", "flex=\"0.0001\"", "flex=\"x\""] {
+            assert!(tier(wrong).unwrap_err().to_string().contains("of `a` is none"), "{wrong}");
+        }
         let wrong = |text: &str| PriceTable::parse(text).unwrap_err().to_string();
         assert!(wrong("prices = 3").starts_with("the price table does not read"));
         assert!(wrong("[prices.a]\ninput=\"x\"\noutput=\"1\"\ncontext_window=1").contains("`input = \"x\"` of `a`"));
@@ -358,9 +465,10 @@ mod tests {
             output in 0u64..100_000,
             spare in 0u64..1_000,
             cache in prop::sample::select(vec![CacheUse::None, CacheUse::FiveMinutes, CacheUse::Hour]),
+            tier in prop::sample::select(vec![Tier::Standard, Tier::Flex, Tier::Priority, Tier::Batch]),
         ) {
             let table = PriceTable::shipped().unwrap();
-            let price = table.get(&model).unwrap();
+            let Some(price) = table.get(&model).unwrap().of_tier(tier) else { return Ok(()) };
             let mut usage = Usage {
                 input_tokens: parts[0],
                 output_tokens: output,

@@ -208,7 +208,7 @@ fn row_15_and_17_thoughts_ids_and_names_of_others_are_left_out_or_renamed() {
     insta::assert_snapshot!(rules.join("\n"), @r"
     `is_error` of a tool result: error-flag
     readable thoughts: thoughts-hidden
-    reasoning of an earlier turn: reasoning-not-returned
+    reasoning of an earlier turn: foreign-reasoning
     stop: not-when-thinking
     temperature: not-when-thinking
     ");

@@ -89,7 +89,7 @@ impl Writer<'_> {
                     self.messages.push(json!({ "role": "user", "content": content }));
                 }
                 Step::Assistant(parts) => self.assistant(&parts)?,
-                Step::Results(parts) => self.results(&parts)?,
+                Step::Results(found) => self.results(&found)?,
             }
         }
         Ok(())
@@ -139,11 +139,12 @@ impl Writer<'_> {
             match part {
                 Part::Text { .. } => {}
                 Part::Reasoning(reasoning) => {
-                    let ours = reasoning.signature.as_ref().is_none_or(|signed| signed.origin() == Dialect::Chat);
-                    if ours && self.kind == Kind::Other && self.target.reasoning {
+                    let signed = reasoning.signature.is_some();
+                    if !signed && self.kind == Kind::Other && self.target.reasoning {
                         thought.push_str(&reasoning.text);
                     } else {
-                        self.drop("reasoning of an earlier turn", "reasoning-not-returned");
+                        let rule = if signed { "foreign-reasoning" } else { "unsigned-reasoning" };
+                        self.drop("reasoning of an earlier turn", rule);
                     }
                 }
                 Part::ToolCall { .. } => calls.push(self.call(part)),
@@ -191,11 +192,16 @@ impl Writer<'_> {
     }
 
     /// Results of tools: text stands in their own messages, pictures in one of the person's that follows them.
-    fn results(&mut self, parts: &[&Part]) -> Result<(), ConvertError> {
+    fn results(&mut self, found: &[(&str, Option<&Part>)]) -> Result<(), ConvertError> {
         let mut pieces = Vec::new();
-        for part in parts {
+        for (id, part) in found {
+            let id = self.aliases.alias(id, &IDS);
+            let Some(part @ Part::ToolResult { name, parts, is_error, .. }) = part else {
+                self.drop("a call without a result", "missing-result");
+                self.messages.push(json!({ "role": "tool", "tool_call_id": id, "content": turns::MISSING }));
+                continue;
+            };
             self.marked(part);
-            let Part::ToolResult { id, name, parts, is_error, .. } = part else { continue };
             if *is_error {
                 self.drop("`is_error` of a tool result", "error-flag");
             }
@@ -208,7 +214,6 @@ impl Writer<'_> {
                     "It follows.".clone_into(&mut text);
                 }
             }
-            let id = self.aliases.alias(id, &IDS);
             self.messages.push(json!({ "role": "tool", "tool_call_id": id, "content": text }));
         }
         if !pieces.is_empty() {

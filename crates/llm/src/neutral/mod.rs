@@ -74,21 +74,3 @@ pub struct ForClient {
     /// The client's request, for dialects that repeat parts of it in the answer.
     pub request: Option<std::sync::Arc<Request>>,
 }
-
-/// Stands in for a dialect that is not built: reads everything as unreadable and writes nothing.
-#[derive(Debug)]
-pub(crate) struct Unserved;
-
-impl Decode for Unserved {
-    fn push(&mut self, bytes: &[u8], out: &mut Vec<Event>) {
-        if !bytes.is_empty() {
-            out.push(Event::Unreadable);
-        }
-    }
-    fn finish(&mut self, _ended: bool, _out: &mut Vec<Event>) {}
-}
-
-impl Encode for Unserved {
-    fn push(&mut self, _event: &Event, _out: &mut BytesMut) {}
-    fn broken(&mut self, _fault: &ApiFault, _out: &mut BytesMut) {}
-}

@@ -41,6 +41,8 @@ pub(crate) fn effort(model: &str, wished: Effort) -> Effort {
         Kind::Plain | Kind::Thinking => match name.strip_prefix("gpt-5") {
             Some(rest) if rest.is_empty() || rest.starts_with('-') => (Effort::Minimal, Effort::High),
             Some(rest) if rest.starts_with(".1") => (Effort::None, Effort::High),
+            // From there on, they always think.
+            None if !name.starts_with("gpt-6-") => (Effort::Low, Effort::XHigh),
             _ => (Effort::None, Effort::XHigh),
         },
     };
@@ -122,6 +124,8 @@ mod tests {
             ("gpt-5.1-codex", XHigh, High),
             ("gpt-5.5", Max, XHigh),
             ("gpt-6-astra", None, None),
+            ("gpt-6.1-sol", None, Low),
+            ("gpt-6.1-sol", Minimal, Low),
             ("gpt-oss-20b", Minimal, Low),
             ("gpt-oss-20b", None, None),
         ] {

@@ -13,9 +13,12 @@ pub(crate) enum Step<'a> {
     User(Vec<&'a Part>),
     /// What the model said and called.
     Assistant(Vec<&'a Part>),
-    /// What came of its calls, in their order.
-    Results(Vec<&'a Part>),
+    /// What came of its calls, in their order: the call's identifier, and the result if there is one.
+    Results(Vec<(&'a str, Option<&'a Part>)>),
 }
+
+/// What is said of a call whose result is not in the conversation: providers refuse a call without one.
+pub(crate) const MISSING: &str = "There is no result of this call.";
 
 /// The conversation: turns of one role are one step, results follow their calls.
 pub(crate) fn steps(turns: &[Turn]) -> Vec<Step<'_>> {
@@ -37,7 +40,8 @@ pub(crate) fn steps(turns: &[Turn]) -> Vec<Step<'_>> {
             Role::System => steps.push(Step::System(parts().collect())),
             Role::Assistant => {
                 steps.push(Step::Assistant(parts().collect()));
-                let found: Vec<&Part> = parts().filter_map(|part| answer(part, at + len, &mut results)).collect();
+                let called = parts().filter_map(call);
+                let found: Vec<_> = called.map(|id| (id, answer(id, at + len, &mut results))).collect();
                 if !found.is_empty() {
                     steps.push(Step::Results(found));
                 }
@@ -58,10 +62,16 @@ pub(crate) fn steps(turns: &[Turn]) -> Vec<Step<'_>> {
 
 type Waiting<'a> = HashMap<&'a str, VecDeque<(usize, &'a Part)>>;
 
+fn call(part: &Part) -> Option<&str> {
+    match part {
+        Part::ToolCall { id, .. } => Some(id),
+        _ => None,
+    }
+}
+
 /// The first result of this call that stands after it.
-fn answer<'a>(call: &Part, after: usize, results: &mut Waiting<'a>) -> Option<&'a Part> {
-    let Part::ToolCall { id, .. } = call else { return None };
-    let waiting = results.get_mut(id.as_str())?;
+fn answer<'a>(id: &str, after: usize, results: &mut Waiting<'a>) -> Option<&'a Part> {
+    let waiting = results.get_mut(id)?;
     while waiting.front().is_some_and(|(at, _)| *at < after) {
         waiting.pop_front();
     }
@@ -149,7 +159,10 @@ mod tests {
                 Step::System(parts) => format!("system {}", words(parts)),
                 Step::User(parts) => format!("user {}", words(parts)),
                 Step::Assistant(parts) => format!("assistant {}", words(parts)),
-                Step::Results(parts) => format!("results {}", words(parts)),
+                Step::Results(found) => {
+                    let words = |(id, part): &(&str, Option<&Part>)| part.map_or(format!("{id}?"), |part| word(&part));
+                    format!("results {}", found.iter().map(words).collect::<Vec<_>>().join(","))
+                }
             })
             .collect()
     }
@@ -184,10 +197,20 @@ mod tests {
             turn(Assistant, vec![call("x")]),
             turn(System, vec![text("note")]),
             turn(User, vec![result("x", "2")]),
+            turn(Assistant, vec![call("lost")]),
         ];
         assert_eq!(
             told(&turns),
-            ["user x=old,go", "assistant call x", "results x=1", "assistant call x", "results x=2", "system note"]
+            [
+                "user x=old,go",
+                "assistant call x",
+                "results x=1",
+                "assistant call x",
+                "results x=2",
+                "system note",
+                "assistant call lost",
+                "results lost?"
+            ]
         );
     }
 }

@@ -83,7 +83,7 @@ fn row_27_a_request_of_codex_is_read_with_every_kind_of_tool() {
     let made = Dialect::Chat.write_request(&Request { model: "qwen3".to_owned(), ..request.clone() }, &TARGET).unwrap();
     insta::assert_snapshot!("codex_to_open_model", pretty(&parsed(&made.body)));
     let rules: Vec<&str> = made.dropped.iter().map(|dropped| dropped.rule).collect();
-    assert_eq!(rules, ["reasoning-not-returned", "thoughts-hidden", "no-counterpart"], "{:?}", made.dropped);
+    assert_eq!(rules, ["foreign-reasoning", "thoughts-hidden", "no-counterpart"], "{:?}", made.dropped);
     assert_eq!(
         made.aliases.original(parsed(&made.body)["tools"][2]["function"]["name"].as_str().unwrap()),
         "mcp__docs::find"
@@ -358,7 +358,7 @@ fn row_14_own_thoughts_go_back_with_the_identifier_of_their_item() {
     insta::assert_snapshot!(body["input"].to_string(), @r#"[{"encrypted_content":"gAAA","id":"rs_7","summary":[{"text":"hm","type":"summary_text"}],"type":"reasoning"},{"content":"yes","role":"assistant"}]"#);
     assert_eq!(body["max_output_tokens"], 16);
     let rules: Vec<&str> = made.dropped.iter().map(|dropped| dropped.rule).collect();
-    assert_eq!(rules, ["least-output", "reasoning-not-returned"]);
+    assert_eq!(rules, ["clamped", "foreign-reasoning"]);
     let plain = super::write_request(&request, &Target { reasoning: false, ..TARGET }).unwrap();
     assert!(parsed(&plain.body).get("include").is_none());
 }

@@ -110,7 +110,7 @@ impl Writer<'_> {
                     self.input.push(json!({ "role": "user", "content": content }));
                 }
                 Step::Assistant(parts) => self.assistant(&parts)?,
-                Step::Results(parts) => parts.into_iter().try_for_each(|part| self.result(part))?,
+                Step::Results(found) => found.into_iter().try_for_each(|(id, part)| self.result(id, part))?,
             }
         }
         Ok(())
@@ -161,7 +161,8 @@ impl Writer<'_> {
     fn thought(&mut self, reasoning: &Reasoning) {
         let own = reasoning.signature.as_ref().and_then(|signature| signature.native(Dialect::Responses));
         let Some(own) = own.filter(|_| self.target.reasoning) else {
-            return self.drop("reasoning of an earlier turn", "reasoning-not-returned");
+            let rule = if reasoning.signature.is_some() { "foreign-reasoning" } else { "unsigned-reasoning" };
+            return self.drop("reasoning of an earlier turn", rule);
         };
         let (id, sealed) = unseal(own);
         let mut item = Map::new();
@@ -192,14 +193,19 @@ impl Writer<'_> {
         });
     }
 
-    fn result(&mut self, part: &Part) -> Result<(), ConvertError> {
+    fn result(&mut self, id: &str, part: Option<&Part>) -> Result<(), ConvertError> {
+        let free = self.free.get(id).copied().unwrap_or(false);
+        let kind = if free { "custom_tool_call_output" } else { "function_call_output" };
+        let call_id = self.aliases.alias(id, &IDS);
+        let Some(part @ Part::ToolResult { parts, is_error, .. }) = part else {
+            self.drop("a call without a result", "missing-result");
+            self.input.push(json!({ "type": kind, "call_id": call_id, "output": turns::MISSING }));
+            return Ok(());
+        };
         self.marked(part);
-        let Part::ToolResult { id, parts, is_error, .. } = part else { return Ok(()) };
         if *is_error {
             self.drop("`is_error` of a tool result", "error-flag");
         }
-        let free = self.free.get(id).copied().unwrap_or(false);
-        let kind = if free { "custom_tool_call_output" } else { "function_call_output" };
         let output = match turns::joined(parts) {
             Some(text) => {
                 parts.iter().for_each(|part| self.marked(part));
@@ -211,7 +217,6 @@ impl Writer<'_> {
                 Value::Array(content)
             }
         };
-        let call_id = self.aliases.alias(id, &IDS);
         self.input.push(json!({ "type": kind, "call_id": call_id, "output": output }));
         Ok(())
     }
@@ -276,7 +281,7 @@ impl Writer<'_> {
         if let Some(wished) = request.max_output {
             let given = wished.min(self.target.max_output).max(LEAST_OUTPUT);
             if given != wished {
-                let rule = if given < wished { "most-output" } else { "least-output" };
+                let rule = if given < wished { "most-output" } else { "clamped" };
                 self.drop("max_output_tokens", rule);
             }
             set("max_output_tokens", Some(json!(given)));
