@@ -39,6 +39,8 @@ pub struct TestPurse {
     pub limit: i64,
     pub state: Mutex<Money>,
     pub away: AtomicBool,
+    /// Whether streams begin with a part of what they may cost.
+    pub grows: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -71,6 +73,10 @@ impl Purse for TestPurse {
 
     fn release(&self, call: ModelCallId) {
         self.state.lock().unwrap().reserved.remove(&call).expect("released without a reservation");
+    }
+
+    fn tops_up(&self) -> bool {
+        self.grows.load(Ordering::SeqCst)
     }
 
     async fn top_up(&self, call: ModelCallId, more: Nanos) -> Result<(), PurseError> {

@@ -16,6 +16,7 @@ mod refusals;
 mod rehearsal;
 mod relay;
 mod routes;
+mod rows;
 mod wire;
 
 /// Every cassette that this repository ships loads.
