@@ -9,11 +9,11 @@ use serde::{
     de::{MapAccess, Visitor},
 };
 use serde_json::value::RawValue;
-use stockade_llm::{Dialect, View, spliced};
+use stockade_llm::{Dialect, Splice, View, spliced};
 
 use crate::{
-    door::Envelope,
-    models::{Kind, Target},
+    door::{Asked, Envelope},
+    models::{Errand, Kind, Target},
 };
 
 const VERSION: &str = "anthropic_version";
@@ -81,8 +81,19 @@ fn json(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-/// A body that can be looked at as one of its dialect: with the model in it, wherever the client said it.
-pub(crate) fn looked_at(body: &Bytes, envelope: Envelope, model: Option<&str>) -> Bytes {
+/// A body that can be looked at as one of its dialect: with the model in it, wherever the client said it, and with a bound of the
+/// answer although a request for a count has none. What stands before the end of a plain body stands where it stood.
+pub(crate) fn looked_at(body: &Bytes, asked: &Asked) -> Bytes {
+    if asked.errand == Errand::Count && asked.dialect == Dialect::Messages {
+        let bounded = || {
+            let members = serde_json::from_slice::<Members<'_>>(body).ok()?;
+            let end = body.iter().rposition(|byte| *byte == b'}')?;
+            let absent = !members.0.is_empty() && members.0.iter().all(|(name, _)| name != "max_tokens");
+            absent.then(|| spliced(body, vec![Splice { at: end..end, with: Bytes::from_static(b",\"max_tokens\":1") }]))
+        };
+        return bounded().unwrap_or_else(|| body.clone());
+    }
+    let (envelope, model) = (asked.envelope, asked.path.model.as_deref());
     let (Envelope::Invoke | Envelope::RawPredict | Envelope::Deployment, Some(model)) = (envelope, model) else {
         return body.clone();
     };

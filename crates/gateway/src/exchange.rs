@@ -317,8 +317,7 @@ impl Inner {
     /// What is wanted, and where it can go.
     async fn plan(&self, caller: &Caller, wish: &Wish) -> Result<(Plan, Taken), CallError> {
         let asked = &wish.asked;
-        let mut view =
-            asked.dialect.view(&envelope::looked_at(&wish.body, asked.envelope, asked.path.model.as_deref()))?;
+        let mut view = asked.dialect.view(&envelope::looked_at(&wish.body, asked))?;
         let name = asked.path.model.clone().or_else(|| view.model.clone());
         let name = name.ok_or(stockade_llm::RequestError::Missing("model"))?;
         if name.is_empty() || name.len() > stockade_llm::MAX_MODEL_NAME || name.chars().any(char::is_control) {

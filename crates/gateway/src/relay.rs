@@ -121,6 +121,13 @@ impl Inner {
             if answer.first_byte.is_none() {
                 answer.first_byte = Some(self.parts.world.now());
             }
+            // No token is shorter than a byte: what this piece can hold is paid for before it is passed on.
+            if call.stream {
+                let seen = plumbing.output_tokens_seen().saturating_add(data.len() as u64);
+                if let Err(ending) = self.feed(call, &mut meter, seen, answer).await {
+                    return ending;
+                }
+            }
             let room = self.limits.capture_bytes.saturating_sub(answer.bytes.len());
             let kept = data.get(..room).unwrap_or(&data).len();
             match plumbing {
@@ -144,11 +151,6 @@ impl Inner {
             answer.bytes_cut |= kept < data.len();
             if gone && cut {
                 return Ending::ClientGone;
-            }
-            if call.stream
-                && let Err(ending) = self.feed(call, &mut meter, plumbing.output_tokens_seen(), answer).await
-            {
-                return ending;
             }
         }
     }
