@@ -1,5 +1,7 @@
 //! The end of a call: what it is called, what it costs, and the record that says so.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use serde_json::Value;
 use stockade_domain::{BudgetScope, ContentKind, Nanos, Timestamp, Usage};
@@ -11,6 +13,7 @@ use stockade_llm::{
 
 use crate::{
     call::{Failure, FailureKind, Finished},
+    capture,
     exchange::{Call, Inner},
     limit::Outcome as Health,
     limits::CLOSE_RETRIES,
@@ -202,7 +205,7 @@ impl Inner {
         };
         let mut contents = vec![call.sealed_request];
         let bytes = Bytes::from(std::mem::take(&mut answer.bytes));
-        contents.extend(self.close(&call, outcome, usage, (cost, cost.min(reserved)), &bytes).await);
+        contents.extend(self.close(&call, outcome, usage, (cost, cost.min(reserved)), bytes).await);
 
         let ended = self.parts.world.now();
         let duration_ms = ended.ms_since(call.started);
@@ -266,12 +269,13 @@ impl Inner {
         outcome: Outcome,
         usage: Usage,
         (cost, spent): (Nanos, Nanos),
-        answer: &[u8],
+        answer: Bytes,
     ) -> Option<stockade_domain::ContentRef> {
         let mut pauses = CLOSE_RETRIES.iter();
+        let answer = small(answer).await;
         loop {
             let sealed = (!answer.is_empty())
-                .then(|| call.key.seal(&*self.parts.world, ContentKind::ModelResponse, answer))
+                .then(|| call.key.seal(&*self.parts.world, ContentKind::ModelResponse, &answer))
                 .transpose()
                 .unwrap_or_else(|error| {
                     tracing::error!(call = %call.id, %error, "a model's answer could not be sealed");
@@ -298,4 +302,19 @@ impl Inner {
             }
         }
     }
+}
+
+/// What is stored of an answer. A long one is not made small where others wait.
+async fn small(answer: Bytes) -> Bytes {
+    let shrunk = |answer: Bytes| match capture::shrink(&answer) {
+        Cow::Borrowed(_) => None,
+        Cow::Owned(small) => Some(Bytes::from(small)),
+    };
+    let small = if answer.len() < capture::LONG_ANSWER {
+        shrunk(answer.clone())
+    } else {
+        let theirs = answer.clone();
+        tokio::task::spawn_blocking(move || shrunk(theirs)).await.unwrap_or_default()
+    };
+    small.unwrap_or(answer)
 }

@@ -215,6 +215,10 @@ fn plain(site: &Site, run: RunId, key: &RunKey, kind: ContentKind, digest: Diges
         let sealed = contents.get(digest).map_err(|e| e.to_string())?;
         Ok(sealed.and_then(|sealed| key.open(kind, &sealed).ok()).map(Bytes::from))
     };
+    if kind == ContentKind::ModelResponse {
+        let answer = open(digest)?;
+        return answer.map(capture::restore).transpose().map_err(|e| e.to_string());
+    }
     if kind != ContentKind::ModelRequest {
         return open(digest);
     }

@@ -3,13 +3,14 @@
 //! Agents repeat the whole conversation with every turn. This module owns the memory of the last bodies of each session, and what is
 //! sealed instead of a body: a *packed* body, which copies from contents of the same run that are durable already and
 //! adds what is new ([`delta`] finds it, [`chain`] knows where every byte is stored, [`format`](mod@format) writes it, [`unpack`] reads
-//! it back). A content stays a content: sealed with the run's key, referred to by its digest, erased with its run.
+//! it back). What a provider answers is deflated ([`answer`]). A content stays a content: sealed with the run's key, referred to by its digest, erased with its run.
 //!
 //! It refuses to pack against anything that is not known to be durable, against another run, and to remember more than its
 //! limits. What it forgot, or what a restart forgets, costs one whole body and nothing else.
 //!
 //! *Invariant:* whatever order of calls, [`unpack()`] of the content gives the body back, byte for byte.
 
+mod answer;
 mod chain;
 mod delta;
 mod format;
@@ -24,6 +25,8 @@ use std::{
 use bytes::Bytes;
 use stockade_domain::{Digest, ids::RunId};
 
+pub(crate) use self::answer::LONG as LONG_ANSWER;
+pub use self::answer::{AnswerError, LEAST as LEAST_ANSWER, restore, shrink};
 use self::chain::{Chain, Link, Piece, Place};
 pub use self::unpack::{MAX_BYTES, MAX_DEPTH, MAX_FETCHES, UnpackError, unpack};
 

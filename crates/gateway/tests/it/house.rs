@@ -20,7 +20,8 @@ use stockade_domain::{
     ids::{ModelCallId, RunId, RunnerId},
 };
 use stockade_gateway::{
-    Caller, Finished, Gateway, Limits, ModelTable, Parts, Purse, PurseError, Runs, capture::unpack,
+    Caller, Finished, Gateway, Limits, ModelTable, Parts, Purse, PurseError, Runs,
+    capture::{restore, unpack},
 };
 use stockade_ledger::{
     Body, EntryKind, Ledger, Log, LogEntry, LogOptions, Producer, Record, RunKey, SigningKey, Status, SystemWorld,
@@ -262,7 +263,7 @@ impl House {
             // What stands on what was said before is put together, as it is for a person who reads it.
             let read = |digest| match wanted {
                 ContentKind::ModelRequest => unpack(digest, |digest| Ok::<_, Infallible>(open(digest))).unwrap(),
-                _ => open(digest),
+                _ => restore(open(digest)).unwrap(),
             };
             of_kind.map(|content| read(content.digest).to_vec()).unwrap_or_default()
         };
