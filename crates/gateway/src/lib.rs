@@ -17,6 +17,7 @@
 mod call;
 mod caller;
 pub mod capture;
+pub mod content;
 pub mod credential;
 mod door;
 mod envelope;

@@ -20,14 +20,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         set
     };
-    let secrets = |name: &str| name.starts_with("secret.") && name != "secret.keyword";
+    let secrets = |name: &str| name.starts_with("secret.") && name != "guess.secret";
     let money = |name: &str| ["personal.card", "personal.iban"].contains(&name);
     for (what, set) in [
         ("secrets", select(&secrets)),
         ("cards_and_ibans", select(&money)),
         ("email", select(&|name| name == "personal.email")),
         ("national_ids", select(&|name| name.starts_with("personal.national_id"))),
-        ("beside_keywords", select(&|name| name == "secret.keyword")),
+        ("beside_keywords", select(&|name| name == "guess.secret")),
         ("default_classes", select(&|name| secrets(name) || money(name) || name == "personal.email")),
     ] {
         let mut hits = Vec::new();

@@ -291,7 +291,8 @@ fn matches(wanted: &str, class: &str) -> bool {
 fn unknown_class(wanted: &str) -> String {
     let kinds: BTreeSet<&str> = BUILT_IN.iter().copied().filter(|class| similar(wanted, class)).collect();
     let near = if kinds.is_empty() {
-        "there are secret.*, personal.*, pattern.NAME and words.NAME; docs/gateway/content.md lists them".to_owned()
+        "there are secret.*, personal.*, guess.secret, pattern.NAME and words.NAME; docs/gateway/content.md lists them"
+            .to_owned()
     } else {
         format!("near to it are {}", kinds.into_iter().collect::<Vec<_>>().join(", "))
     };

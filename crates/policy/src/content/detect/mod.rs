@@ -81,7 +81,7 @@ const SERVICE_ACCOUNT: &str = "secret.gcp_service_account";
 const AWS_SECRET: &str = "secret.aws_secret_key";
 const DATABASE_URL: &str = "secret.database_url";
 const URL_PASSWORD: &str = "secret.url_password";
-const BESIDE_KEYWORD: &str = "secret.keyword";
+const BESIDE_KEYWORD: &str = "guess.secret";
 
 /// The classes that every installation has.
 pub static BUILT_IN: LazyLock<Vec<&'static str>> = LazyLock::new(|| {

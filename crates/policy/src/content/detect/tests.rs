@@ -241,6 +241,26 @@ fn ordinary_text_is_let_go_at_once() {
     assert!(held <= 1, "{held} of {}", words.len());
 }
 
+#[test]
+fn what_was_let_go_too_early_is_found_as_it_goes_on() {
+    let (detectors, classes) = all();
+    for secret in [with_crc("ghp_", 3), "4111 1111 1111 1111".to_owned(), "alice@acme.io".to_owned()] {
+        let text = format!("see {secret} there");
+        let mut tracker = Tracker::new(&detectors, classes);
+        tracker.push(&text.as_bytes()[..8]);
+        tracker.settle(&detectors, false);
+        assert!(tracker.held() > 0, "{secret}");
+        tracker.let_go();
+        tracker.push(&text.as_bytes()[8..]);
+        let hits = tracker.settle(&detectors, true).hits;
+        assert_eq!(
+            hits.iter().map(|hit| (hit.start, hit.end)).collect::<Vec<_>>(),
+            [(8, 4 + secret.len())],
+            "{secret}"
+        );
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
     #[test]

@@ -120,8 +120,11 @@ impl Tracker {
         }
         upto = upto.min(self.follow(detectors, last));
         hits.extend_from_slice(&self.pending);
-        // What begins before the settled part was decided with it, or is a part of what was.
-        hits.retain(|hit| hit.start >= self.settled);
+        // What ends before here was decided before. What began before and ends behind it had been let go: the rest counts.
+        hits.retain(|hit| hit.end > self.settled);
+        for hit in &mut hits {
+            hit.start = hit.start.max(self.settled);
+        }
         hits.sort_unstable();
         hits.dedup();
         // Nothing is settled in the middle of something.
@@ -129,18 +132,17 @@ impl Tracker {
             upto = hit.start;
         }
         let upto = upto.max(self.settled);
-        self.pending.retain(|hit| hit.start >= upto);
+        self.pending.retain(|hit| hit.end > upto);
         hits.retain(|hit| hit.end <= upto);
         self.settled = upto;
         Settled { hits, upto }
     }
 
-    /// Gives up waiting: everything so far counts as settled, and what began before is found only as far as it goes on.
+    /// Gives up waiting: everything so far counts as settled. What began there is still found as far as it goes on.
     pub fn let_go(&mut self) {
         self.settled = self.end();
-        self.pending.clear();
         for followed in &mut self.shapes {
-            followed.done = self.settled;
+            followed.done = followed.done.max(self.settled.saturating_sub(CONTEXT_BYTES)).max(self.base);
         }
     }
 
