@@ -83,6 +83,23 @@ enum Part {
     Nothing,
 }
 
+/// Which texts have ended.
+#[derive(Debug, Clone, Copy)]
+enum Ended {
+    All,
+    /// Those of one choice, output or block.
+    Only(u32),
+}
+
+impl Ended {
+    const fn holds(self, key: &Key) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(index) => key.0 == index,
+        }
+    }
+}
+
 /// Keys whose values are the protocol's own words.
 const STRUCTURE: [&[u8]; 22] = [
     b"type",
@@ -175,7 +192,7 @@ impl StreamGuard {
         if cut.is_err() {
             self.uncuttable(&mut out);
         } else if self.stopped.is_none() {
-            self.close(|_| true, &mut out);
+            self.close(Ended::All, &mut out);
             self.release(&mut out);
         }
         out
@@ -220,7 +237,7 @@ impl StreamGuard {
             return;
         }
         if payload.trim_ascii() == b"[DONE]" {
-            self.close(|_| true, out);
+            self.close(Ended::All, out);
             self.wait(Waiting { event, edits: Vec::new(), fragments: Vec::new() }, out);
             return;
         }
@@ -366,34 +383,22 @@ impl StreamGuard {
     }
 
     /// Which texts end with an event.
-    fn ends(&self, kind: &str, document: &Document<'_>) -> Option<Box<dyn Fn(&Key) -> bool>> {
-        let top = |key: &[u8]| document.number(0, key);
-        let only =
-            |index: u32| -> Option<Box<dyn Fn(&Key) -> bool>> { Some(Box::new(move |key: &Key| key.0 == index)) };
-        let all: Option<Box<dyn Fn(&Key) -> bool>> = Some(Box::new(|_: &Key| true));
-        match self.dialect {
-            Dialect::Messages => match kind {
-                "content_block_stop" => only(top(b"index")?),
-                "message_delta" | "message_stop" | "error" => all,
-                _ => None,
-            },
-            Dialect::Chat | Dialect::Gemini => {
+    fn ends(&self, kind: &str, document: &Document<'_>) -> Option<Ended> {
+        let top = |key: &[u8]| document.number(0, key).map(Ended::Only);
+        match (self.dialect, kind) {
+            (Dialect::Messages, "content_block_stop") => top(b"index"),
+            (Dialect::Messages, "message_delta" | "message_stop" | "error")
+            | (Dialect::Responses, "response.completed" | "response.failed" | "response.incomplete" | "error")
+            | (Dialect::Converse, "messageStop" | "metadata") => Some(Ended::All),
+            (Dialect::Responses, _) if kind.ends_with(".done") => top(b"output_index"),
+            (Dialect::Converse, "contentBlockStop") => top(b"contentBlockIndex"),
+            (Dialect::Chat | Dialect::Gemini, _) => {
                 let said = document.spans.iter().find(|span| {
                     span.kind == SpanKind::Text && matches!(document.key(span), b"finish_reason" | b"finishReason")
                 })?;
-                only(document.outermost(said.node, b"index").unwrap_or_default())
+                Some(Ended::Only(document.outermost(said.node, b"index").unwrap_or_default()))
             }
-            Dialect::Responses => match kind {
-                "response.completed" | "response.failed" | "response.incomplete" | "error" => all,
-                _ if kind.ends_with(".done") => only(top(b"output_index")?),
-                _ => None,
-            },
-            Dialect::Converse => match kind {
-                "contentBlockStop" => only(top(b"contentBlockIndex")?),
-                "messageStop" | "metadata" => all,
-                _ => None,
-            },
-            Dialect::Embeddings => None,
+            _ => None,
         }
     }
 
@@ -402,7 +407,7 @@ impl StreamGuard {
             return *lane;
         }
         if self.open.len() >= MAX_LANES {
-            self.close(|_| true, out);
+            self.close(Ended::All, out);
         }
         let lane = self.next_lane;
         self.next_lane += 1;
@@ -424,10 +429,10 @@ impl StreamGuard {
     }
 
     /// Ends texts: what still waits of them is decided.
-    fn close(&mut self, which: impl Fn(&Key) -> bool, out: &mut Vec<Bytes>) {
-        let mut ended: Vec<u64> = self.open.iter().filter(|(key, _)| which(key)).map(|(_, lane)| *lane).collect();
+    fn close(&mut self, which: Ended, out: &mut Vec<Bytes>) {
+        let mut ended: Vec<u64> = self.open.iter().filter(|(key, _)| which.holds(key)).map(|(_, lane)| *lane).collect();
         ended.sort_unstable();
-        self.open.retain(|key, _| !which(key));
+        self.open.retain(|key, _| !which.holds(key));
         for lane in ended {
             self.settle(lane, true, out);
             if self.lanes.get(&lane).is_some_and(|lane| lane.waiting == 0) {
@@ -515,7 +520,7 @@ impl StreamGuard {
             return;
         }
         self.unreadable = self.unreadable.saturating_add(1);
-        self.close(|_| true, out);
+        self.close(Ended::All, out);
         self.release(out);
         out.push(self.cutter.rest());
         self.blind = true;

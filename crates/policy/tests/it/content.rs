@@ -53,7 +53,7 @@ fn the_strongest_action_wins_and_then_the_first() {
     let engine = Bundle::parse(1, &text).unwrap_or_else(|e| panic!("{:#?}", e.problems));
     let decided = |project: u8, place, direction| {
         let rules = engine.content(&scope(project), direction);
-        let class = rules.detectors().classes().position(|name| name == "personal.iban").unwrap() as u16;
+        let class = rules.detectors().classes().position(|name| name == "personal.iban").unwrap().try_into().unwrap();
         rules.decide(class, place).map(|rule| (rule.action, rule.id.clone()))
     };
     let is = |action, id: &str| Some((action, id.to_owned()));

@@ -87,7 +87,7 @@ fn all() -> (Detectors, ClassSet) {
     let detectors = Detectors::new(&[pattern], &lists).unwrap();
     let mut classes = ClassSet::default();
     for n in 0..detectors.classes().count() {
-        classes.insert(n as ClassId);
+        classes.insert(n.try_into().unwrap());
     }
     (detectors, classes)
 }
@@ -196,8 +196,8 @@ fn a_keyword_makes_entropy_count() {
         hits.iter().map(|hit| text[hit.start..hit.end].to_owned()).collect::<Vec<_>>()
     };
     let value = noise(24, 3, ALNUM);
-    assert_eq!(of(&format!("password: \"{value}\"")), [value.clone()]);
-    assert_eq!(of(&format!("\\\"DB_PASSWORD\\\": \\\"{value}\\\"")), [value.clone()]);
+    assert_eq!(of(&format!("password: \"{value}\"")), std::slice::from_ref(&value));
+    assert_eq!(of(&format!("\\\"DB_PASSWORD\\\": \\\"{value}\\\"")), std::slice::from_ref(&value));
     assert_eq!(of(&format!("just {value}")), Vec::<String>::new());
     assert_eq!(of("token = getTokenFromCache(a1)"), Vec::<String>::new());
     assert_eq!(of("password = hunter2"), Vec::<String>::new());
