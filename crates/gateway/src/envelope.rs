@@ -9,21 +9,22 @@ use serde::{
     de::{MapAccess, Visitor},
 };
 use serde_json::value::RawValue;
-use stockade_llm::{Dialect, Splice, View, spliced};
+use stockade_llm::{
+    Dialect, Splice, View,
+    converse::{
+        invoke::{self, Carried, NoObject},
+        refused::Upstream,
+    },
+    spliced,
+};
 
 use crate::{
     door::{Asked, Envelope},
     models::{Errand, Kind, Target},
 };
 
-const VERSION: &str = "anthropic_version";
-const BETA: &str = "anthropic_beta";
 const VERSION_HEADER: HeaderName = HeaderName::from_static("anthropic-version");
 const BETA_HEADER: HeaderName = HeaderName::from_static("anthropic-beta");
-/// The version of the Messages API that everybody speaks.
-const MESSAGES_VERSION: &str = "2023-06-01";
-const BEDROCK_VERSION: &str = "bedrock-2023-05-31";
-const VERTEX_VERSION: &str = "vertex-2023-10-16";
 
 /// The members of an object, in their order, each value as it stands.
 struct Members<'a>(Vec<(String, &'a RawValue)>);
@@ -51,11 +52,6 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
 impl Members<'_> {
     fn without(&mut self, names: &[&str]) {
         self.0.retain(|(name, _)| !names.contains(&name.as_str()));
-    }
-
-    fn text(&self, name: &str) -> Option<String> {
-        let (_, raw) = self.0.iter().find(|(known, _)| known == name)?;
-        serde_json::from_str(raw.get()).ok()
     }
 
     fn write(&self, more: &[(&str, String)]) -> Bytes {
@@ -149,62 +145,53 @@ pub(crate) fn same_dialect(
     }
 }
 
+/// A body of the Messages API for another carrier, by cutting and inserting.
 fn messages(body: &Bytes, from: Envelope, to: Envelope, model: &str, stream: bool, headers: &mut HeaderMap) -> Bytes {
-    let Ok(mut members) = serde_json::from_slice::<Members<'_>>(body) else { return body.clone() };
-    let mut betas: Vec<String> = headers
+    let betas: Vec<String> = headers
         .get_all(BETA_HEADER)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .map(|beta| beta.trim().to_owned())
+        .filter(|beta| !beta.is_empty())
         .collect();
-    if from == Envelope::Invoke {
-        let listed = members.0.iter().find(|(name, _)| name == BETA).map(|(_, raw)| raw.get());
-        betas.extend(listed.and_then(|raw| serde_json::from_str::<Vec<String>>(raw).ok()).unwrap_or_default());
+    let carried = carried(body, &betas, from, to, model, stream);
+    // What does not read was refused when it was looked at.
+    let Ok(carried) = carried else { return body.clone() };
+    for (what, reason) in &carried.refused {
+        tracing::debug!(what, reason, "left out for this provider");
     }
-    let mut seen = std::collections::BTreeSet::new();
-    betas.retain(|beta| !beta.is_empty() && seen.insert(beta.clone()));
-    let version = members.text(VERSION);
-    members.without(&["model", VERSION, BETA]);
-    let mut more = Vec::new();
-    match to {
-        Envelope::Invoke => {
-            members.without(&["stream"]);
-            more.push((
-                VERSION,
-                json(version.as_deref().filter(|v| v.starts_with("bedrock")).unwrap_or(BEDROCK_VERSION)),
-            ));
-            if !betas.is_empty() {
-                more.push((BETA, serde_json::Value::from(betas).to_string()));
-            }
-            headers.remove(BETA_HEADER);
-            headers.remove(VERSION_HEADER);
-        }
-        Envelope::RawPredict => {
-            more.push((VERSION, json(VERTEX_VERSION)));
-            // Bedrock says it in the path alone, Vertex in both.
-            if from == Envelope::Invoke && stream {
-                more.push(("stream", "true".to_owned()));
-            }
-            headers.remove(VERSION_HEADER);
-            set_betas(headers, &betas);
-        }
-        Envelope::Plain | Envelope::Deployment => {
-            members.without(&["stream"]);
-            more.push(("model", json(model)));
-            more.push(("stream", stream.to_string()));
-            headers.insert(VERSION_HEADER, HeaderValue::from_static(MESSAGES_VERSION));
-            set_betas(headers, &betas);
-        }
+    headers.remove(VERSION_HEADER);
+    if to == Envelope::Plain {
+        headers.insert(VERSION_HEADER, HeaderValue::from_static(invoke::version()));
     }
-    members.write(&more)
-}
-
-fn set_betas(headers: &mut HeaderMap, betas: &[String]) {
     headers.remove(BETA_HEADER);
-    if let Ok(value) = HeaderValue::try_from(betas.join(","))
-        && !betas.is_empty()
+    if let Ok(value) = HeaderValue::try_from(carried.flags.join(","))
+        && !carried.flags.is_empty()
     {
         headers.insert(BETA_HEADER, value);
+    }
+    carried.body
+}
+
+fn carried(
+    body: &Bytes,
+    betas: &[String],
+    from: Envelope,
+    to: Envelope,
+    model: &str,
+    stream: bool,
+) -> Result<Carried, NoObject> {
+    let mut plain = match from {
+        Envelope::Plain => Carried { body: body.clone(), flags: Vec::new(), refused: Vec::new() },
+        _ => invoke::uncarry(body, model, stream)?,
+    };
+    let more: Vec<String> = betas.iter().filter(|beta| !plain.flags.contains(beta)).cloned().collect();
+    plain.flags.extend(more);
+    let flags = || plain.flags.iter().map(String::as_str);
+    match to {
+        Envelope::Invoke => invoke::carry(&plain.body, flags(), Upstream::Invoke),
+        Envelope::RawPredict => invoke::carry(&plain.body, flags(), Upstream::Vertex),
+        Envelope::Plain | Envelope::Deployment => Ok(plain),
     }
 }

@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use stockade_llm::{
     Dialect, Framing,
     anthropic::{self, ApiError, Seen},
+    converse::invoke::{ToEvents, ToFrames},
     neutral::{Answer, ApiFault, Decode, Encode, Event, FaultKind, ForClient, Tee},
 };
 
@@ -25,6 +26,8 @@ pub(crate) const MAX_REFUSAL: usize = 1024 * 1024;
 pub(crate) enum Plumbing {
     /// As it comes.
     Same(Watched),
+    /// The same events in other frames.
+    Reframed(Box<Reframer>),
     /// Converted.
     Converted(Box<Converter>),
 }
@@ -57,6 +60,16 @@ impl Plumbing {
             let form = if wanted == Framing::Array && status.is_success() { Some(Framing::Array) } else { framing };
             return Self::Same(Watched::new(ends.provider, form, ends.keep));
         }
+        if ends.client == Dialect::Messages && ends.provider == Dialect::Messages && status.is_success() {
+            let frames = match (framing, wanted) {
+                (Some(Framing::Frames), Framing::Events) => Some(Frames::Out(ToEvents::default())),
+                (Some(Framing::Events), Framing::Frames) => Some(Frames::In(ToFrames::default())),
+                _ => None,
+            };
+            if let Some(frames) = frames {
+                return Self::Reframed(Box::new(Reframer::new(frames, ends.keep)));
+            }
+        }
         Self::Converted(Box::new(Converter::new(ends, framing.unwrap_or(Framing::Whole), wanted, status)))
     }
 
@@ -64,6 +77,13 @@ impl Plumbing {
     pub(crate) fn head(&self, status: StatusCode, provider: &HeaderMap) -> HeaderMap {
         match self {
             Self::Same(_) => headers::returning(provider),
+            Self::Reframed(reframer) => {
+                let mut headers = headers::returning(provider);
+                headers.remove(header::CONTENT_LENGTH);
+                let framing = reframer.frames.framing();
+                headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(framing.content_type()));
+                headers
+            }
             Self::Converted(converter) => {
                 let mut headers = HeaderMap::new();
                 let framing = if status.is_success() { converter.wanted } else { Framing::Whole };
@@ -85,6 +105,7 @@ impl Plumbing {
     pub(crate) fn output_tokens_seen(&self) -> u64 {
         match self {
             Self::Same(watched) => watched.output_tokens_seen(),
+            Self::Reframed(reframer) => reframer.tee.output_tokens_seen(),
             Self::Converted(converter) => converter.answer.output_tokens_seen,
         }
     }
@@ -167,6 +188,69 @@ fn word(fault: &ApiFault) -> String {
         FaultKind::RateLimit => "rate_limit_error".to_owned(),
         _ if fault.code.is_empty() => "api_error".to_owned(),
         _ => fault.code.clone(),
+    }
+}
+
+/// Which way events are put into other frames.
+enum Frames {
+    /// Out of Amazon's frames, into server-sent events.
+    Out(ToEvents),
+    /// Out of server-sent events, into Amazon's frames.
+    In(ToFrames),
+}
+
+impl Frames {
+    const fn framing(&self) -> Framing {
+        match self {
+            Self::Out(_) => Framing::Events,
+            Self::In(_) => Framing::Frames,
+        }
+    }
+}
+
+/// Puts events of the Messages API into other frames, unread, while a copy is read.
+pub(crate) struct Reframer {
+    frames: Frames,
+    tee: anthropic::Tee,
+    damaged: bool,
+}
+
+impl Reframer {
+    fn new(frames: Frames, keep: usize) -> Self {
+        Self { frames, tee: anthropic::Tee::with_limit(anthropic::Shape::Events, keep), damaged: false }
+    }
+
+    /// Takes what came and gives what is to be sent.
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> Bytes {
+        let mut out = BytesMut::new();
+        match &mut self.frames {
+            Frames::Out(frames) => {
+                self.damaged |= frames.push(bytes, &mut out).is_err();
+                self.tee.push(&out);
+            }
+            Frames::In(frames) => {
+                frames.push(bytes, &mut out);
+                self.tee.push(bytes);
+            }
+        }
+        out.freeze()
+    }
+
+    /// The end: what is still to be sent, and what the answer was.
+    pub(crate) fn finish(mut self, ended: bool, fault: &ApiFault) -> (Bytes, Seen) {
+        let mut out = BytesMut::new();
+        let whole = match &self.frames {
+            Frames::Out(frames) => ended && !self.damaged && frames.finish().is_ok(),
+            Frames::In(_) => ended,
+        };
+        let seen = self.tee.finish(whole);
+        if !seen.complete && seen.error.is_none() {
+            match &mut self.frames {
+                Frames::Out(_) => out.extend_from_slice(&in_band(Dialect::Messages, Framing::Events, true, fault)),
+                Frames::In(frames) => frames.broken(fault, &mut out),
+            }
+        }
+        (out.freeze(), seen)
     }
 }
 

@@ -79,6 +79,15 @@ impl Inner {
                 }
                 watched.finish(ended)
             }
+            Plumbing::Reframed(reframer) => {
+                let fault = ApiFault::new(FaultKind::Api, ending.for_client());
+                let (last, seen) = reframer.finish(ended, &fault);
+                if !last.is_empty() && !matches!(ending, Ending::ClientGone) {
+                    client.chunk(last, self.limits.client_stall).await;
+                }
+                answer.told = true;
+                seen
+            }
             Plumbing::Converted(converter) => {
                 let fault = ApiFault::new(FaultKind::Api, ending.for_client());
                 let (last, seen) = converter.finish(ended, (!ended).then_some(&fault));
@@ -135,6 +144,12 @@ impl Inner {
                     // The client first, the copy afterwards: the reader cannot delay what is relayed.
                     gone = gone || !client.chunk(data.clone(), self.limits.client_stall).await;
                     watched.push(&data);
+                }
+                Plumbing::Reframed(reframer) => {
+                    let out = reframer.push(&data);
+                    if !out.is_empty() {
+                        gone = gone || !client.chunk(out, self.limits.client_stall).await;
+                    }
                 }
                 Plumbing::Converted(converter) => {
                     let mut out = converter.push(&data);
