@@ -329,6 +329,10 @@ struct Typed<'a> {
     kind: Cow<'a, str>,
 }
 
+fn typed(event: &[u8]) -> Option<Cow<'_, str>> {
+    serde_json::from_slice::<Typed<'_>>(event).ok().map(|typed| typed.kind)
+}
+
 /// Takes the events of a stream at Bedrock out of their frames and writes them as server-sent events, unread.
 #[derive(Debug, Default)]
 pub struct ToEvents {
@@ -349,7 +353,11 @@ impl ToEvents {
             }
             let fault = match frame.message() {
                 Message::Event("chunk") => match chunk(&frame.payload) {
-                    Some(event) => return write_event(&event, out),
+                    Some(event) => {
+                        write_event(&event, out);
+                        *done = typed(&event).is_some_and(|kind| matches!(kind.as_ref(), "message_stop" | "error"));
+                        return;
+                    }
                     None => ApiFault::new(FaultKind::Api, "an event of the provider does not read"),
                 },
                 Message::Event(_) => return,
@@ -361,6 +369,13 @@ impl ToEvents {
             *done = true;
             write_event(&crate::anthropic::error_of(&fault), out);
         })
+    }
+
+    /// The upstream broke off: the client is told as the API would tell it.
+    pub fn broken(&mut self, fault: &ApiFault, out: &mut BytesMut) {
+        if !std::mem::replace(&mut self.done, true) {
+            write_event(&crate::anthropic::error_of(fault), out);
+        }
     }
 
     /// Says that no more bytes come.
@@ -383,9 +398,7 @@ fn chunk(payload: &[u8]) -> Option<Vec<u8>> {
 }
 
 fn write_event(event: &[u8], out: &mut BytesMut) {
-    let typed = serde_json::from_slice::<Typed<'_>>(event).ok();
-    let kind = typed.as_ref().map(|typed| typed.kind.as_ref()).filter(|kind| !kind.contains(['\r', '\n']));
-    if let Some(kind) = kind {
+    if let Some(kind) = typed(event).filter(|kind| !kind.contains(['\r', '\n'])) {
         out.extend_from_slice(b"event: ");
         out.extend_from_slice(kind.as_bytes());
         out.extend_from_slice(b"\n");
@@ -423,8 +436,7 @@ impl ToFrames {
             if *done {
                 return;
             }
-            let typed = serde_json::from_slice::<Typed<'_>>(event.data).ok();
-            match typed.as_ref().map(|typed| typed.kind.as_ref()) {
+            match typed(event.data).as_deref() {
                 Some("error") => {
                     *done = true;
                     let fault = read_error(200, event.data);

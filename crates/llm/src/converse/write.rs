@@ -301,9 +301,9 @@ fn write_sampling(
         let Some(value) = value else { continue };
         let rule = match key {
             _ if !sampling => Some("no-sampling"),
-            "temperature" if temperature_bends => Some("sampling-with-thinking"),
-            "topP" if thinks && value.as_f64().is_some_and(|value| value < 0.95) => Some("sampling-with-thinking"),
-            "top_k" if thinks => Some("sampling-with-thinking"),
+            "temperature" if temperature_bends => Some("not-when-thinking"),
+            "topP" if thinks && value.as_f64().is_some_and(|value| value < 0.95) => Some("not-when-thinking"),
+            "top_k" if thinks => Some("not-when-thinking"),
             "topP" if one_too_many => Some("one-of-temperature-and-top-p"),
             "top_k" if matches!(family, Family::GptOss | Family::Other) => Some("no-counterpart"),
             _ => None,

@@ -164,7 +164,7 @@ fn the_wish_to_think_is_said_as_the_family_takes_it() {
         (
             json!({"thinking": {"type": "enabled", "budget_tokens": 2_048}}),
             none(),
-            vec!["temperature: sampling-with-thinking".to_owned()]
+            vec!["temperature: not-when-thinking".to_owned()]
         )
     );
     assert_eq!(
