@@ -134,7 +134,7 @@ impl ModelTable {
     /// # Errors
     /// [`TableError`] names what is wrong.
     pub fn from_config(text: &str) -> Result<Self, TableError> {
-        let file: File = toml::from_str(text).map_err(|error| TableError::Syntax(error.to_string()))?;
+        let file: File = toml::from_str(text).map_err(|error| TableError::Syntax(without_the_line(text, &error)))?;
         file.limits.check()?;
         let around = Surroundings::of_process();
         let mut providers = BTreeMap::new();
@@ -280,6 +280,15 @@ impl ProviderEntry {
             converts_to,
             responses: self.responses.unwrap_or(false),
         })
+    }
+}
+
+/// What is wrong, and in which line, but not the line itself: somebody may have written a key into it.
+fn without_the_line(text: &str, error: &toml::de::Error) -> String {
+    let line = error.span().and_then(|span| text.get(..span.start)).map(|before| before.matches('\n').count() + 1);
+    match line {
+        Some(line) => format!("line {line}: {}", error.message()),
+        None => error.message().to_owned(),
     }
 }
 

@@ -82,3 +82,11 @@ async fn a_key_is_shown_in_the_header_that_the_provider_reads() {
     let missing = made("kind = \"aws-bearer\"\nsecret = \"env:STOCKADE_TEST_NO_SUCH_KEY\"");
     assert!(told(&missing.check(NOW).await.unwrap_err()).contains("STOCKADE_TEST_NO_SUCH_KEY"));
 }
+
+#[test]
+fn a_key_in_the_configuration_itself_is_refused_and_not_repeated() {
+    let text = "[providers.p]\nbase_url = \"https://x\"\ncredential = { kind = \"aws-bearer\", secret = \"SECRET\" }";
+    let error = crate::ModelTable::from_config(text).unwrap_err();
+    let told = format!("{} {error:?}", crate::upstream::chain(&error));
+    assert!(told.contains("line 3") && told.contains("never the secret itself") && !told.contains("SECRET"), "{told}");
+}
