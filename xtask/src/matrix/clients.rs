@@ -76,6 +76,18 @@ impl Dialect {
         }
     }
 
+    /// Whether the gateway has to write another dialect for this provider.
+    pub fn converted(self, provider: &str) -> bool {
+        let speak: &[&str] = match self {
+            Self::Messages | Self::BedrockMessages | Self::VertexMessages => &["anthropic", "bedrock", "vertex-claude"],
+            Self::Chat | Self::AzureChat => &["openai", "openai-compatible", "azure"],
+            Self::Responses => &["openai", "azure"],
+            Self::Gemini | Self::VertexGemini => &["gemini", "vertex-gemini"],
+            Self::Converse => &["bedrock", "bedrock-converse"],
+        };
+        !speak.contains(&provider)
+    }
+
     /// Whether a provider gets the client's bytes, and whether the client gets the provider's.
     pub fn same(self, provider: &str) -> (bool, bool) {
         let request = match self {

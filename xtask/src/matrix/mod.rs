@@ -5,6 +5,7 @@
 
 mod clients;
 mod install;
+mod schemas;
 mod table;
 
 use std::{
@@ -86,6 +87,12 @@ pub struct Cell {
     pub client: &'static str,
     pub version: &'static str,
     pub provider: &'static str,
+    /// Whether the gateway wrote the provider's requests in another dialect than the client's.
+    pub converted: bool,
+    /// Requests that were held against what the provider publishes.
+    pub looked_at: usize,
+    /// What is wrong with them by that.
+    pub schema: Vec<String>,
     #[serde(flatten)]
     pub report: Report,
 }
@@ -151,7 +158,15 @@ pub fn run(wish: &Wish) -> Result<()> {
                     if !wish.json {
                         sh::say(&table::line(client.name, provider, &report));
                     }
-                    let cell = Cell { client: client.name, version: client.version, provider, report };
+                    let cell = Cell {
+                        client: client.name,
+                        version: client.version,
+                        provider,
+                        converted: !wish.direct && client.dialect.converted(provider),
+                        looked_at: 0,
+                        schema: Vec::new(),
+                        report,
+                    };
                     ended.lock().unwrap_or_else(PoisonError::into_inner).push((number, cell));
                 }
             });
@@ -159,6 +174,7 @@ pub fn run(wish: &Wish) -> Result<()> {
     });
     let mut ended = ended.into_inner().unwrap_or_else(PoisonError::into_inner);
     ended.sort_by_key(|(number, _)| *number);
+    schemas::check(&folder, &mut ended, wish.json)?;
     let cells: Vec<Cell> = ended.into_iter().map(|(_, cell)| cell).collect();
     if wish.json {
         sh::say(&serde_json::to_string_pretty(&cells)?);

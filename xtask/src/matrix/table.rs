@@ -66,6 +66,11 @@ pub fn markdown(cells: &[Cell]) -> String {
     let count = |wanted: &str| cells.iter().filter(|cell| word(&cell.report) == wanted).count();
     let (works, refused, broken) = (count("works"), count("refused"), count("broken"));
     text.push_str(&format!("\n{} cells: {works} work, {refused} are refused, {broken} are broken.\n", cells.len()));
+    let looked: usize = cells.iter().map(|cell| cell.looked_at).sum();
+    let ours: usize = cells.iter().filter(|cell| cell.converted).map(|cell| cell.looked_at).sum();
+    text.push_str(&format!(
+        "{looked} requests were held against the providers' published schemas, {ours} of them written by the gateway.\n"
+    ));
     for (number, note) in notes.iter().enumerate() {
         text.push_str(&format!("{}{}. {note}\n", if number == 0 { "\n" } else { "" }, number + 1));
     }
@@ -82,7 +87,9 @@ pub fn page(cells: &[Cell]) -> String {
          file, change it with a command while another command runs beside it, and say so. A cell *works* if the file was \
          changed, the provider refused nothing, every call has its record with the right usage and cost, and what was captured \
          is what the provider saw. *Same bytes* says that client and provider speak the same dialect and that the bytes were \
-         compared in both directions: they differ in the model's name at most. *Refused* is a refusal in the client's own error \
+         compared in both directions: they differ in the model's name at most. Requests that the gateway wrote in another dialect than the client's are \
+         also held against what the providers publish: the typed parameters in the SDKs of Anthropic and OpenAI, Google's models of \
+         the wire, and AWS's service model. *Refused* is a refusal in the client's own error \
          shape, with the reason below.\n\n{}\n\
          ## To repeat it\n\n\
          ```sh\n\
