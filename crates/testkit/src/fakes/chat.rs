@@ -66,9 +66,14 @@ const FIELDS: &[&str] = &[
     "web_search_options",
 ];
 
-/// Whether a model reasons, and so takes neither `max_tokens` nor a temperature.
-pub(super) fn reasons(model: &str) -> bool {
-    ["gpt-5", "gpt-6", "o1", "o3", "o4"].iter().any(|family| model.starts_with(family)) && !model.contains("-chat")
+/// Whether a model reasons, and so takes neither `max_tokens` nor a temperature. Of a deployment with a name of its own nobody
+/// can say.
+pub(super) fn reasons(model: &str) -> Option<bool> {
+    let families = ["gpt-5", "gpt-6", "o1", "o3", "o4"];
+    if families.iter().any(|family| model.starts_with(family)) && !model.contains("-chat") {
+        return Some(true);
+    }
+    model.starts_with("gpt-").then_some(false)
 }
 
 /// Looks at a request. `model` is the deployment in the path, where it stands there.
@@ -81,7 +86,7 @@ pub(super) fn check(body: &Value, model: Option<&str>) -> Checked<Asked> {
         Some(model) => model.to_owned(),
         None => root.field("model")?.text()?.to_owned(),
     };
-    if reasons(&model) {
+    if reasons(&model) == Some(true) {
         if root.maybe("max_tokens").is_some() {
             return Err(Refused::bad(
                 "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.",
@@ -95,7 +100,8 @@ pub(super) fn check(body: &Value, model: Option<&str>) -> Checked<Asked> {
         if root.maybe("stop").is_some() {
             return Err(Refused::bad("Unsupported parameter: 'stop' is not supported with this model."));
         }
-    } else if root.maybe("reasoning_effort").is_some_and(|node| node.value != "none") {
+    } else if reasons(&model) == Some(false) && root.maybe("reasoning_effort").is_some_and(|node| node.value != "none")
+    {
         return Err(Refused::bad("Unrecognized request argument supplied: reasoning_effort"));
     }
     root.between("temperature", 0.0, 2.0)?;

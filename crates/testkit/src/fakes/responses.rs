@@ -72,14 +72,17 @@ pub(super) fn check(body: &Value, given: &Given) -> Checked<Asked> {
         return Err(Refused::bad(format!("Unknown parameter: '{name}'.")));
     }
     let model = root.field("model")?.text()?.to_owned();
-    let reasoning = reasons(&model);
-    if reasoning {
+    let known = reasons(&model);
+    let reasoning = known != Some(false);
+    if known == Some(true) {
         for name in ["temperature", "top_p"] {
             if root.maybe(name).is_some_and(|node| node.value.as_f64() != Some(1.0)) {
                 return Err(Refused::bad(format!("Unsupported parameter: '{name}' is not supported with this model.")));
             }
         }
-    } else if root.maybe("reasoning").is_some_and(|node| node.maybe("effort").is_some_and(|it| it.value != "none")) {
+    } else if !reasoning
+        && root.maybe("reasoning").is_some_and(|node| node.maybe("effort").is_some_and(|it| it.value != "none"))
+    {
         return Err(Refused::bad("Unsupported parameter: 'reasoning.effort' is not supported with this model."));
     }
     root.between("temperature", 0.0, 2.0)?;
