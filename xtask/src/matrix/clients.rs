@@ -202,7 +202,7 @@ pub const CLIENTS: &[Client] = &[
         files: &[(
             "{home}/.codex/config.toml",
             "model = \"{model}\"\nmodel_provider = \"here\"\ncheck_for_update_on_startup = false\n\
-             model_reasoning_effort = \"low\"\n[analytics]\nenabled = false\n[features]\nplugins = false\napps = false\n\
+             model_reasoning_effort = \"low\"\nweb_search = \"disabled\"\n[analytics]\nenabled = false\n[features]\nplugins = false\napps = false\n\
              [model_providers.here]\nname = \"here\"\nbase_url = \"{openai}\"\nenv_key = \"HERE_KEY\"\n\
              wire_api = \"responses\"\n",
         )],

@@ -19,6 +19,7 @@ mod write;
 pub use decode::decoder;
 pub use encode::encoder;
 pub use error::{ApiError, ErrorKind, error_body, error_of};
+pub(crate) use read::name_results;
 pub use read::read_request;
 pub use request::Request;
 pub use tee::{MAX_BLOCKS, MAX_CAPTURE_BYTES, Seen, Shape, Tee, billed};

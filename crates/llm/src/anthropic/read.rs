@@ -329,7 +329,7 @@ fn join_signatures(parts: Vec<Part>) -> Vec<Part> {
 }
 
 /// Gives results the names of their tools.
-fn name_results(turns: &mut [Turn]) {
+pub(crate) fn name_results(turns: &mut [Turn]) {
     let mut names = BTreeMap::new();
     for part in turns.iter_mut().flat_map(|turn| turn.parts.iter_mut()) {
         match part {

@@ -53,6 +53,7 @@ pub fn read_request(body: &[u8]) -> Result<Request, ConvertError> {
         extra.extend(turn.extra);
         request.turns.push(Turn { role, parts: turn.parts });
     }
+    crate::anthropic::name_results(&mut request.turns);
     if let Some(mut config) = here.object(&mut body, "inferenceConfig")? {
         let there = Place { path: "inferenceConfig", ..here };
         request.max_output = there.count(&mut config, "maxTokens")?;

@@ -203,7 +203,10 @@ impl House {
             Ok(self.key.open(*kind, bytes)?.into())
         };
         let bytes = plain(content.digest)?;
-        if kind != ContentKind::ModelRequest || bytes.starts_with(b"{") {
+        if kind != ContentKind::ModelRequest {
+            return Ok(capture::restore(bytes)?.to_vec());
+        }
+        if bytes.starts_with(b"{") {
             return Ok(bytes.to_vec());
         }
         let whole = capture::unpack(content.digest, plain).map_err(|error| anyhow::anyhow!("{error}"))?;
