@@ -384,6 +384,18 @@ fn row_16_a_client_gets_thoughts_calls_and_their_signatures() {
 }
 
 #[test]
+fn calls_over_the_limit_are_counted() {
+    let call = |number: usize| json!({"index": number, "id": format!("c{number}"), "function": {"name": "f", "arguments": "{}"}});
+    let calls: Vec<Value> = (0..1_002).map(call).collect();
+    let chunk =
+        json!({"model": "m", "choices": [{"index": 0, "delta": {"tool_calls": calls}, "finish_reason": "tool_calls"}]});
+    let answer = folded(&events(&[chunk]));
+    assert_eq!((answer.parts.len(), answer.unreadable, answer.complete), (1_000, 2, true));
+    let choices: Vec<Value> = (0..130).map(|number| json!({"index": number, "delta": {"content": "x"}})).collect();
+    assert_eq!(folded(&events(&[json!({"model": "m", "choices": choices})])).unreadable, 2);
+}
+
+#[test]
 fn what_breaks_off_is_said_once() {
     for framing in [Events, Whole] {
         let mut encoder = super::encoder(framing, client(None));

@@ -81,6 +81,20 @@ mod tests {
     use crate::Dialect;
 
     #[test]
+    fn an_answer_over_the_limit_is_not_read() {
+        let mut body = Body::default();
+        let half = vec![b' '; MAX_BODY / 2];
+        body.push(&half);
+        body.push(&half[2..]);
+        body.push(b"{}");
+        assert_eq!(body.read::<Value>(), Some(serde_json::json!({})));
+        for piece in [&half[..], &half[1..], b"{}"] {
+            body.push(piece);
+        }
+        assert!(body.bytes.is_empty() && body.read::<Value>().is_none());
+    }
+
+    #[test]
     fn row_16_a_signature_travels_in_the_identifier_of_a_call() {
         let signature = Signature::new(Dialect::Gemini, "Ab+/=");
         let id = packed_id("call.1", Some(&signature));

@@ -294,6 +294,30 @@ fn row_24_errors_in_a_stream_are_its_end() {
 }
 
 #[test]
+fn items_over_the_limit_are_counted() {
+    let event = |place: u64| {
+        format!("data: {}\n\n", json!({"type": "response.output_text.delta", "output_index": place, "delta": "x"}))
+    };
+    let stream: String = (0..10_001).map(event).collect();
+    let answer = folded(&decoded(Responses, Events, [stream.as_bytes()]));
+    assert_eq!((answer.parts.len(), answer.unreadable), (10_000, 1));
+}
+
+#[test]
+fn an_answer_over_the_limit_ends_with_an_error() {
+    let piece = |len| Event::Delta { index: 0, delta: Delta::Text("x".repeat(len)) };
+    let start = Event::PartStart { index: 0, part: PartHead::Text };
+    for (dialect, framing) in [(Responses, Events), (Responses, Whole), (Dialect::Chat, Whole)] {
+        let made = |events: &[Event]| String::from_utf8(encoded(dialect, framing, client(None), events)).unwrap();
+        let half = crate::openai::MAX_BODY / 2;
+        let whole = made(&[start.clone(), piece(half), piece(half), Event::End]);
+        assert!(!whole.contains("longer than what is held"), "{dialect:?}");
+        let over = made(&[start.clone(), piece(half), piece(half), piece(1), Event::End]);
+        assert!(over.contains("longer than what is held") && !over.contains("response.completed"), "{dialect:?}");
+    }
+}
+
+#[test]
 fn what_is_kept_elsewhere_or_run_by_the_provider_is_refused() {
     let written = |value: &Value| Dialect::Chat.write_request(&read(value), &TARGET).unwrap_err().to_string();
     for (key, value, says) in [
