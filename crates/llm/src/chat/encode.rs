@@ -240,8 +240,13 @@ pub(super) struct Whole {
 
 impl Whole {
     pub(super) fn new(client: ForClient) -> Self {
+        Self::with_room(client, MAX_BODY)
+    }
+
+    /// One that holds at most so many bytes of content.
+    pub(super) fn with_room(client: ForClient, room: usize) -> Self {
         let free = FreeTools::of(&client);
-        Self { client, free, answer: Answer::default(), room: MAX_BODY, over: false }
+        Self { client, free, answer: Answer::default(), room, over: false }
     }
 
     fn body(&self) -> Value {

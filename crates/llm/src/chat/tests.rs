@@ -8,7 +8,7 @@ use crate::{
     Framing::{self, Events, Whole},
     Target,
     neutral::{
-        ApiFault, ConvertError, Delta, Effort, Event, FaultKind, Media, MediaKind, Part, PartHead, Reasoning,
+        ApiFault, ConvertError, Delta, Effort, Encode, Event, FaultKind, Media, MediaKind, Part, PartHead, Reasoning,
         ReasoningWish, Request, Role, Signature, Source, StopReason, Tool, ToolChoice, ToolKind, Turn,
     },
     openai::testing::{TARGET, answer, client, cut, decoded, encoded, folded, lines, request, stream, text},
@@ -393,6 +393,21 @@ fn calls_over_the_limit_are_counted() {
     assert_eq!((answer.parts.len(), answer.unreadable, answer.complete), (1_000, 2, true));
     let choices: Vec<Value> = (0..130).map(|number| json!({"index": number, "delta": {"content": "x"}})).collect();
     assert_eq!(folded(&events(&[json!({"model": "m", "choices": choices})])).unreadable, 2);
+}
+
+#[test]
+fn an_answer_over_the_limit_ends_with_an_error() {
+    let made = |text: &str| {
+        let mut encoder = super::encode::Whole::with_room(client(None), 10);
+        let mut out = bytes::BytesMut::new();
+        let delta = Event::Delta { index: 0, delta: Delta::Text(text.to_owned()) };
+        [Event::PartStart { index: 0, part: PartHead::Text }, delta, Event::End]
+            .iter()
+            .for_each(|event| encoder.push(event, &mut out));
+        String::from_utf8(out.to_vec()).unwrap()
+    };
+    assert!(made("0123456789").contains("\"content\":\"0123456789\""));
+    assert!(made("0123456789a").starts_with("{\"error\":"));
 }
 
 #[test]

@@ -78,6 +78,11 @@ enum Call {
 
 impl Encoder {
     pub(super) fn new(framing: Framing, client: ForClient) -> Self {
+        Self::with_room(framing, client, MAX_BODY)
+    }
+
+    /// One that holds at most so many bytes of content.
+    pub(super) fn with_room(framing: Framing, client: ForClient, room: usize) -> Self {
         Self {
             free: FreeTools::of(&client),
             client,
@@ -88,7 +93,7 @@ impl Encoder {
             places: 0,
             output: BTreeMap::new(),
             open: BTreeMap::new(),
-            room: MAX_BODY,
+            room,
             usage: None,
             stop: None,
             refused: false,

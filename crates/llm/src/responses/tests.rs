@@ -9,8 +9,8 @@ use crate::{
     Framing::{self, Events, Whole},
     Target,
     neutral::{
-        ApiFault, ConvertError, Delta, Event, FaultKind, Part, PartHead, Reasoning, ReasoningWish, Request, Role,
-        Signature, StopReason, Tool, ToolKind, Turn,
+        ApiFault, ConvertError, Delta, Encode, Event, FaultKind, Part, PartHead, Reasoning, ReasoningWish, Request,
+        Role, Signature, StopReason, Tool, ToolKind, Turn,
     },
     openai::testing::{TARGET, answer, client, cut, decoded, encoded, folded, lines, request, text},
 };
@@ -307,13 +307,16 @@ fn items_over_the_limit_are_counted() {
 fn an_answer_over_the_limit_ends_with_an_error() {
     let piece = |len| Event::Delta { index: 0, delta: Delta::Text("x".repeat(len)) };
     let start = Event::PartStart { index: 0, part: PartHead::Text };
-    for (dialect, framing) in [(Responses, Events), (Responses, Whole), (Dialect::Chat, Whole)] {
-        let made = |events: &[Event]| String::from_utf8(encoded(dialect, framing, client(None), events)).unwrap();
-        let half = crate::openai::MAX_BODY / 2;
-        let whole = made(&[start.clone(), piece(half), piece(half), Event::End]);
-        assert!(!whole.contains("longer than what is held"), "{dialect:?}");
-        let over = made(&[start.clone(), piece(half), piece(half), piece(1), Event::End]);
-        assert!(over.contains("longer than what is held") && !over.contains("response.completed"), "{dialect:?}");
+    for framing in [Events, Whole] {
+        let made = |more: usize| {
+            let mut encoder = super::encode::Encoder::with_room(framing, client(None), 10);
+            let mut out = bytes::BytesMut::new();
+            [start.clone(), piece(10), piece(more), Event::End].iter().for_each(|event| encoder.push(event, &mut out));
+            String::from_utf8(out.to_vec()).unwrap()
+        };
+        assert!(!made(0).contains("longer than what is held"), "{framing:?}");
+        let over = made(1);
+        assert!(over.contains("longer than what is held") && !over.contains("response.completed"), "{framing:?}");
     }
 }
 
