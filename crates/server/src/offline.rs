@@ -7,7 +7,7 @@ use std::io::BufRead;
 use serde::Serialize;
 use stockade_api::{
     error::{ApiError, Fault},
-    http::{ExampleResult, ExplainedPolicy, Explanation, PolicyProblem, PolicyReport, Proof, Question},
+    http::{ContentExample, ExampleResult, ExplainedPolicy, Explanation, PolicyProblem, PolicyReport, Proof, Question},
 };
 use stockade_domain::Deed;
 use stockade_ledger as ledger;
@@ -71,6 +71,8 @@ pub fn check_policy(text: &str) -> PolicyReport {
             warnings: summary.warnings.into_iter().map(problem).collect(),
             policies: summary.policies as u64,
             examples: Vec::new(),
+            content_rules: summary.content_rules as u64,
+            content_examples: Vec::new(),
         },
         Err(problems) => unfit(problems),
     }
@@ -95,8 +97,21 @@ pub fn test_policy(text: &str) -> PolicyReport {
                     ok: example.holds,
                 })
                 .collect(),
+            content_rules: engine.summary().content_rules as u64,
+            content_examples: engine.test_content().into_iter().map(content_example).collect(),
         },
         Err(error) => unfit(error.problems),
+    }
+}
+
+fn content_example(example: engine::content::ContentExampleResult) -> ContentExample {
+    let word = |action: Option<engine::content::ContentAction>| action.map_or("nothing", |action| action.as_str());
+    ContentExample {
+        line: example.line as u64,
+        expected: word(example.expect).to_owned(),
+        actual: word(example.action).to_owned(),
+        name: example.name,
+        ok: example.holds,
     }
 }
 
@@ -107,6 +122,8 @@ fn unfit(problems: Vec<Problem>) -> PolicyReport {
         warnings: Vec::new(),
         policies: 0,
         examples: Vec::new(),
+        content_rules: 0,
+        content_examples: Vec::new(),
     }
 }
 

@@ -24,8 +24,8 @@ pub use budgets::{Budget, ListBudgets, SetBudget};
 pub use environments::{Environment, ListEnvironments};
 pub use people::{CreateToken, CreatedToken, Me};
 pub use policy::{
-    CheckPolicy, ExampleResult, ExplainDeed, ExplainedPolicy, Explanation, Policy, PolicyProblem, PolicyReport,
-    PutPolicy, Question,
+    CheckPolicy, ContentExample, ExampleResult, ExplainDeed, ExplainedPolicy, Explanation, Policy, PolicyProblem,
+    PolicyReport, PutPolicy, Question,
 };
 pub use projects::{CreateProject, ListProjects, Project, UpdateProject};
 pub use records::{Export, Ledger, ListRecords, Proof, Record};

@@ -53,6 +53,12 @@ pub struct PolicyReport {
     pub policies: u64,
     /// Its examples, if it loads and they were asked for.
     pub examples: Vec<ExampleResult>,
+    /// How many content rules it has, if it could be read.
+    #[serde(default)]
+    pub content_rules: u64,
+    /// The examples of its content rules, if it loads and they were asked for.
+    #[serde(default)]
+    pub content_examples: Vec<ContentExample>,
 }
 
 /// One thing that is wrong with a bundle.
@@ -84,6 +90,21 @@ pub struct ExampleResult {
     /// What is.
     #[schema(value_type = String)]
     pub actual: Answer,
+    /// Whether they agree.
+    pub ok: bool,
+}
+
+/// An example of the content rules and what came of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ContentExample {
+    /// Its name.
+    pub name: String,
+    /// The line of the bundle's text on which it begins, from 1.
+    pub line: u64,
+    /// What the bundle says should be done: `block`, `ask`, `redact`, `report` or `nothing`.
+    pub expected: String,
+    /// What is done.
+    pub actual: String,
     /// Whether they agree.
     pub ok: bool,
 }

@@ -30,7 +30,7 @@ use stockade_policy::content::{ContentAction, ContentRules, Place};
 pub use cut::MAX_EVENT_BYTES;
 pub use json::Unreadable;
 pub use lane::{IDLE_BYTES, MAX_HELD_BYTES};
-pub use scan::MAX_DOCUMENT_BYTES;
+pub use scan::{MAX_ACTIONS, MAX_DOCUMENT_BYTES, MAX_FINDINGS};
 pub use stream::{MAX_QUEUED_BYTES, StreamGuard};
 pub use vault::{MAX_VALUES, Marker, Vault};
 

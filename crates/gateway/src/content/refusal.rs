@@ -24,7 +24,7 @@ impl Envelope {
         if dialect != Dialect::Responses {
             return;
         }
-        if let Some(sequence) = document.number(0, b"sequence_number") {
+        if let Some(sequence) = document.number(b"sequence_number") {
             self.sequence = sequence;
         }
         if kind == "response.created" {

@@ -21,11 +21,20 @@ use super::{
 /// The largest text in base64 that is opened to look into it, in bytes.
 pub const MAX_DOCUMENT_BYTES: usize = 4 * 1024 * 1024;
 
+/// The most findings of one body or stream that are told.
+pub const MAX_FINDINGS: usize = 10_000;
+/// The most findings of one body about which something is done. A body with more is refused.
+pub const MAX_ACTIONS: usize = 100_000;
+
 /// What a body has in it.
 #[derive(Debug, Default)]
 pub struct Scanned {
-    /// What was found, in the order of the bytes.
+    /// What was found, in the order of the bytes; not more than [`MAX_FINDINGS`].
     pub findings: Vec<Finding>,
+    /// The strongest of all.
+    top: Option<Finding>,
+    /// More was found than can be handled.
+    pub overflow: bool,
     /// What to put where, sorted, apart from each other.
     pub edits: Vec<(Range<usize>, Vec<u8>)>,
     /// What the edits take out.
@@ -35,8 +44,8 @@ pub struct Scanned {
 impl Scanned {
     /// The strongest finding.
     #[must_use]
-    pub fn strongest(&self) -> Option<&Finding> {
-        self.findings.iter().reduce(|a, b| if b.action > a.action { b } else { a })
+    pub const fn strongest(&self) -> Option<&Finding> {
+        self.top.as_ref()
     }
 
     /// The body with everything taken out that is to be.
@@ -77,7 +86,11 @@ struct Raw {
 pub fn scan(rules: &ContentRules, marker: &Marker, bytes: &[u8]) -> Result<Scanned, Unreadable> {
     let document = Document::read(bytes)?;
     let spans: Vec<usize> = (0..document.spans.len()).collect();
-    Ok(scan_spans(rules, marker, &document, &spans))
+    let scanned = scan_spans(rules, marker, &document, &spans);
+    if scanned.overflow {
+        return Err(Unreadable { what: "more findings than can be handled", at: 0 });
+    }
+    Ok(scanned)
 }
 
 /// Looks through some spans of a document.
@@ -145,7 +158,8 @@ impl Look<'_> {
         if span.kind == SpanKind::Number && !matches!(place, Place::ToolArgument | Place::ToolResult) {
             return;
         }
-        if self.rules.decide(class, place).is_some() {
+        let Some(rule) = self.rules.decide(class, place) else { return };
+        if found.len() < if rule.action == ContentAction::Report { MAX_FINDINGS } else { MAX_ACTIONS + 1 } {
             found.push(Raw { span: n, range, class, place, opened });
         }
     }
@@ -203,7 +217,7 @@ impl Look<'_> {
 
 /// Decides about everything that was found, and says what has to be put where.
 fn judge(rules: &ContentRules, marker: &Marker, document: &Document<'_>, mut found: Vec<Raw>) -> Scanned {
-    let mut scanned = Scanned::default();
+    let mut scanned = Scanned { overflow: found.len() > MAX_ACTIONS, ..Scanned::default() };
     found.sort_by_key(|raw| (raw.range.start, raw.range.end, raw.class));
     found.dedup_by(|a, b| a.range == b.range && a.class == b.class && a.opened == b.opened);
     let mut cluster: Option<Cluster> = None;
@@ -214,7 +228,7 @@ fn judge(rules: &ContentRules, marker: &Marker, document: &Document<'_>, mut fou
             None => document.bytes().get(raw.range.clone()).unwrap_or_default(),
         };
         let class = rules.detectors().name(raw.class);
-        scanned.findings.push(Finding {
+        let finding = Finding {
             class: class.to_owned(),
             place: raw.place,
             action: rule.action,
@@ -222,7 +236,13 @@ fn judge(rules: &ContentRules, marker: &Marker, document: &Document<'_>, mut fou
             title: rule.title.clone(),
             range: raw.range.clone(),
             digest: marker.digest(class, value),
-        });
+        };
+        if scanned.top.as_ref().is_none_or(|top| top.action < finding.action) {
+            scanned.top = Some(finding.clone());
+        }
+        if scanned.findings.len() < MAX_FINDINGS {
+            scanned.findings.push(finding);
+        }
         if rule.action != ContentAction::Redact {
             continue;
         }

@@ -20,7 +20,7 @@ use super::{
     lane::{Lane, Ruling},
     place::{opaque, what},
     refusal::{Envelope, end_of_stream},
-    scan::{scan_spans, splice},
+    scan::{MAX_FINDINGS, scan_spans, splice},
     vault::{Marker, Vault},
 };
 
@@ -282,8 +282,12 @@ impl StreamGuard {
         if !wholes.is_empty() {
             let scanned = scan_spans(&self.rules, &self.marker, &document, &wholes);
             let strongest = scanned.strongest().filter(|finding| finding.action > ContentAction::Redact);
-            let stop = strongest.map(|finding| finding.title.clone());
-            self.findings.extend(scanned.findings);
+            let stop = match strongest {
+                Some(finding) => Some(finding.title.clone()),
+                None if scanned.overflow => Some("more was found than can be handled".to_owned()),
+                None => None,
+            };
+            self.note(scanned.findings);
             self.vault.join(scanned.vault);
             edits = scanned.edits;
             if let Some(title) = stop {
@@ -310,7 +314,7 @@ impl StreamGuard {
             return Part::Nothing;
         }
         let key = document.key(span);
-        let number = |key: &[u8]| document.number(span.node, key).unwrap_or_default();
+        let number = |key: &[u8]| document.number(key).unwrap_or_default();
         let mut around = document.around(span);
         let inner = around.next();
         let under = inner.map(|inner| inner.key).unwrap_or_default();
@@ -339,10 +343,10 @@ impl StreamGuard {
             }
             Dialect::Chat if text && !structure && document.around(span).any(|around| around.key == b"delta") => {
                 // Choices and calls have an index of their own each; a call's is the nearer one.
-                let choice = self.choice(document, span);
+                let (part, choice) = document.index(span.node).unwrap_or_default();
                 let call = document.around(span).any(|around| around.key == b"tool_calls");
                 let (part, place) = match (call, key) {
-                    (true, _) | (_, b"arguments") => (number(b"index") + u32::from(call), Place::ToolArgument),
+                    (true, _) | (_, b"arguments") => (part.saturating_add(1), Place::ToolArgument),
                     (_, b"reasoning_content" | b"reasoning") => (0, Place::Reasoning),
                     _ => (0, known.place),
                 };
@@ -365,7 +369,8 @@ impl StreamGuard {
             }
             Dialect::Gemini if text && key == b"text" && document.around(span).any(|around| around.key == b"parts") => {
                 let thought = known.place == Place::Reasoning;
-                Part::Fragment((self.choice(document, span), u32::from(thought), 0), known.place, false)
+                let (_, choice) = document.index(span.node).unwrap_or_default();
+                Part::Fragment((choice, u32::from(thought), 0), known.place, false)
             }
             Dialect::Converse if text && kind == "contentBlockDelta" && !structure => {
                 let tool = under == b"toolUse";
@@ -377,14 +382,9 @@ impl StreamGuard {
         }
     }
 
-    /// The index of the choice or candidate around a span: the outermost one that is said.
-    fn choice(&self, document: &Document<'_>, span: &Span) -> u32 {
-        document.outermost(span.node, b"index").unwrap_or_default()
-    }
-
     /// Which texts end with an event.
     fn ends(&self, kind: &str, document: &Document<'_>) -> Option<Ended> {
-        let top = |key: &[u8]| document.number(0, key).map(Ended::Only);
+        let top = |key: &[u8]| document.number(key).map(Ended::Only);
         match (self.dialect, kind) {
             (Dialect::Messages, "content_block_stop") => top(b"index"),
             (Dialect::Messages, "message_delta" | "message_stop" | "error")
@@ -396,7 +396,8 @@ impl StreamGuard {
                 let said = document.spans.iter().find(|span| {
                     span.kind == SpanKind::Text && matches!(document.key(span), b"finish_reason" | b"finishReason")
                 })?;
-                Some(Ended::Only(document.outermost(said.node, b"index").unwrap_or_default()))
+                let (_, choice) = document.index(said.node).unwrap_or_default();
+                Some(Ended::Only(choice))
             }
             _ => None,
         }
@@ -421,11 +422,19 @@ impl StreamGuard {
             return;
         }
         let Some(known) = self.lanes.get_mut(&lane) else { return };
-        match known.settle(&self.rules, &self.marker, last, &mut self.findings, &mut self.vault) {
+        let mut findings = Vec::new();
+        let ruling = known.settle(&self.rules, &self.marker, last, &mut findings, &mut self.vault);
+        self.note(findings);
+        match ruling {
             Ruling::Go => {}
             Ruling::Stop(title) => self.stop(&title, out),
             Ruling::TooMuch => self.stop("a part of the answer is too long to be checked", out),
         }
+    }
+
+    fn note(&mut self, findings: Vec<Finding>) {
+        let room = MAX_FINDINGS.saturating_sub(self.findings.len());
+        self.findings.extend(findings.into_iter().take(room));
     }
 
     /// Ends texts: what still waits of them is decided.

@@ -242,6 +242,21 @@ fn the_strongest_wins_and_everything_is_reported() {
     assert!(matches!(of(&[("personal.iban", "block")]), Verdict::Clean));
 }
 
+#[test]
+fn there_may_be_so_many_findings_and_no_more() {
+    let sent =
+        |n: usize| Bytes::from(json!({"messages": [{"role": "user", "content": "ACME-1234 ".repeat(n)}]}).to_string());
+    let redacting = guard(Dialect::Messages, &[("pattern.ticket", "redact")]);
+    let Verdict::Redact { findings, vault, bytes } = redacting.request(&sent(MAX_FINDINGS + 5)).unwrap() else {
+        panic!()
+    };
+    assert_eq!((findings.len(), vault.references().count()), (MAX_FINDINGS, 1));
+    assert!(!String::from_utf8_lossy(&bytes).contains("ACME"));
+    assert!(redacting.request(&sent(MAX_ACTIONS + 1)).is_err());
+    let reporting = guard(Dialect::Messages, &[("pattern.ticket", "report")]);
+    assert_eq!(reporting.request(&sent(MAX_ACTIONS + 1)).unwrap().findings().len(), MAX_FINDINGS);
+}
+
 proptest! {
     #[test]
     fn redacted_bodies_are_json_without_the_secret(

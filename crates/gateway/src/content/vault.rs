@@ -4,7 +4,7 @@
 //! conversations and prompt caches stay as they are, and nobody without the run's key can tell values by trying. The values are
 //! kept for whoever may read the call's content ([`Vault`]); no model and no log sees them.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use aws_lc_rs::hmac;
 use secrecy::{ExposeSecret, SecretString};
@@ -71,21 +71,21 @@ fn plain(value: &[u8]) -> Vec<u8> {
 /// What was taken out of one request or answer. It is sealed with the call's content and never logged.
 #[derive(Default)]
 pub struct Vault {
-    entries: Vec<(String, SecretString)>,
+    entries: BTreeMap<String, SecretString>,
 }
 
 impl fmt::Debug for Vault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Vault").field("references", &self.entries.iter().map(|(r, _)| r).collect::<Vec<_>>()).finish()
+        f.debug_struct("Vault").field("references", &self.entries.keys().collect::<Vec<_>>()).finish()
     }
 }
 
 impl Vault {
     /// Keeps a value under its reference.
     pub(super) fn keep(&mut self, reference: &str, value: &[u8]) {
-        if self.entries.len() < MAX_VALUES && self.entries.iter().all(|(known, _)| known != reference) {
+        if self.entries.len() < MAX_VALUES && !self.entries.contains_key(reference) {
             let value = String::from_utf8_lossy(&plain(value)).into_owned();
-            self.entries.push((reference.to_owned(), value.into()));
+            self.entries.insert(reference.to_owned(), value.into());
         }
     }
 
@@ -97,19 +97,19 @@ impl Vault {
 
     /// Whether nothing was taken out.
     #[must_use]
-    pub const fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
     /// The references in it.
     pub fn references(&self) -> impl Iterator<Item = &str> {
-        self.entries.iter().map(|(reference, _)| reference.as_str())
+        self.entries.keys().map(String::as_str)
     }
 
     /// The value of a reference.
     #[must_use]
     pub fn value(&self, reference: &str) -> Option<&SecretString> {
-        self.entries.iter().find(|(known, _)| known == reference).map(|(_, value)| value)
+        self.entries.get(reference)
     }
 
     /// What is to be sealed: a JSON object of references and values.

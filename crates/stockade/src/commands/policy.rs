@@ -78,13 +78,18 @@ fn report(context: &Context, report: &PolicyReport, examples: bool) -> Outcome {
                 let verdict = if example.ok { "holds" } else { "FAILS" };
                 [verdict.to_owned(), example.name.clone(), example.expected.to_string(), example.actual.to_string()]
             });
-            lines.push(table(["verdict", "example", "expected", "is"], rows));
+            let content = report.content_examples.iter().filter(|example| examples || !example.ok).map(|example| {
+                let verdict = if example.ok { "holds" } else { "FAILS" };
+                [verdict.to_owned(), example.name.clone(), example.expected.clone(), example.actual.clone()]
+            });
+            lines.push(table(["verdict", "example", "expected", "is"], rows.chain(content)));
         }
         lines.push(format!(
-            "{}: {} policies, {} examples",
+            "{}: {} policies, {} content rules, {} examples",
             if report.ok { "the bundle loads" } else { "the bundle does NOT load" },
             report.policies,
-            report.examples.len()
+            report.content_rules,
+            report.examples.len() + report.content_examples.len()
         ));
         lines.join("\n")
     })?;
