@@ -13,6 +13,9 @@ words! {
         Project "project" "That of all runs of one project.",
         User "user" "That of one person, agents acting for them included.",
         Run "run" "That of one run.",
+        Key "key" "That with one token for the gateway.",
+        Model "model" "That on one model, by the name that is asked for.",
+        Group "group" "That of all people who are in one group.",
     }
 }
 

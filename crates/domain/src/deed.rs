@@ -70,7 +70,9 @@ pub(crate) use words;
 words! {
     /// What can be done. The word is also the name of the action in policies (`Action::"task.start"`).
     Action "action" {
-        TokenCreate "token.create" "Make an access token. On the organization.",
+        TokenCreate "token.create" "Make an access token, on the organization; or a token for the gateway, on a project.",
+        TokenRead "token.read" "See tokens for the gateway, never the token itself. On the organization (a list).",
+        TokenRevoke "token.revoke" "End a token for the gateway. On its run.",
         ProjectCreate "project.create" "Add a project. On the organization.",
         ProjectRead "project.read" "See projects. On a project or the organization (a list).",
         ProjectUpdate "project.update" "Change a project's settings. On a project.",
@@ -89,6 +91,9 @@ words! {
         PolicyWrite "policy.write" "Put a new bundle into force. On the policy.",
         BudgetRead "budget.read" "See budgets. On a budget or the organization (a list).",
         BudgetSet "budget.set" "Set a limit. On a budget.",
+        GroupRead "group.read" "See groups and who is in them. On the organization.",
+        GroupWrite "group.write" "Make a group, add and remove people. On the organization.",
+        CallRead "call.read" "See model calls, without content. On a run or the organization (a list).",
         RecordRead "record.read" "Read and export the ledger. On the organization.",
         ContentRead "content.read" "Read the content of a run in plain text. On a run.",
         RunnerEnroll "runner.enroll" "Make a token by which a runner may enrol. On the organization.",

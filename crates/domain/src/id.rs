@@ -170,6 +170,8 @@ pub mod kinds {
         Call "call" "A tool call.",
         ModelCall "mdl" "A model call.",
         Record "rec" "A record of the ledger.",
+        GatewayToken "gtk" "A person's token for the gateway.",
+        Group "grp" "Several people under one name.",
         Budget "bud" "A budget.",
         Slice "slc" "A leased part of a budget.",
     }

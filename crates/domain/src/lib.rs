@@ -25,7 +25,7 @@ pub use deed::{Action, Context, ContextValue, Deed, Resource, ResourceKind, Unkn
 pub use event::{EventKind, FailureCause, GateOutcome, RunEvent, ToolOutcome};
 pub use id::{Id, IdError, Kind, kinds};
 pub use lifecycle::{
-    Desired, EnvironmentEvent, EnvironmentState, Observed, Refused, RunState, RunTransition, WaitReason,
+    Desired, EnvironmentEvent, EnvironmentState, Observed, Refused, RunKind, RunState, RunTransition, WaitReason,
 };
 pub use money::{MoneyError, Nanos, Usage};
 pub use principal::{Level, LevelError, Principal, Role};
@@ -64,6 +64,10 @@ pub mod ids {
     pub type ModelCallId = Id<kinds::ModelCall>;
     /// One record of the ledger.
     pub type RecordId = Id<kinds::Record>;
+    /// A token of a person for the gateway (its row).
+    pub type GatewayTokenId = Id<kinds::GatewayToken>;
+    /// Several people under one name.
+    pub type GroupId = Id<kinds::Group>;
     /// A budget.
     pub type BudgetId = Id<kinds::Budget>;
     /// A part of a budget, leased to a runner.

@@ -6,6 +6,29 @@ use serde::{Deserialize, Serialize};
 
 use crate::{FailureCause, UnknownWord, deed::words};
 
+words! {
+    /// What a run is an attempt at.
+    RunKind "run kind" {
+        Task "task" "A task: it is placed, has an environment, and an agent of ours works in it.",
+        Personal "personal" "What a person does with a gateway token: it works until the token ends, and nobody places it.",
+    }
+}
+
+impl RunKind {
+    /// Where a run of this kind begins.
+    pub const fn begins(self) -> RunState {
+        match self {
+            Self::Task => RunState::Queued,
+            Self::Personal => RunState::Working,
+        }
+    }
+
+    /// Whether runs of this kind are given to a runner, with an environment, and can be tried again.
+    pub const fn is_placed(self) -> bool {
+        matches!(self, Self::Task)
+    }
+}
+
 /// Where a run is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
