@@ -2,12 +2,12 @@
 //! not by concurrency, not by a crash, not by a second server.
 
 use stockade_domain::{
-    BudgetScope, Nanos, Period, Refused, Timestamp,
+    BudgetScope, Nanos, Period, Refused, RunKind, Timestamp,
     ids::{BudgetId, ModelCallId, RunId, RunnerId, SliceId},
 };
 
 use crate::{
-    Result, StoreError, Tx, people, runs,
+    Result, StoreError, Tx, people, runs, sites,
     sql::{Row, ask, statements},
 };
 
@@ -21,7 +21,8 @@ macro_rules! budget_columns {
 macro_rules! of_these_runs {
     () => {
         "(CAST($1 AS TEXT) IS NULL OR r.project = $1) AND (CAST($2 AS TEXT) IS NULL OR r.owner = $2) \
-         AND (CAST($3 AS TEXT) IS NULL OR r.id = $3)"
+         AND (CAST($3 AS TEXT) IS NULL OR r.id = $3) \
+         AND (CAST($4 AS TEXT) IS NULL OR EXISTS (SELECT 1 FROM group_members g WHERE g.team = $4 AND g.member = r.owner))"
     };
 }
 
@@ -39,12 +40,14 @@ statements! {
     WHICH_BUDGET_BOUNDS_THIS = concat!(budget_columns!(), "WHERE scope = $1 AND subject = $2 AND period = $3");
     WHICH_BUDGETS_ARE_THERE = concat!(
         budget_columns!(),
-        "WHERE scope <> 'run' OR subject = $1 ORDER BY scope, subject, period"
+        "WHERE scope NOT IN ('run', 'key') OR subject = $1 ORDER BY scope, subject, period"
     );
     WHICH_BUDGETS_APPLY = concat!(
         budget_columns!(),
         "WHERE (scope = 'organization' AND subject = $1) OR (scope = 'project' AND subject = $2) \
-         OR (scope = 'user' AND subject = $3) OR (scope = 'run' AND subject = $4) ORDER BY id"
+         OR (scope = 'user' AND subject = $3) OR (scope = 'run' AND subject = $4) OR (scope = 'key' AND subject = $4) \
+         OR (scope = 'model' AND subject = $5) \
+         OR (scope = 'group' AND subject IN (SELECT team FROM group_members WHERE member = $3)) ORDER BY id"
     );
     WHICH_BUDGETS_HAS_THIS_SLICE = "SELECT b.id, b.scope, b.subject, b.period, b.limit_nanos, b.spent, b.leased, \
                                     b.period_start FROM budgets b JOIN slice_budgets s ON s.budget = b.id \
@@ -53,16 +56,16 @@ statements! {
                          WHERE id = $1 AND spent + leased <= limit_nanos - $2";
     SPEND_FROM_BUDGET = "UPDATE budgets SET spent = spent + $2, leased = leased - $2 WHERE id = $1";
     RETURN_TO_BUDGET = "UPDATE budgets SET leased = leased - $2 WHERE id = $1";
-    ADD_SLICE = "INSERT INTO slices (id, run, runner, amount, spent, returned, is_open, told, created_at) \
-                 VALUES ($1, $2, $3, $4, 0, 0, 1, 0, $5)";
+    ADD_SLICE = "INSERT INTO slices (id, run, runner, amount, spent, returned, is_open, told, created_at, model) \
+                 VALUES ($1, $2, $3, $4, 0, 0, 1, 0, $5, $6)";
     BIND_SLICE = "INSERT INTO slice_budgets (slice, budget) VALUES ($1, $2) ON CONFLICT DO NOTHING";
-    WHICH_SLICE_IS_THIS = "SELECT id, run, runner, amount, spent, returned FROM slices WHERE id = $1";
+    WHICH_SLICE_IS_THIS = "SELECT id, run, runner, amount, spent, returned, model FROM slices WHERE id = $1";
     WHICH_SLICES_ARE_OPEN = concat!(
-        "SELECT s.id, s.run, s.runner, s.amount, s.spent, s.returned FROM slices s JOIN runs r ON r.id = s.run \
-         WHERE s.is_open = 1 AND ",
+        "SELECT s.id, s.run, s.runner, s.amount, s.spent, s.returned, s.model FROM slices s JOIN runs r ON r.id = s.run \
+         WHERE s.is_open = 1 AND (CAST($5 AS TEXT) IS NULL OR s.model = $5) AND ",
         of_these_runs!()
     );
-    WHICH_SLICES_ARE_LEFT_OVER = "SELECT s.id, s.run, s.runner, s.amount, s.spent, s.returned FROM slices s \
+    WHICH_SLICES_ARE_LEFT_OVER = "SELECT s.id, s.run, s.runner, s.amount, s.spent, s.returned, s.model FROM slices s \
                                   JOIN runs r ON r.id = s.run WHERE s.is_open = 1 AND s.told = 1 \
                                   AND r.state IN ('succeeded', 'failed', 'cancelled', 'expired') ORDER BY s.id LIMIT $1";
     SPEND_FROM_SLICE = "UPDATE slices SET spent = spent + $2, told = 0 WHERE id = $1";
@@ -72,7 +75,7 @@ statements! {
                       ON CONFLICT DO NOTHING";
     WHAT_WAS_SPENT_SINCE = concat!(
         "SELECT CAST(COALESCE(SUM(s.spent), 0) AS BIGINT) AS total FROM settlements s JOIN runs r ON r.id = s.run \
-         WHERE s.created_at >= $4 AND ",
+         JOIN slices l ON l.id = s.slice WHERE s.created_at >= $6 AND (CAST($5 AS TEXT) IS NULL OR l.model = $5) AND ",
         of_these_runs!()
     );
 }
@@ -84,7 +87,7 @@ pub struct Budget {
     pub id: BudgetId,
     /// Whose spending.
     pub scope: BudgetScope,
-    /// The identifier of the organization, project, user or run, as text.
+    /// The identifier of the organization, project, user, group or run, as text; the name of a model.
     pub subject: String,
     /// When it starts again.
     pub period: Period,
@@ -116,6 +119,8 @@ pub struct LeaseSlice {
     pub slice: SliceId,
     /// For which run.
     pub run: RunId,
+    /// For calls to the model of this name; empty from a runner that does not say.
+    pub model: String,
     /// At least.
     pub need: Nanos,
     /// Conveniently.
@@ -144,13 +149,15 @@ pub async fn set(
     }
     // It is new, but its subject is not: what was spent in this period, and what runners hold, counts.
     let only = |wanted: BudgetScope| (scope == wanted).then_some(subject);
-    let (project, owner, run) = (only(BudgetScope::Project), only(BudgetScope::User), only(BudgetScope::Run));
+    let (project, owner) = (only(BudgetScope::Project), only(BudgetScope::User));
+    let run = only(BudgetScope::Run).or_else(|| only(BudgetScope::Key));
+    let (group, model) = (only(BudgetScope::Group), only(BudgetScope::Model));
     let start = period_start(period, now);
-    let spent = match tx.maybe(ask!(WHAT_WAS_SPENT_SINCE, project, owner, run, start)).await? {
+    let spent = match tx.maybe(ask!(WHAT_WAS_SPENT_SINCE, project, owner, run, group, model, start)).await? {
         Some(row) => row.nanos("total")?,
         None => Nanos::ZERO,
     };
-    let rows = tx.all(ask!(WHICH_SLICES_ARE_OPEN, project, owner, run)).await?;
+    let rows = tx.all(ask!(WHICH_SLICES_ARE_OPEN, project, owner, run, group, model)).await?;
     let slices: Vec<Slice> = rows.iter().map(read_slice).collect::<Result<_>>()?;
     let leased: Nanos = slices.iter().map(Slice::left).sum();
     let budget = Budget { id, scope, subject: subject.to_owned(), period, limit, spent, leased, period_start: start };
@@ -183,12 +190,17 @@ pub async fn lease_slice(tx: &mut Tx, runner: RunnerId, ask: &LeaseSlice, now: T
     }
     lock(tx).await?;
     let run = runs::get(tx, ask.run).await?;
-    if run.runner != Some(runner) {
+    let may = match run.kind {
+        RunKind::Task => run.runner == Some(runner),
+        // Nobody places it: whoever of its site is called serves it.
+        RunKind::Personal => sites::runner(tx, runner).await?.site == run.site,
+    };
+    if !may {
         return Err(StoreError::NoLease { run: ask.run, runner });
     }
     if let Some(row) = tx.maybe(ask!(WHICH_SLICE_IS_THIS, ask.slice)).await? {
         let slice = read_slice(&row)?;
-        if slice.run != ask.run || slice.runner != runner {
+        if slice.run != ask.run || slice.runner != runner || slice.model != ask.model {
             return Err(StoreError::exists("slice", ask.slice));
         }
         // What was spent of it or went back is not given a second time.
@@ -198,7 +210,7 @@ pub async fn lease_slice(tx: &mut Tx, runner: RunnerId, ask: &LeaseSlice, now: T
         return Err(Refused { what: "a run", event: "lease money".to_owned(), state: run.state.to_string() }.into());
     }
     let organization = people::installation(tx).await?.map(|found| found.organization);
-    let rows = tx.all(ask!(WHICH_BUDGETS_APPLY, organization, run.project, run.owner, run.id)).await?;
+    let rows = tx.all(ask!(WHICH_BUDGETS_APPLY, organization, run.project, run.owner, run.id, &ask.model)).await?;
     let (mut amount, mut tightest) = (ask.want, None);
     let mut budgets = Vec::with_capacity(rows.len());
     for row in &rows {
@@ -212,7 +224,7 @@ pub async fn lease_slice(tx: &mut Tx, runner: RunnerId, ask: &LeaseSlice, now: T
     if amount < need {
         return Ok(Leased { slice: ask.slice, amount: Nanos::ZERO, exhausted: tightest });
     }
-    tx.run(ask!(ADD_SLICE, ask.slice, ask.run, runner, amount, now)).await?;
+    tx.run(ask!(ADD_SLICE, ask.slice, ask.run, runner, amount, now, &ask.model)).await?;
     for budget in budgets {
         // Checked twice: by us above, by the statement, and by the table's own CHECK if both were wrong.
         if tx.run(ask!(LEASE_FROM_BUDGET, budget, amount)).await? == 0 {
@@ -245,6 +257,7 @@ struct Slice {
     amount: Nanos,
     spent: Nanos,
     returned: Nanos,
+    model: String,
 }
 
 impl Slice {
@@ -259,19 +272,22 @@ async fn lock(tx: &mut Tx) -> Result<()> {
     tx.run(ask!(LOCK_THE_MONEY)).await.map(drop)
 }
 
-/// A new run's own budget: nothing was spent on it yet.
-pub(crate) async fn add_for_run(tx: &mut Tx, id: BudgetId, run: RunId, limit: Nanos, now: Timestamp) -> Result<()> {
+/// A new run's own budget: nothing was spent on it yet. That of a personal run is what people call the budget of a key.
+pub(crate) async fn add_for_run(tx: &mut Tx, id: BudgetId, start: &runs::Start) -> Result<()> {
     let budget = Budget {
         id,
-        scope: BudgetScope::Run,
-        subject: run.to_string(),
-        period: Period::Total,
-        limit: limit.max(Nanos::ZERO),
+        scope: match start.kind {
+            RunKind::Task => BudgetScope::Run,
+            RunKind::Personal => BudgetScope::Key,
+        },
+        subject: start.run.to_string(),
+        period: start.period,
+        limit: start.spec.max_cost.max(Nanos::ZERO),
         spent: Nanos::ZERO,
         leased: Nanos::ZERO,
-        period_start: period_start(Period::Total, now),
+        period_start: period_start(start.period, start.now),
     };
-    insert(tx, &budget, now).await
+    insert(tx, &budget, start.now).await
 }
 
 /// A call is over. What is more than the slice has left is not charged twice over, but told: it means a runner that
@@ -428,6 +444,7 @@ fn read_slice(row: &Row) -> Result<Slice> {
         amount: row.nanos("amount")?,
         spent: row.nanos("spent")?,
         returned: row.nanos("returned")?,
+        model: row.text("model")?,
     })
 }
 

@@ -29,16 +29,21 @@
 //! | approvals, replies | [`approvals::get`], [`approvals::list`], [`approvals::answer`], [`approvals::expire`], [`replies::give`], [`replies::list`] |
 //! | content | [`contents::put`], [`contents::get`], [`contents::list`] |
 //! | a runner's spool | [`spool::ingest`], [`spool::next`], [`spool::refusals`] |
+//! | tokens for the gateway | [`tokens::add`], [`tokens::get`], [`tokens::list`], [`tokens::end`], [`tokens::expire`], [`tokens::of_site`], [`tokens::erased_of_site`] |
+//! | groups | [`groups::add`], [`groups::list`], [`groups::by_name`], [`groups::join`], [`groups::leave`] |
+//! | model calls | [`calls::list`], [`calls::get`], [`calls::sessions`], [`calls::totals`] (they are filled as records come in) |
 //! | records, checkpoints | [`records::append`], [`records::get`], [`records::list`], [`records::export`], [`records::leaf_hashes`], [`records::ledgers`], [`records::ledger`], [`records::set_checkpoint`] |
 //! | money | [`budgets::set`], [`budgets::get`], [`budgets::list`], [`budgets::lease_slice`], [`budgets::reclaim`] (settling and returning come through the spool) |
 
 pub mod approvals;
 pub mod budgets;
 pub mod bundles;
+pub mod calls;
 pub mod contents;
 pub mod environments;
 mod error;
 pub mod events;
+pub mod groups;
 pub mod leases;
 mod migrations;
 mod page;
@@ -52,6 +57,7 @@ pub mod sites;
 pub mod spool;
 mod sql;
 mod store;
+pub mod tokens;
 
 pub use error::{Result, StoreError};
 pub use page::{MAX_PAGE, Page, Paged};
@@ -63,9 +69,11 @@ pub(crate) fn statements() -> impl Iterator<Item = (&'static str, &'static str)>
         approvals::STATEMENTS,
         budgets::STATEMENTS,
         bundles::STATEMENTS,
+        calls::STATEMENTS,
         contents::STATEMENTS,
         environments::STATEMENTS,
         events::STATEMENTS,
+        groups::STATEMENTS,
         leases::STATEMENTS,
         migrations::STATEMENTS,
         people::STATEMENTS,
@@ -76,6 +84,7 @@ pub(crate) fn statements() -> impl Iterator<Item = (&'static str, &'static str)>
         runs::STATEMENTS,
         sites::STATEMENTS,
         spool::STATEMENTS,
+        tokens::STATEMENTS,
     ]
     .into_iter()
     .flatten()

@@ -9,7 +9,10 @@ use crate::{
 };
 
 /// Every step, in order; the first is number 1.
-const STEPS: &[(&str, &str)] = &[("first", include_str!("../migrations/0001_first.sql"))];
+const STEPS: &[(&str, &str)] = &[
+    ("first", include_str!("../migrations/0001_first.sql")),
+    ("gateway", include_str!("../migrations/0002_gateway.sql")),
+];
 
 statements! {
     WHICH_STEP_WAS_THE_LAST = "SELECT COALESCE(MAX(number), 0) AS number FROM migrations";

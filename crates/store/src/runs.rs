@@ -1,18 +1,20 @@
 //! Tasks and runs: from what somebody asked for to what came of it.
 
 use stockade_domain::{
-    ContentRef, Desired, EventKind, FailureCause, Level, Nanos, Observed, RunState, RunTransition, Timestamp, Usage,
+    ContentRef, Desired, EventKind, FailureCause, Level, Nanos, Observed, Period, RunKind, RunState, RunTransition,
+    Timestamp, Usage,
     ids::{BudgetId, EnvironmentId, ProjectId, RunId, RunnerId, SiteId, TaskId, UserId},
 };
 
 use crate::{
     Page, Paged, Result, StoreError, Tx, budgets, contents, environments, events, projects, sites,
     sql::{Row, ask, json, statements},
+    tokens,
 };
 
 macro_rules! run_columns {
     () => {
-        "SELECT id, task, project, owner, site, state, cause, wanted, version, runner, environment, fence, \
+        "SELECT id, kind, task, project, owner, site, state, cause, wanted, version, runner, environment, fence, \
          lease_until, spec, project_spec, content, turn, cost, tokens, change_made, created_at, started_at, \
          finished_at, updated_at, erased_at FROM runs "
     };
@@ -21,8 +23,8 @@ macro_rules! run_columns {
 statements! {
     ADD_TASK = "INSERT INTO tasks (id, project, owner, created_at) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING";
     ADD_RUN = "INSERT INTO runs (id, task, project, owner, site, state, version, fence, fence_since, fence_seen, spec, \
-               project_spec, content, turn, cost, tokens, events, created_at, updated_at) \
-               VALUES ($1, $2, $3, $4, $5, 'queued', 1, 0, 0, 0, $6, $7, $8, 0, 0, '{}', 0, $9, $9) \
+               project_spec, content, turn, cost, tokens, events, created_at, updated_at, kind, started_at) \
+               VALUES ($1, $2, $3, $4, $5, $11, 1, 0, 0, 0, $6, $7, $8, 0, 0, '{}', 0, $9, $9, $10, $12) \
                ON CONFLICT DO NOTHING";
     ADD_RUN_KEY = "INSERT INTO run_keys (run, wrapped) VALUES ($1, $2)";
     WHICH_KEY_HAS_THIS_RUN = "SELECT wrapped FROM run_keys WHERE run = $1";
@@ -31,10 +33,11 @@ statements! {
     WHICH_RUNS_ARE_THERE = concat!(
         run_columns!(),
         "WHERE id < $1 AND (CAST($3 AS TEXT) IS NULL OR project = $3) AND (CAST($4 AS TEXT) IS NULL OR owner = $4) \
-         AND (CAST($5 AS TEXT) IS NULL OR state = $5) ORDER BY id DESC LIMIT $2"
+         AND (CAST($5 AS TEXT) IS NULL OR state = $5) AND (CAST($6 AS TEXT) IS NULL OR kind = $6) ORDER BY id DESC LIMIT $2"
     );
     WHICH_RUNS_ARE_OVERDUE = "SELECT id FROM runs WHERE state IN ('queued', 'preparing', 'working', \
-                              'waiting_approval', 'waiting_input') AND updated_at < $1 ORDER BY updated_at LIMIT $2";
+                              'waiting_approval', 'waiting_input') AND kind = 'task' AND updated_at < $1 \
+                              ORDER BY updated_at LIMIT $2";
     MOVE_RUN = "UPDATE runs SET state = $3, cause = $4, wanted = $5, started_at = COALESCE(started_at, $6), \
                 finished_at = $7, updated_at = $8, version = version + 1 WHERE id = $1 AND version = $2";
     WANT_OF_RUN = "UPDATE runs SET wanted = $3, updated_at = $4, version = version + 1 WHERE id = $1 AND version = $2";
@@ -86,6 +89,8 @@ pub struct ProjectSpec {
 /// What somebody asks for.
 #[derive(Debug, Clone)]
 pub struct Start {
+    /// What the run is an attempt at.
+    pub kind: RunKind,
     /// The task.
     pub task: TaskId,
     /// Its first run.
@@ -98,6 +103,8 @@ pub struct Start {
     pub site: SiteId,
     /// How the agent works.
     pub spec: RunSpec,
+    /// When the run's own budget starts again.
+    pub period: Period,
     /// The run's data key, wrapped to the site's key, base64.
     pub wrapped_key: String,
     /// What is asked for, sealed.
@@ -143,6 +150,8 @@ pub struct Change {
 pub struct Run {
     /// Which.
     pub id: RunId,
+    /// What it is an attempt at.
+    pub kind: RunKind,
     /// Its task.
     pub task: TaskId,
     /// Its project.
@@ -202,6 +211,8 @@ pub struct RunFilter {
     pub owner: Option<UserId>,
     /// Only in this state.
     pub state: Option<RunState>,
+    /// Only of this kind.
+    pub kind: Option<RunKind>,
 }
 
 /// Writes task, run, the run's key, the sealed content and the run's own budget. The run is queued; `placement::place`
@@ -229,7 +240,10 @@ pub async fn start(tx: &mut Tx, start: &Start) -> Result<Run> {
         json(&start.spec)?,
         json(&spec)?,
         json(&start.content)?,
-        start.now
+        start.now,
+        start.kind.as_str(),
+        start.kind.begins().as_str(),
+        (!start.kind.is_placed()).then_some(start.now)
     );
     if tx.run(ask).await? == 0 {
         return Err(StoreError::exists("run", start.run));
@@ -238,7 +252,7 @@ pub async fn start(tx: &mut Tx, start: &Start) -> Result<Run> {
     contents::put(tx, start.run, start.content, &start.sealed, start.now).await?;
     // One run has one budget of its own for ever: their identifiers may share the number.
     let budget = BudgetId::from_bytes(*start.run.as_bytes());
-    budgets::add_for_run(tx, budget, start.run, start.spec.max_cost, start.now).await?;
+    budgets::add_for_run(tx, budget, start).await?;
     get(tx, start.run).await
 }
 
@@ -256,7 +270,8 @@ pub async fn list(tx: &mut Tx, filter: &RunFilter, page: &Page) -> Result<Paged<
         page.fetch(),
         filter.project,
         filter.owner,
-        filter.state.map(RunState::as_str)
+        filter.state.map(RunState::as_str),
+        filter.kind.map(RunKind::as_str)
     );
     let rows = tx.all(ask).await?;
     Ok(page.cut(rows.iter().map(read).collect::<Result<_>>()?, |run| run.id.to_string()))
@@ -278,6 +293,10 @@ pub async fn erase(tx: &mut Tx, id: RunId, now: Timestamp) -> Result<Run> {
     let run = get(tx, id).await?;
     tx.run(ask!(DESTROY_RUN_KEY, id)).await?;
     tx.run(ask!(MARK_RUN_ERASED, id, now)).await?;
+    if run.kind == RunKind::Personal {
+        tokens::erase_run(tx, id, now).await?;
+        return get(tx, id).await;
+    }
     let Some(runner) = run.runner else {
         // Nobody has ever had it, so nobody has a key of it.
         return if run.state.is_final() {
@@ -379,6 +398,10 @@ async fn cancel(tx: &mut Tx, id: RunId, now: Timestamp) -> Result<Run> {
     }
     // Is it still to be had at all?
     run.state.apply(RunTransition::Cancel)?;
+    if run.kind == RunKind::Personal {
+        tokens::end_run(tx, id, RunTransition::Cancel, now).await?;
+        return get(tx, id).await;
+    }
     match run.runner {
         Some(runner) if run.environment.is_some() => {
             if run.order.is_none() || run.order == Some(Order::Resume) {
@@ -393,6 +416,10 @@ async fn cancel(tx: &mut Tx, id: RunId, now: Timestamp) -> Result<Run> {
 
 async fn resume(tx: &mut Tx, id: RunId, now: Timestamp) -> Result<Run> {
     let run = get(tx, id).await?;
+    if !run.kind.is_placed() {
+        let why = format!("{id} belongs to a gateway token and cannot be tried again; make a new token");
+        return Err(StoreError::Invalid { what: "run", why });
+    }
     if run.erased_at.is_some() {
         return Err(StoreError::Invalid {
             what: "run",
@@ -485,6 +512,7 @@ impl std::str::FromStr for Order {
 fn read(row: &Row) -> Result<Run> {
     Ok(Run {
         id: row.word("id")?,
+        kind: row.word("kind")?,
         task: row.word("task")?,
         project: row.word("project")?,
         owner: row.word("owner")?,

@@ -37,6 +37,7 @@ statements! {
     WHICH_RUNNERS_ARE_THERE = concat!(runner_columns!(), "ORDER BY n.id");
     NOTE_POLL = "UPDATE runners SET listener = $2, bundle = $3, seen_at = $4 WHERE id = $1";
     NOTE_HEARTBEAT = "UPDATE runners SET spooled = $2, away_since = COALESCE($3, away_since), seen_at = $4 WHERE id = $1";
+    WHICH_RUNNERS_HAS_THIS_SITE = "SELECT id FROM runners WHERE site = $1 ORDER BY id";
     WHICH_REVISION_IS_IT = "SELECT revision FROM revisions WHERE runner = $1";
     GROW_REVISION = "UPDATE revisions SET revision = revision + 1 WHERE runner = $1";
 }
@@ -223,6 +224,13 @@ pub async fn revision(tx: &mut Tx, id: RunnerId) -> Result<u64> {
 /// Grows a runner's revision. The store's own functions do it wherever they change desired state.
 pub async fn touch(tx: &mut Tx, id: RunnerId) -> Result<()> {
     tx.run(ask!(GROW_REVISION, id)).await.map(drop)
+}
+
+/// Grows the revisions of all runners of a site.
+pub(crate) async fn touch_site(tx: &mut Tx, site: SiteId) -> Result<()> {
+    let rows = tx.all(ask!(WHICH_RUNNERS_HAS_THIS_SITE, site)).await?;
+    let runners = rows.iter().map(|row| row.word("id")).collect::<Result<_>>()?;
+    touch_these(tx, runners).await
 }
 
 /// Grows the revisions of all these runners, in one order, so that two who do it never wait for each other.

@@ -11,7 +11,7 @@ use stockade_ledger::{Producer, Record};
 use crate::{
     Result, StoreError, Tx,
     approvals::{self, Approval, ApprovalState},
-    budgets, contents, environments, events, leases,
+    budgets, calls, contents, environments, events, leases,
     records::{self, OpenLedger},
     runs::{self, Change, Order},
     sql::{Row, ask, json, statements},
@@ -26,7 +26,9 @@ statements! {
                     VALUES ($1, $2, $3, $4, $5, $6)";
     WHAT_WAS_REFUSED = "SELECT runner, position, run, why, created_at FROM refusals \
                         ORDER BY created_at DESC, runner, position DESC LIMIT $1";
-    DID_THIS_RUNNER_EVER_HAVE_THIS_RUN = "SELECT id FROM environments WHERE run = $1 AND runner = $2 LIMIT 1";
+    DID_THIS_RUNNER_EVER_HAVE_THIS_RUN = "SELECT id FROM environments WHERE run = $1 AND runner = $2 \
+        UNION ALL SELECT r.id FROM runs r JOIN runners n ON n.site = r.site WHERE r.id = $1 AND n.id = $2 \
+        AND r.kind = 'personal' LIMIT 1";
 }
 
 /// The most entries of one shipment.
@@ -235,7 +237,7 @@ impl Intake {
             return Err(bad(format!("record {} has number {}, expected {expected}", record.id, record.seq)));
         }
         match ledger.add(tx, &record, canonical.to_owned()).await? {
-            Some(_) => Ok(()),
+            Some(_) => calls::note(tx, runner, &record).await,
             None => Err(bad(format!("there is already a record {}", record.id))),
         }
     }

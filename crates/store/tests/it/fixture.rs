@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use stockade_domain::{
-    ContentKind, ContentRef, EventKind, Id, Kind, Level, Nanos, RunEvent, RunTransition, Timestamp, World,
+    ContentKind, ContentRef, EventKind, Id, Kind, Level, Nanos, Period, RunEvent, RunKind, RunTransition, Timestamp,
+    World,
     ids::{EnvironmentId, OrganizationId, ProjectId, RunId, RunnerId, ServerId, SiteId, UserId},
 };
 use stockade_ledger::{Body, Producer, Record, sha256};
@@ -135,6 +136,8 @@ impl Fixture {
     pub async fn queued(&self, max_cost: Nanos) -> RunId {
         let sealed = b"sealed task".to_vec();
         let start = runs::Start {
+            kind: RunKind::Task,
+            period: Period::Total,
             task: self.id(),
             run: self.id(),
             project: self.project,

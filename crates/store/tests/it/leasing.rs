@@ -180,7 +180,7 @@ both! {
             let (store, slice) = (f.store.clone(), f.id());
             tasks.spawn(async move {
                 let mut tx = store.write().await?;
-                let ask = budgets::LeaseSlice { slice, run, need: Nanos(1), want: Nanos(1) };
+                let ask = budgets::LeaseSlice { slice, run, model: String::new(), need: Nanos(1), want: Nanos(1) };
                 budgets::lease_slice(&mut tx, runner, &ask, now).await?;
                 tx.commit().await
             });

@@ -21,7 +21,7 @@ use crate::{
 const CALL: Nanos = Nanos(1_000_003);
 
 async fn leased(f: &Fixture, run: RunId, slice: SliceId, need: Nanos, want: Nanos) -> Leased {
-    let ask = LeaseSlice { slice, run, need, want };
+    let ask = LeaseSlice { slice, run, model: String::new(), need, want };
     written!(f, |tx| budgets::lease_slice(&mut tx, f.runner, &ask, f.now())).unwrap()
 }
 
@@ -99,7 +99,7 @@ both! {
         let lines = Arc::new(tokio::sync::Mutex::new(Vec::new()));
         let mut tasks = tokio::task::JoinSet::new();
         for n in 0..200 {
-            let ask = LeaseSlice { slice: f.id(), run, need: CALL, want: CALL };
+            let ask = LeaseSlice { slice: f.id(), run, model: String::new(), need: CALL, want: CALL };
             let (store, runner, now, call, lines) = (f.store.clone(), f.runner, f.now(), f.id(), lines.clone());
             let patience = n % 60;
             tasks.spawn(async move {
@@ -278,11 +278,11 @@ both! {
     money_goes_only_to_who_works(db) {
         let f = Fixture::new(&db.store).await;
         let (run, _, fence) = f.leased(Nanos(100)).await;
-        let ask = LeaseSlice { slice: f.id(), run, need: Nanos(1), want: Nanos(9) };
+        let ask = LeaseSlice { slice: f.id(), run, model: String::new(), need: Nanos(1), want: Nanos(9) };
         let error = written!(f, |tx| budgets::lease_slice(&mut tx, f.other_runner, &ask, f.now())).unwrap_err();
         assert!(matches!(error, StoreError::NoLease { .. }), "{error}");
         for (need, want) in [(Nanos(-1), Nanos(5)), (Nanos(5), Nanos(4)), (Nanos(0), Nanos(0))] {
-            let ask = LeaseSlice { slice: f.id(), run, need, want };
+            let ask = LeaseSlice { slice: f.id(), run, model: String::new(), need, want };
             let error = written!(f, |tx| budgets::lease_slice(&mut tx, f.runner, &ask, f.now())).unwrap_err();
             assert!(matches!(error, StoreError::Invalid { .. }), "{error}");
         }
@@ -354,7 +354,7 @@ async fn two_servers_share_one_limit() {
     let mut tasks = tokio::task::JoinSet::new();
     for n in 0..60 {
         let store = if n % 2 == 0 { f.store.clone() } else { second.clone() };
-        let ask = LeaseSlice { slice: f.id(), run, need: Nanos(50), want: Nanos(70) };
+        let ask = LeaseSlice { slice: f.id(), run, model: String::new(), need: Nanos(50), want: Nanos(70) };
         tasks.spawn(lease_until_answered(store, f.runner, ask, f.now()));
     }
     let mut total = 0;

@@ -107,6 +107,8 @@ both! {
         let found = f.run(run).await;
         let sealed = b"sealed task".to_vec();
         let again = runs::Start {
+            kind: stockade_domain::RunKind::Task,
+            period: stockade_domain::Period::Total,
             task: f.id(),
             run,
             project: f.project,
