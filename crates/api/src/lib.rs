@@ -2,7 +2,7 @@
 //!
 //! This crate owns the request and response types of the public API ([`http`]), the frames between
 //! runner and server ([`runner`]), the frames between runner and guest ([`guest`]), the error envelope
-//! ([`error`]), content tickets ([`ticket`]) and, with the feature `client`, what people's tools say to a
+//! ([`error`]), content tickets ([`ticket`]), the form of a token for the gateway ([`gateway_token`]) and, with the feature `client`, what people's tools say to a
 //! site's listener ([`site`]) and the Rust client of both ([`client`]).
 //!
 //! It refuses: SQL, policy, and any meaning beyond shape. Everything read from a peer is untrusted until
@@ -14,6 +14,7 @@ pub mod client;
 pub use stockade_domain as domain;
 
 pub mod error;
+pub mod gateway_token;
 pub mod guest;
 #[cfg(feature = "client")]
 pub mod http;

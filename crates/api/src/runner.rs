@@ -17,8 +17,11 @@
 
 use serde::{Deserialize, Serialize};
 use stockade_domain::{
-    ContentRef, Desired, Level, Nanos, RunState, Timestamp,
-    ids::{ApprovalId, EnvironmentId, ModelCallId, ProjectId, RunId, RunnerId, SiteId, SliceId, TaskId, UserId},
+    ContentRef, Desired, Digest, Level, Nanos, Role, RunState, Timestamp,
+    ids::{
+        ApprovalId, EnvironmentId, GatewayTokenId, ModelCallId, ProjectId, RunId, RunnerId, SiteId, SliceId, TaskId,
+        UserId,
+    },
 };
 
 /// The bytes that a runner signs: `METHOD\nPATH\nTIME_US\nSHA256_HEX_OF_BODY`.
@@ -76,6 +79,38 @@ pub struct Polled {
     pub bundle: Option<BundleText>,
     /// What this runner should work on.
     pub assignments: Vec<Assignment>,
+    /// Every token that opens the gateway of this site.
+    #[serde(default)]
+    pub tokens: Vec<SiteToken>,
+    /// Personal runs whose key was destroyed lately: nothing of them is opened any more.
+    #[serde(default)]
+    pub erased: Vec<RunId>,
+}
+
+/// A person's token for the gateway, as its site knows it: never the token itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SiteToken {
+    /// Its row.
+    pub token: GatewayTokenId,
+    /// The SHA-256 of the token.
+    pub hash: Digest,
+    /// Its run.
+    pub run: RunId,
+    /// Whose.
+    pub owner: UserId,
+    /// What that person may be, sorted.
+    pub roles: Vec<Role>,
+    /// For work on which project.
+    pub project: ProjectId,
+    /// The autonomy level of its run.
+    pub level: Level,
+    /// Models it may ask for; all that policy allows if empty.
+    pub models: Vec<String>,
+    /// When it stops working by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+    /// The run's data key, wrapped to the site's key, base64.
+    pub wrapped_key: String,
 }
 
 /// A policy bundle as text.
@@ -295,6 +330,9 @@ pub enum BudgetEntry {
         slice: SliceId,
         /// For which run.
         run: RunId,
+        /// For calls to the model of this name.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        model: String,
         /// How much.
         amount: Nanos,
     },
@@ -340,6 +378,9 @@ pub struct LeaseSlice {
     pub slice: SliceId,
     /// For which run.
     pub run: RunId,
+    /// For calls to the model of this name.
+    #[serde(default)]
+    pub model: String,
     /// At least so much is needed for the next call.
     pub need: Nanos,
     /// So much would be convenient.

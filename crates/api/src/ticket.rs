@@ -40,6 +40,9 @@ pub struct Ticket {
     pub runner: RunnerId,
     /// When it ends.
     pub expires_at: Timestamp,
+    /// The run's key, wrapped to the site's, for a run that is never placed: its runners keep keys only while its token lives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wrapped_key: Option<String>,
 }
 
 /// Why a text is no ticket.
@@ -88,6 +91,7 @@ mod tests {
             owner: Id::from_parts(1, [4; 10]),
             runner: Id::from_parts(1, [5; 10]),
             expires_at: Timestamp(7),
+            wrapped_key: None,
         };
         let text = ticket.encode(&[9; 64]);
         assert_eq!(Ticket::decode(&text), Ok((ticket.clone(), ticket.signed_bytes(), vec![9; 64])));

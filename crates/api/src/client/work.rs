@@ -4,7 +4,7 @@ use bytes::Bytes;
 use reqwest::Method;
 use stockade_domain::{
     Digest,
-    ids::{ApprovalId, EnvironmentId, ProjectId, RunId},
+    ids::{ApprovalId, EnvironmentId, ProjectId, RunId, RunnerId},
 };
 
 use super::Client;
@@ -64,7 +64,12 @@ impl Client {
 
     /// `POST /v1/runs/{run}/ticket`: a content ticket for the site's listener (see [`super::SiteClient`]).
     pub async fn ticket(&self, run: RunId) -> Result<IssuedTicket, ApiError> {
-        self.transport.post(&["v1", "runs", &run.to_string(), "ticket"]).body(&IssueTicket {}).json().await
+        self.ticket_at(run, None).await
+    }
+
+    /// The same for one runner of the site: what was said with a token is where its gateway was called.
+    pub async fn ticket_at(&self, run: RunId, runner: Option<RunnerId>) -> Result<IssuedTicket, ApiError> {
+        self.transport.post(&["v1", "runs", &run.to_string(), "ticket"]).body(&IssueTicket { runner }).json().await
     }
 
     /// `POST /v1/runs/{run}/replies`: answers a question of the agent.

@@ -9,7 +9,9 @@
 
 mod approvals;
 mod budgets;
+mod calls;
 mod environments;
+mod groups;
 mod people;
 mod policy;
 mod projects;
@@ -18,10 +20,13 @@ mod runners;
 mod runs;
 mod system;
 mod tasks;
+mod tokens;
 
 pub use approvals::{Approval, ApprovalState, ListApprovals};
 pub use budgets::{Budget, ListBudgets, SetBudget};
+pub use calls::{CallSum, ListCalls, ListSessions, ModelCall, Session, ShownCall, SumCalls};
 pub use environments::{Environment, ListEnvironments};
+pub use groups::{ChangeGroup, CreateGroup, Group, Member};
 pub use people::{CreateToken, CreatedToken, Me};
 pub use policy::{
     CheckPolicy, ContentExample, ExampleResult, ExplainDeed, ExplainedPolicy, Explanation, Policy, PolicyProblem,
@@ -33,6 +38,7 @@ pub use runners::{CreateEnrollToken, EnrollToken, Runner};
 pub use runs::{Change, IssueTicket, IssuedTicket, ListEvents, ListRuns, Run, RunEvents, SealedContent};
 pub use system::{Check, Doctor, Health};
 pub use tasks::{PrepareTask, PreparedTask, StartTask, TaskLimits};
+pub use tokens::{CreateGatewayToken, CreatedGatewayToken, GatewayToken, ListGatewayTokens, PrepareToken};
 
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use stockade_domain::{
-    ContentRef, FailureCause, Level, Nanos, RunEvent, RunState, Timestamp, Usage,
+    ContentRef, FailureCause, Level, Nanos, RunEvent, RunKind, RunState, Timestamp, Usage,
     ids::{EnvironmentId, ProjectId, RunId, RunnerId, TaskId, UserId},
 };
 use utoipa::{IntoParams, ToSchema};
@@ -13,6 +13,10 @@ pub struct Run {
     /// Which.
     #[schema(value_type = String)]
     pub id: RunId,
+    /// `task`, or `personal` for that of a token for the gateway.
+    #[serde(default = "task")]
+    #[schema(value_type = String)]
+    pub kind: RunKind,
     /// Of which task.
     #[schema(value_type = String)]
     pub task: TaskId,
@@ -76,6 +80,10 @@ pub struct Run {
     pub erased: bool,
 }
 
+const fn task() -> RunKind {
+    RunKind::Task
+}
+
 /// A branch with a commit in the project's repository.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Change {
@@ -108,6 +116,9 @@ pub struct ListRuns {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
     pub state: Option<RunState>,
+    /// Those of tokens for the gateway, which are left out otherwise.
+    #[serde(default)]
+    pub personal: bool,
     /// At most so many items.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
@@ -159,7 +170,12 @@ pub struct SealedContent {
 /// I want to talk to the site about a run.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct IssueTicket {}
+pub struct IssueTicket {
+    /// Which runner of the site shall accept it, for a run that is never placed; the one that was heard of last if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub runner: Option<RunnerId>,
+}
 
 /// A content ticket: proves to the site's listener who asks. Whether they may is decided there.
 #[derive(Clone, Serialize, Deserialize, ToSchema)]
