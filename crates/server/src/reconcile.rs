@@ -11,7 +11,7 @@ use stockade_domain::{
 use stockade_store::{
     StoreError, Tx, approvals, budgets, environments, leases,
     placement::{self, RunnerLoad},
-    records, runs,
+    records, runs, tokens,
 };
 
 use crate::{answer::chain, app::App, ledger};
@@ -39,6 +39,7 @@ pub async fn run(app: Arc<App>) {
             ("leases", end_leases(&app).await),
             ("approvals", expire_approvals(&app).await),
             ("runs", expire_runs(&app).await),
+            ("tokens", expire_tokens(&app).await),
             ("environments", delete_orphans(&app).await),
             ("budgets", reclaim(&app).await),
             ("checkpoint", checkpoint(&app, &mut last_checkpoint).await),
@@ -153,6 +154,18 @@ async fn expire_runs(app: &App) -> Result<Full, StoreError> {
         app.changed();
     }
     Ok(overdue.len() >= BATCH as usize)
+}
+
+/// A token for the gateway whose time is over ends, and with it its run.
+async fn expire_tokens(app: &App) -> Result<Full, StoreError> {
+    let mut tx = app.store.write().await?;
+    let ended = tokens::expire(&mut tx, app.now(), BATCH).await?;
+    if ended == 0 {
+        return Ok(false);
+    }
+    tx.commit().await?;
+    app.changed();
+    Ok(ended >= BATCH)
 }
 
 /// An environment whose run is over should be gone.

@@ -35,6 +35,13 @@ pub fn generate(world: &dyn World, prefix: &str) -> SecretString {
     SecretString::from(text)
 }
 
+/// A fresh token for the gateway.
+pub fn generate_gateway(world: &dyn World) -> SecretString {
+    let mut bytes = [0; 32];
+    world.random(&mut bytes);
+    SecretString::from(stockade_api::gateway_token::encode(&bytes))
+}
+
 /// What is kept of a token.
 pub fn digest(token: &SecretString) -> Digest {
     stockade_ledger::sha256(&[token.expose_secret().as_bytes()])

@@ -2,16 +2,19 @@
 
 use stockade_api::http::{Budget, ListBudgets, Page, SetBudget};
 use stockade_domain::{
-    BudgetScope, Context, Period, Resource, ResourceKind,
-    ids::{ProjectId, RunId, UserId},
+    BudgetScope, Context, Period, Resource, ResourceKind, RunKind,
+    ids::{GatewayTokenId, GroupId, ProjectId, RunId, UserId},
 };
-use stockade_store::{Tx, budgets, people, projects, runs};
+use stockade_store::{Tx, budgets, groups, people, projects, runs, tokens};
 
 use super::whole;
 use crate::{
     answer::{Answer, Failure, Json, Query},
     context::Cx,
 };
+
+/// The longest name of a model, in bytes.
+const MAX_MODEL: usize = 200;
 
 /// All budgets; those of single runs only where one is named.
 #[utoipa::path(get, path = "/v1/budgets", tag = "budgets", params(ListBudgets),
@@ -65,10 +68,32 @@ async fn subject(cx: &Cx, tx: &mut Tx, body: &SetBudget) -> Result<String, Failu
             people::user(tx, id).await?;
             Ok(id.to_string())
         }
-        BudgetScope::Run => {
-            let id: RunId = needed()?.parse().map_err(|error| wrong(format!("{error}")))?;
-            runs::get(tx, id).await?;
-            Ok(id.to_string())
+        BudgetScope::Run | BudgetScope::Key => {
+            let given = needed()?;
+            let run = match given.parse::<GatewayTokenId>() {
+                Ok(token) => tokens::get(tx, token).await?.run,
+                Err(_) => given.parse::<RunId>().map_err(|error| wrong(format!("{error}")))?,
+            };
+            let is_key = runs::get(tx, run).await?.kind == RunKind::Personal;
+            if is_key != (body.scope == BudgetScope::Key) {
+                return Err(wrong("the scope of a token is `key`, that of another run is `run`".to_owned()));
+            }
+            Ok(run.to_string())
+        }
+        BudgetScope::Model => {
+            let name = needed()?;
+            if name.trim().is_empty() || name.len() > MAX_MODEL || name.chars().any(char::is_control) {
+                return Err(wrong(format!("a model's name has 1 to {MAX_MODEL} bytes of one line")));
+            }
+            Ok(name.to_owned())
+        }
+        BudgetScope::Group => {
+            let given = needed()?;
+            let group = match given.parse::<GroupId>() {
+                Ok(id) => groups::get(tx, id).await?,
+                Err(_) => groups::by_name(tx, given).await?,
+            };
+            Ok(group.id.to_string())
         }
     }
 }

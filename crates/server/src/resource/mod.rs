@@ -4,8 +4,10 @@ use stockade_store::Page;
 
 pub mod approvals;
 pub mod budgets;
+pub mod calls;
 pub mod environments;
 pub mod export;
+pub mod groups;
 pub mod ledgers;
 pub mod people;
 pub mod policy;
@@ -19,6 +21,7 @@ pub mod runners;
 pub mod runs;
 pub mod system;
 pub mod tasks;
+pub mod tokens;
 
 /// Which page of a list was asked for.
 fn page(limit: Option<u32>, cursor: Option<String>) -> Page {

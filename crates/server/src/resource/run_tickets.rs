@@ -7,7 +7,10 @@ use stockade_api::{
     http::{IssueTicket, IssuedTicket},
     ticket::{TTL_MS, Ticket},
 };
-use stockade_domain::ids::RunId;
+use stockade_domain::{
+    RunKind,
+    ids::{RunId, RunnerId},
+};
 use stockade_store::{Tx, runs, sites};
 
 use crate::{
@@ -19,16 +22,19 @@ use crate::{
 #[utoipa::path(post, path = "/v1/runs/{run}/ticket", tag = "runs", params(("run" = String, Path)),
     request_body = IssueTicket, responses((status = 200, body = IssuedTicket)))]
 pub async fn issue(cx: Cx, Path(run): Path<RunId>, Json(body): Json<IssueTicket>) -> Answer<IssuedTicket> {
-    let IssueTicket {} = body;
     let mut tx = cx.write().await?;
     let run = runs::get(&mut tx, run).await?;
     let mut work = cx.open(tx, cx.on_run(&run)?).await?;
-    let result = make(&cx, &mut work.tx, &run).await;
+    let result = make(&cx, &mut work.tx, &run, body.runner).await;
     work.end(result).await.map(Json)
 }
 
-async fn make(cx: &Cx, tx: &mut Tx, run: &runs::Run) -> Result<IssuedTicket, Failure> {
-    let runner = run.runner.ok_or_else(|| {
+async fn make(cx: &Cx, tx: &mut Tx, run: &runs::Run, wanted: Option<RunnerId>) -> Result<IssuedTicket, Failure> {
+    let (runner, wrapped_key) = match run.kind {
+        RunKind::Task => (run.runner, None),
+        RunKind::Personal => (runner_of(tx, run, wanted).await?, runs::wrapped_key(tx, run.id).await?),
+    };
+    let runner = runner.ok_or_else(|| {
         Failure::conflict("not_placed", format!("{} has not been given to a runner yet", run.id))
             .hint("Try again when a runner is there; `stockade doctor` tells.")
     })?;
@@ -42,6 +48,7 @@ async fn make(cx: &Cx, tx: &mut Tx, run: &runs::Run) -> Result<IssuedTicket, Fai
         owner: run.owner,
         runner: runner.id,
         expires_at,
+        wrapped_key,
     };
     let signature = cx.app.key.sign(&ticket.signed_bytes());
     Ok(IssuedTicket {
@@ -49,5 +56,15 @@ async fn make(cx: &Cx, tx: &mut Tx, run: &runs::Run) -> Result<IssuedTicket, Fai
         listener: runner.listener,
         expires_at,
         environment: run.environment,
+    })
+}
+
+/// The runner of the run's site that is wanted, or the one that was heard of last.
+async fn runner_of(tx: &mut Tx, run: &runs::Run, wanted: Option<RunnerId>) -> Result<Option<RunnerId>, Failure> {
+    let runners = sites::runners(tx).await?;
+    let of_site = runners.iter().filter(|runner| runner.site == run.site);
+    Ok(match wanted {
+        Some(wanted) => of_site.map(|runner| runner.id).find(|id| *id == wanted),
+        None => of_site.max_by_key(|runner| runner.seen_at).map(|runner| runner.id),
     })
 }

@@ -1,7 +1,7 @@
 //! Runs: one attempt at a task.
 
 use stockade_api::http::{Change, ListRuns, Page, Run};
-use stockade_domain::ids::RunId;
+use stockade_domain::{RunKind, ids::RunId};
 use stockade_store::runs::{self, Order, RunFilter};
 
 use super::{page, paged};
@@ -14,7 +14,8 @@ use crate::{
 #[utoipa::path(get, path = "/v1/runs", tag = "runs", params(ListRuns), responses((status = 200, body = Page<Run>)))]
 pub async fn list(cx: Cx, Query(query): Query<ListRuns>) -> Answer<Page<Run>> {
     let mut tx = cx.may(cx.read().await?, cx.on_organization()?).await?;
-    let filter = RunFilter { project: query.project, owner: None, state: query.state };
+    let kind = if query.personal { RunKind::Personal } else { RunKind::Task };
+    let filter = RunFilter { project: query.project, owner: None, state: query.state, kind: Some(kind) };
     let found = runs::list(&mut tx, &filter, &page(query.limit, query.cursor)).await?;
     Ok(Json(paged(found, shown)))
 }
@@ -65,6 +66,7 @@ async fn order(cx: &Cx, run: RunId, order: Order) -> Answer<Run> {
 pub fn shown(run: runs::Run) -> Run {
     Run {
         id: run.id,
+        kind: run.kind,
         task: run.task,
         project: run.project,
         project_name: run.project_spec.name,

@@ -1,7 +1,7 @@
 //! Tasks: what people ask for. The text is sealed before it comes here.
 
 use stockade_api::http::{PrepareTask, PreparedTask, Run, StartTask, TaskLimits};
-use stockade_domain::{ContentKind, Context, Level, Nanos, Resource, ResourceKind};
+use stockade_domain::{ContentKind, Context, Level, Nanos, Period, Resource, ResourceKind, RunKind};
 use stockade_store::{
     Tx,
     projects::{self, Project},
@@ -106,6 +106,8 @@ async fn begin(
             .hint("Prepare the task again: what you sealed was for another key."));
     }
     let start = runs::Start {
+        kind: RunKind::Task,
+        period: Period::Total,
         task: body.task,
         run: body.run,
         project: project.id,
@@ -123,7 +125,7 @@ async fn begin(
 }
 
 /// The site that does a project's work: its own, or the oldest one that has a key.
-async fn site_of(tx: &mut Tx, project: &Project) -> Result<Site, Failure> {
+pub(super) async fn site_of(tx: &mut Tx, project: &Project) -> Result<Site, Failure> {
     let site = match project.site {
         Some(site) => Some(sites::get(tx, site).await?),
         None => sites::list(tx).await?.into_iter().find(|site| site.public_key.is_some()),

@@ -45,10 +45,14 @@ pub async fn heartbeat(State(app): State<Arc<App>>, proven: Proven) -> Answer<He
 /// Money for the next calls of a run.
 pub async fn slice(State(app): State<Arc<App>>, proven: Proven) -> Answer<Slice> {
     let body: LeaseSlice = parse(&proven.body)?;
+    if body.model.len() > super::MAX_TEXT {
+        return Err(Failure::invalid("bad_slice", "`model` must be the name of a model"));
+    }
     if body.need.0 < 0 || body.want < body.need {
         return Err(Failure::invalid("bad_slice", "`need` must not be negative, nor `want` less than it"));
     }
-    let ask = budgets::LeaseSlice { slice: body.slice, run: body.run, need: body.need, want: body.want };
+    let ask =
+        budgets::LeaseSlice { slice: body.slice, run: body.run, model: body.model, need: body.need, want: body.want };
     let mut tx = app.store.write().await?;
     let leased = budgets::lease_slice(&mut tx, proven.runner.id, &ask, app.now()).await?;
     tx.commit().await?;

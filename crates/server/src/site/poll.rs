@@ -4,9 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use axum::extract::State;
 use stockade_api::runner::{
-    AgentSpec, ApprovalAnswer, Assignment, BundleText, Order, Poll, Polled, ProjectSpec, Reply,
+    AgentSpec, ApprovalAnswer, Assignment, BundleText, Order, Poll, Polled, ProjectSpec, Reply, SiteToken,
 };
-use stockade_store::{bundles, placement, runs, sites};
+use stockade_store::{bundles, placement, runs, sites, tokens};
 
 use super::{MAX_POLL_MS, MAX_TEXT, proven::Proven};
 use crate::{
@@ -38,11 +38,16 @@ pub async fn poll(State(app): State<Arc<App>>, proven: Proven) -> Answer<Polled>
         let new = revision != body.revision || bundle.number != body.bundle;
         if new || now >= deadline || app.stopping.is_cancelled() {
             let assignments = placement::assignments(&mut tx, runner).await?;
+            let (site, at) = (proven.runner.site, app.now());
+            let tokens = tokens::of_site(&mut tx, site, at).await?;
+            let erased = tokens::erased_of_site(&mut tx, site, at).await?;
             let other = bundle.number != body.bundle;
             return Ok(Json(Polled {
                 revision,
                 bundle: other.then_some(BundleText { number: bundle.number, text: bundle.text }),
                 assignments: assignments.into_iter().map(told).collect(),
+                tokens: tokens.into_iter().map(known).collect(),
+                erased,
             }));
         }
         drop(tx);
@@ -52,6 +57,21 @@ pub async fn poll(State(app): State<Arc<App>>, proven: Proven) -> Answer<Polled>
             () = tokio::time::sleep_until(reread) => {}
             () = app.stopping.cancelled() => {}
         }
+    }
+}
+
+fn known(from: tokens::SiteToken) -> SiteToken {
+    SiteToken {
+        token: from.id,
+        hash: from.hash,
+        run: from.run,
+        owner: from.owner,
+        roles: from.roles,
+        project: from.project,
+        level: from.level,
+        models: from.models,
+        expires_at: from.expires_at,
+        wrapped_key: from.wrapped_key,
     }
 }
 

@@ -98,7 +98,7 @@ fn taken(entry: Entry) -> Option<spool::Entry> {
         }
         Entry::Event { fence, line } => spool::Entry::Event { fence, line },
         Entry::Budget { entry } => spool::Entry::Budget(match entry {
-            BudgetEntry::Leased { slice, run, amount } => spool::BudgetEntry::Leased { slice, run, amount },
+            BudgetEntry::Leased { slice, run, amount, .. } => spool::BudgetEntry::Leased { slice, run, amount },
             BudgetEntry::Reserved { slice, call, amount } => spool::BudgetEntry::Reserved { slice, call, amount },
             BudgetEntry::Settled { slice, call, spent } => spool::BudgetEntry::Settled { slice, call, spent },
             BudgetEntry::Returned { slice, amount } => spool::BudgetEntry::Returned { slice, amount },

@@ -5,13 +5,14 @@ use std::{fmt::Write as _, sync::Arc};
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use stockade_api::http::CreateGroup;
 use stockade_domain::{Digest, Role, World};
 use stockade_server::{
     OPERATIONS,
     operation::{Caller, Operation, Rule},
 };
 
-use crate::harness::{App, TestWorld, sealed_task, start};
+use crate::harness::{App, TestWorld, sealed_task, sealed_token, start};
 
 const SNAPSHOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/authorization.txt");
 
@@ -20,6 +21,7 @@ struct Scene {
     app: App,
     values: Vec<(&'static str, String)>,
     task: Value,
+    token: Value,
 }
 
 impl Scene {
@@ -32,7 +34,7 @@ impl Scene {
         let record = app.admin.records(&Default::default()).await.unwrap().items.remove(0).id;
         let digest = app.admin.run(run.id).await.unwrap();
         assert!(digest.environment.is_some(), "the run was placed");
-        let values = vec![
+        let mut values = vec![
             ("{project}", project.id.to_string()),
             ("{run}", run.id.to_string()),
             ("{digest}", Digest([0; 32]).to_string()),
@@ -40,12 +42,22 @@ impl Scene {
             ("{environment}", digest.environment.unwrap().to_string()),
             ("{record}", record.to_string()),
         ];
+        let token = sealed_token(&app.admin, &project).await.unwrap();
+        let made = app.admin.create_gateway_token(&token).await.unwrap();
+        values.push(("{token}", made.about.id.to_string()));
+        values.push((
+            "{group}",
+            app.admin.create_group(&CreateGroup { name: "scene".to_owned() }).await.unwrap().id.to_string(),
+        ));
+        values.push(("{call}", runner.call_model(run.id, project.id, run.owner).await.to_string()));
+        let token = serde_json::to_value(sealed_token(&app.admin, &project).await.unwrap()).unwrap();
         let task = serde_json::to_value(sealed_task(&app.admin, &project).await.unwrap()).unwrap();
-        Self { app, values, task }
+        Self { app, values, task, token }
     }
 
     fn path(&self, operation: &Operation) -> String {
-        self.values.iter().fold(operation.path.to_owned(), |path, (name, value)| path.replace(name, value))
+        let path = operation.path.replace("/v1/calls/sums", "/v1/calls/sums?by=day");
+        self.values.iter().fold(path, |path, (name, value)| path.replace(name, value))
     }
 
     /// A body that the operation understands.
@@ -56,6 +68,11 @@ impl Scene {
         Some(match (operation.method.as_str(), operation.path) {
             ("GET", _) => Value::Null,
             ("POST", "/v1/tokens") => json!({"user": format!("user {fresh}"), "label": "l"}),
+            ("POST", "/v1/gateway/tokens/prepare") => json!({"project": self.values[0].1}),
+            ("POST", "/v1/gateway/tokens") => self.token.clone(),
+            ("POST", "/v1/gateway/tokens/{token}/revoke") => Value::Null,
+            ("POST", "/v1/groups") => json!({"name": fresh.replace('_', "-")}),
+            ("POST", "/v1/groups/{group}/members") => json!({"user": "admin", "member": true}),
             ("POST", "/v1/projects") => json!({"name": fresh.replace('_', "-"), "repository": "/r"}),
             ("PATCH", "/v1/projects/{project}") => json!({"gates": []}),
             ("POST", "/v1/tasks/prepare") => json!({"project": self.values[0].1}),

@@ -15,7 +15,10 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use stockade_api::{
     client::Client,
-    http::{CreateEnrollToken, CreateProject, CreateToken, ListRecords, Project, Run, StartTask, TaskLimits},
+    http::{
+        CreateEnrollToken, CreateGatewayToken, CreateProject, CreateToken, ListRecords, PrepareToken, Project, Run,
+        StartTask, TaskLimits,
+    },
 };
 use stockade_domain::{ContentKind, Role, Timestamp, World};
 use stockade_ledger::{RunKey, SitePublicKey, SystemWorld};
@@ -170,6 +173,31 @@ pub async fn sealed_task(client: &Client, project: &Project) -> Result<StartTask
         level: None,
         budget: None,
         limits: TaskLimits::default(),
+    })
+}
+
+/// Prepares a token for the gateway and makes the key of its run, as the command line does.
+pub async fn sealed_token(
+    client: &Client,
+    project: &Project,
+) -> Result<CreateGatewayToken, stockade_api::error::ApiError> {
+    let prepared = client.prepare_token(&PrepareToken { project: project.id }).await?;
+    let key = RunKey::generate(&SystemWorld, prepared.run);
+    let site: SitePublicKey = prepared.site_public_key.parse().unwrap();
+    let sealed = key.seal(&SystemWorld, ContentKind::Task, b"laptop").unwrap();
+    Ok(CreateGatewayToken {
+        project: project.id,
+        name: "laptop".to_owned(),
+        task: prepared.task,
+        run: prepared.run,
+        site: prepared.site,
+        wrapped_key: key.wrap(&site).unwrap().to_string(),
+        content: sealed.content,
+        sealed: stockade_api::base64::encode(&sealed.bytes),
+        budget: None,
+        period: None,
+        expires_in_s: None,
+        models: Vec::new(),
     })
 }
 

@@ -11,10 +11,13 @@ use stockade_api::{
     },
 };
 use stockade_domain::{
-    Action, EventKind, RunEvent, RunTransition, WaitReason, World,
-    ids::{ApprovalId, RunId, RunnerId},
+    Action, Answer, ContextValue, Decision, EventKind, Nanos, Principal, Resource, ResourceKind, RunEvent,
+    RunTransition, Usage, WaitReason, World,
+    ids::{ApprovalId, ModelCallId, ProjectId, RecordId, RunId, RunnerId, UserId},
 };
-use stockade_ledger::{Body, Checkpoint, Producer, Record, SigningKey, SiteKey, Tree, sha256};
+use stockade_ledger::{
+    Body, Checkpoint, DeedFacts, Outcome, Producer, Record, SigningKey, SiteKey, Status, Tree, sha256,
+};
 
 use crate::harness::TestWorld;
 
@@ -137,6 +140,49 @@ impl FakeRunner {
         };
         self.tree.append(record.leaf());
         Entry::Record { canonical: String::from_utf8(record.canonical()).unwrap() }
+    }
+
+    fn record(&mut self, run: RunId, project: ProjectId, body: Body) -> (RecordId, Entry) {
+        let id = (&*self.world as &dyn World).id();
+        let record = Record {
+            producer: Producer::Runner(self.id),
+            seq: self.tree.size(),
+            at: self.world.now(),
+            id,
+            run: Some(run),
+            project: Some(project),
+            body,
+        };
+        self.tree.append(record.leaf());
+        (id, Entry::Record { canonical: String::from_utf8(record.canonical()).unwrap() })
+    }
+
+    /// A model call of a person's own tool, from its beginning to its end.
+    pub async fn call_model(&mut self, run: RunId, project: ProjectId, person: UserId) -> ModelCallId {
+        let call: ModelCallId = (&*self.world as &dyn World).id();
+        let text = |text: &str| ContextValue::Text(text.to_owned());
+        let context = [
+            ("call", text(&call.to_string())),
+            ("model", text("sonnet")),
+            ("provider", text("anthropic")),
+            ("client", text("claude-code/2.1.197")),
+            ("session", text("00112233aabbccdd")),
+            ("turn", ContextValue::Long(3)),
+        ];
+        let deed = DeedFacts {
+            principal: Principal::User { id: person, roles: vec![] },
+            action: Action::ModelCall,
+            resource: Resource::new(ResourceKind::Model, "sonnet").in_project(project).in_run(run),
+            context: context.map(|(name, value)| (name.to_owned(), value)).into(),
+        };
+        let decision = Decision { answer: Answer::Allow, bundle: 1, policies: vec![], approval: None };
+        let (opened, first) = self.record(run, project, Body::Open { deed, decision, contents: vec![] });
+        let outcome = Outcome::new(Status::Ok);
+        let usage = Some(Usage { input_tokens: 100, output_tokens: 20, ..Usage::default() });
+        let close = Body::Close { of: opened, outcome, usage, cost: Some(Nanos(700)), contents: vec![] };
+        let (_, last) = self.record(run, project, close);
+        self.ship(vec![first, last]).await.unwrap();
+        call
     }
 
     /// Its own checkpoint of what it has, or of another tree.

@@ -3,6 +3,7 @@
 mod approvals;
 mod environments;
 mod export;
+mod gateway;
 mod policy;
 mod projects;
 mod runner;

@@ -23,7 +23,13 @@ async fn what_is_leased_and_spent_never_passes_the_limit() {
         app.admin.set_budget(&set).await.unwrap();
         let run = start(&app.admin, &project).await.unwrap();
         let world: &dyn World = &*app.world;
-        let ask = |need, want| LeaseSlice { slice: world.id(), run: run.id, need: Nanos(need), want: Nanos(want) };
+        let ask = |need, want| LeaseSlice {
+            slice: world.id(),
+            run: run.id,
+            model: String::new(),
+            need: Nanos(need),
+            want: Nanos(want),
+        };
 
         let first = ask(100, 700);
         assert_eq!(runner.slice(&first).await.unwrap().amount, Nanos(700));
@@ -34,7 +40,7 @@ async fn what_is_leased_and_spent_never_passes_the_limit() {
 
         let call = world.id();
         let entries = [
-            BudgetEntry::Leased { slice: first.slice, run: run.id, amount: Nanos(700) },
+            BudgetEntry::Leased { slice: first.slice, run: run.id, model: String::new(), amount: Nanos(700) },
             BudgetEntry::Reserved { slice: first.slice, call, amount: Nanos(500) },
             BudgetEntry::Settled { slice: first.slice, call, spent: Nanos(200) },
             BudgetEntry::Returned { slice: first.slice, amount: Nanos(500) },
