@@ -23,6 +23,7 @@ mod journal;
 mod link;
 mod listener;
 pub mod offline;
+mod personal;
 mod purse;
 mod reaper;
 mod reconcile;

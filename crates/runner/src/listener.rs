@@ -34,7 +34,7 @@ use stockade_policy::{Permit, Ruling};
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::sync::CancellationToken;
 
-use crate::{erase, guest::Guest, journal, site::Site, slot};
+use crate::{erase, guest::Guest, journal, personal, site::Site, slot};
 
 /// The longest command of a person, arguments and input together, in bytes.
 pub const MAX_EXEC: usize = 1024 * 1024;
@@ -124,7 +124,13 @@ fn for_run(site: &Site, headers: &HeaderMap, run: &str) -> Answer<(Ticket, Arc<R
         let message = format!("the content ticket is for {} and not for {run}", ticket.run);
         return Err(Refused::new(StatusCode::FORBIDDEN, Fault::Refused, "wrong_run", message));
     }
-    Ok((ticket, key_of(site, run)?))
+    let key = match &ticket.wrapped_key {
+        // Nobody places a personal run: its key comes with the ticket, and opens nothing once the run is erased.
+        Some(wrapped) if !slot::is_erased(&site.runs.dir_of(run)) => personal::open(&site.keys.site, wrapped),
+        _ => None,
+    };
+    let key = key.map_or_else(|| key_of(site, run), Ok)?;
+    Ok((ticket, key))
 }
 
 fn key_of(site: &Site, run: RunId) -> Answer<Arc<RunKey>> {

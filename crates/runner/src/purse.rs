@@ -74,7 +74,7 @@ impl Money {
     pub fn take(&mut self, entry: &BudgetEntry) {
         let slices = &mut self.slices;
         match entry {
-            BudgetEntry::Leased { slice, run, amount } => {
+            BudgetEntry::Leased { slice, run, amount, .. } => {
                 slices.entry(*slice).or_insert_with(|| SliceState {
                     run: *run,
                     amount: *amount,
@@ -229,6 +229,11 @@ impl SitePurse {
         self.books().accounts.entry(run).or_default().limit = Some(limit);
     }
 
+    /// The runs of which slices are not over.
+    pub fn runs(&self) -> BTreeSet<RunId> {
+        self.books().money.slices.values().map(|slice| slice.run).collect()
+    }
+
     /// What a call cost, if it was settled in a slice that is not over.
     pub fn cost_of(&self, call: ModelCallId) -> Option<Nanos> {
         let books = self.books();
@@ -312,9 +317,15 @@ impl SitePurse {
         });
         note(&path, &request).map_err(|e| unavailable(&e))?;
         let Pending { slice, need, want } = request;
-        let leased = self.link.slice(&LeaseSlice { slice, run, need, want }).await.map_err(|e| unavailable(&e))?;
+        let leased = self
+            .link
+            .slice(&LeaseSlice { slice, run, model: String::new(), need, want })
+            .await
+            .map_err(|e| unavailable(&e))?;
         if leased.amount > Nanos::ZERO {
-            self.write(BudgetEntry::Leased { slice, run, amount: leased.amount }).await.map_err(|e| unavailable(&e))?;
+            self.write(BudgetEntry::Leased { slice, run, model: String::new(), amount: leased.amount })
+                .await
+                .map_err(|e| unavailable(&e))?;
         }
         files::remove_all(&path).map_err(|e| unavailable(&e))?;
         // Nothing, and no budget is used up: an old slice of which nothing is left. The caller asks for another.
@@ -359,10 +370,11 @@ impl SitePurse {
         let path = self.pending_file(run);
         let old = self.unanswered(&path).map_err(|source| SpoolError::File { path: path.clone(), source })?;
         if let Some(Pending { slice, need, want }) = old {
-            match self.link.slice(&LeaseSlice { slice, run, need, want }).await {
+            match self.link.slice(&LeaseSlice { slice, run, model: String::new(), need, want }).await {
                 Ok(leased) => {
                     if leased.amount > Nanos::ZERO {
-                        self.write(BudgetEntry::Leased { slice, run, amount: leased.amount }).await?;
+                        self.write(BudgetEntry::Leased { slice, run, model: String::new(), amount: leased.amount })
+                            .await?;
                     }
                     files::remove_all(&path).map_err(|source| SpoolError::File { path: path.clone(), source })?;
                 }
@@ -467,7 +479,10 @@ mod tests {
         let mut slices = Vec::new();
         for amount in amounts {
             let slice = world.id();
-            purse.write(BudgetEntry::Leased { slice, run, amount: Nanos(*amount) }).await.unwrap();
+            purse
+                .write(BudgetEntry::Leased { slice, run, model: String::new(), amount: Nanos(*amount) })
+                .await
+                .unwrap();
             slices.push(slice);
         }
         Home { purse, run, slices, dir }
@@ -595,9 +610,9 @@ mod tests {
         fn of_a_slice_nothing_is_made_and_nothing_is_lost(steps in steps()) {
             let (slice, run): (SliceId, RunId) = (Id::from_bytes([1; 16]), Id::from_bytes([2; 16]));
             let mut money = Money::default();
-            money.take(&BudgetEntry::Leased { slice, run, amount: Nanos(100) });
+            money.take(&BudgetEntry::Leased { slice, run, model: String::new(), amount: Nanos(100) });
             // Told twice, as after a crash: nothing changes.
-            money.take(&BudgetEntry::Leased { slice, run, amount: Nanos(100) });
+            money.take(&BudgetEntry::Leased { slice, run, model: String::new(), amount: Nanos(100) });
             for (what, call, amount) in steps {
                 let call: ModelCallId = Id::from_bytes([call; 16]);
                 let state = money.slices[&slice].clone();

@@ -13,7 +13,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use stockade_api::runner::{Assignment, BundleText, Heartbeat, Order, Poll, Polled};
+use stockade_api::runner::{Assignment, BundleText, Heartbeat, Order, Poll, Polled, SiteToken};
 use stockade_domain::{Desired, EventKind, FailureCause, Observed, RunState, RunTransition, ids::RunId};
 use stockade_policy::Bundle;
 
@@ -25,6 +25,7 @@ use crate::{
     files,
     journal::Step,
     link::LinkError,
+    personal,
     ship::Backoff,
     site::Site,
     slot::{self, Halt, Phase, Slot, Waits},
@@ -46,6 +47,8 @@ pub const CLOCK_WARN_MS: u64 = 30_000;
 struct DesiredFile {
     bundle: Option<BundleText>,
     assignments: Vec<Assignment>,
+    #[serde(default)]
+    tokens: Vec<SiteToken>,
 }
 
 /// What the reconciler knows besides the slots.
@@ -66,6 +69,7 @@ pub fn recall(site: &Site) {
             if let Some(bundle) = &desired.bundle {
                 enforce(site, bundle);
             }
+            site.runs.tokens.replace(desired.tokens);
             if let Err(error) = site.runs.replace(desired.assignments) {
                 tracing::error!(%error, "the folders of the runs cannot be made");
             }
@@ -127,7 +131,7 @@ fn take(site: &Site, polled: Polled, known: &mut Option<BundleText>) {
     let bundle = (in_force.number() > 0)
         .then(|| BundleText { number: in_force.number(), text: in_force.text().to_owned() })
         .or_else(|| known.clone());
-    let desired = DesiredFile { bundle, assignments: polled.assignments };
+    let desired = DesiredFile { bundle, assignments: polled.assignments, tokens: polled.tokens };
     // Written before anything is done about it: erased keys leave this file first.
     let written = serde_json::to_vec(&desired)
         .map_err(std::io::Error::other)
@@ -135,6 +139,8 @@ fn take(site: &Site, polled: Polled, known: &mut Option<BundleText>) {
     if let Err(error) = written {
         tracing::warn!(%error, "what the server wants cannot be kept for a restart");
     }
+    site.runs.tokens.replace(desired.tokens);
+    site.runs.tokens.erase(polled.erased);
     match site.runs.replace(desired.assignments) {
         Ok(given_back) => given_back.iter().for_each(|slot| {
             slot.stop(Halt::LeaseLost);
@@ -206,6 +212,9 @@ pub async fn run(site: Arc<Site>, seen: Arc<Seen>, tasks: tokio_util::task::Task
                     tasks.spawn(sweep(Arc::clone(&site)));
                 }
             }
+        }
+        if seen.heard.load(Ordering::Relaxed) {
+            personal::tend(&site).await;
         }
         // Without a bundle there is no answer to any question.
         if site.policy.load().number() == 0 {

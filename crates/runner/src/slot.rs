@@ -23,7 +23,7 @@ use stockade_gateway::{Caller, Runs};
 use stockade_ledger::RunKey;
 use tokio_util::sync::CancellationToken;
 
-use crate::{book::Book, files, guest::Guest};
+use crate::{book::Book, files, guest::Guest, personal::Tokens};
 
 /// The file with the fence of the lease that is held.
 const LEASE_FILE: &str = "lease";
@@ -272,14 +272,16 @@ pub fn is_erased(dir: &Path) -> bool {
 /// All runs of this runner.
 #[derive(Debug)]
 pub struct Registry {
+    /// People's own tokens.
+    pub tokens: Tokens,
     dir: PathBuf,
     slots: Mutex<BTreeMap<RunId, Arc<Slot>>>,
 }
 
 impl Registry {
     /// Keeps the folders of its runs below `dir`.
-    pub fn new(dir: PathBuf) -> Self {
-        Self { dir, slots: Mutex::new(BTreeMap::new()) }
+    pub fn new(dir: PathBuf, tokens: Tokens) -> Self {
+        Self { tokens, dir, slots: Mutex::new(BTreeMap::new()) }
     }
 
     /// The folder of a run.
@@ -337,13 +339,13 @@ impl Registry {
 
 #[async_trait]
 impl Runs for Registry {
-    /// No agent works inside an environment yet, so no token opens the gateway.
-    async fn caller(&self, _token: &SecretString) -> Option<Caller> {
-        None
+    /// No agent works inside an environment yet: only people's own tokens open the gateway.
+    async fn caller(&self, token: &SecretString) -> Option<Caller> {
+        self.tokens.caller(token)
     }
 
     fn key(&self, run: RunId) -> Option<Arc<RunKey>> {
-        self.get(run)?.key()
+        self.get(run).map_or_else(|| self.tokens.key(run), |slot| slot.key())
     }
 }
 

@@ -21,6 +21,7 @@ use crate::{
     files, identity,
     link::Link,
     listener,
+    personal::Tokens,
     purse::SitePurse,
     reaper,
     reconcile::{self, Seen},
@@ -101,7 +102,7 @@ pub async fn start(config: RunnerConfig, driver: Arc<dyn Driver>) -> Result<Runn
     // Bundle 0 is never asked: nothing is done before the server's bundle is there.
     let nothing = Bundle::parse(0, default_bundle()).map_err(|e| RunnerError::part("policy", e))?;
     let policy = Arc::new(ArcSwap::from_pointee(nothing));
-    let runs = Arc::new(Registry::new(data.join("runs")));
+    let runs = Arc::new(Registry::new(data.join("runs"), Tokens::new(Arc::clone(&keys.site), Arc::clone(&world))));
     let gateway = Gateway::new(Parts {
         policy: Arc::clone(&policy),
         ledger: Arc::clone(&ledger),

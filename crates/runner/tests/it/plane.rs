@@ -207,6 +207,7 @@ impl Plane {
             owner: a.owner,
             runner: inner.runner.as_ref().unwrap().0,
             expires_at: SystemWorld.now().plus_seconds(60),
+            wrapped_key: None,
         };
         ticket.encode(&self.key.sign(&ticket.signed_bytes()))
     }
@@ -293,7 +294,8 @@ async fn serve(
             inner.listener = asked.listener;
             let bundle = (asked.bundle != 1)
                 .then(|| BundleText { number: 1, text: stockade_policy::default_bundle().to_owned() });
-            Json(Polled { revision, bundle, assignments: inner.assignments.clone() }).into_response()
+            Json(Polled { revision, bundle, assignments: inner.assignments.clone(), tokens: vec![], erased: vec![] })
+                .into_response()
         }
         "lease" => {
             let asked: TakeLease = read(&body);
