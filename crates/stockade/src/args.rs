@@ -65,6 +65,23 @@ pub enum Command {
     /// Budgets: hard limits on spending.
     #[command(subcommand)]
     Budget(Budget),
+    /// Sign in: keep a server's address and your access token for all other commands.
+    Login {
+        /// The server's address, for example https://stockade.example.
+        #[arg(long, value_name = "URL")]
+        server: Option<String>,
+    },
+    /// Forget what `login` kept.
+    Logout,
+    /// Tokens by which your own tools call models through the gateway.
+    #[command(subcommand, visible_alias = "tokens")]
+    Token(Token),
+    /// Model calls: who used which model on which repository when, and what it cost.
+    #[command(subcommand)]
+    Calls(Calls),
+    /// Groups of people, so that a budget can be theirs.
+    #[command(subcommand, visible_alias = "groups")]
+    Group(Group),
     /// The record: what was decided and done.
     #[command(subcommand)]
     Audit(Audit),
@@ -229,6 +246,9 @@ pub enum Runs {
         /// Only those in this state.
         #[arg(long, value_name = "STATE")]
         state: Option<String>,
+        /// Those of tokens for the gateway instead.
+        #[arg(long)]
+        personal: bool,
         #[command(flatten)]
         page: Page,
     },
@@ -382,7 +402,7 @@ pub struct Explain {
 pub enum Budget {
     /// Set a limit.
     Set {
-        /// `organization`, `project:NAME` or `user:ID`.
+        /// `organization`, `project:NAME`, `user:me`, `user:ID`, `group:NAME`, `key:TOKEN_ID` or `model:NAME`.
         scope: String,
         /// In dollars.
         limit: String,
@@ -392,6 +412,125 @@ pub enum Budget {
     },
     /// Limits and what is spent of them.
     Show,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Token {
+    /// Make one. It is shown once.
+    Create(TokenCreate),
+    /// Yours, newest first.
+    List {
+        /// Everybody's.
+        #[arg(long)]
+        all: bool,
+    },
+    /// End one: the gateway does not know it any more within a second.
+    Revoke {
+        /// Its id, or its name.
+        token: String,
+    },
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct TokenCreate {
+    /// What you call it, for example the machine and the tool that use it.
+    pub name: String,
+    /// For work on which project: its name or id.
+    #[arg(long, short, value_name = "PROJECT")]
+    pub project: String,
+    /// At most so many dollars in a period; 50 if absent.
+    #[arg(long, value_name = "DOLLARS")]
+    pub budget: Option<String>,
+    /// That period: total, day, week or month (UTC); a month if absent.
+    #[arg(long, value_name = "PERIOD")]
+    pub period: Option<String>,
+    /// When it ends, for example 12h or 30d; 90 days if absent.
+    #[arg(long, value_name = "DURATION")]
+    pub expires: Option<String>,
+    /// Models that it may ask for, by their names; all that policy allows if absent.
+    #[arg(long, value_delimiter = ',', value_name = "NAME,…")]
+    pub models: Vec<String>,
+    /// Write it into this new file, which only you can read, instead of showing it.
+    #[arg(long, short, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Calls {
+    /// Calls, newest first; or sums of them.
+    List(CallsList),
+    /// One call.
+    Show {
+        /// Its id.
+        call: String,
+        /// Also what was said, in plain text from the site.
+        #[arg(long)]
+        content: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct CallsList {
+    /// Only of this person: a name, an id, or `me`.
+    #[arg(long, value_name = "WHO")]
+    pub user: Option<String>,
+    /// Only for this project.
+    #[arg(long, value_name = "PROJECT")]
+    pub project: Option<String>,
+    /// Only with this name of a model.
+    #[arg(long, value_name = "NAME")]
+    pub model: Option<String>,
+    /// Only by this provider.
+    #[arg(long, value_name = "NAME")]
+    pub provider: Option<String>,
+    /// Only of this session.
+    #[arg(long, value_name = "SESSION")]
+    pub session: Option<String>,
+    /// Only for this run.
+    #[arg(long, value_name = "RUN")]
+    pub run: Option<String>,
+    /// Only from this client, for example claude-code/2.1.197.
+    #[arg(long, value_name = "CLIENT")]
+    pub client: Option<String>,
+    /// Only those that ended so: ok, error, cancelled, unknown, refused, open.
+    #[arg(long, value_name = "STATUS")]
+    pub status: Option<String>,
+    /// Not before this day, moment, or so long ago (2026-11-21, 7d).
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Before it.
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
+    /// Sums instead of calls: user, project, model, provider, client, session or day.
+    #[arg(long, value_name = "WHAT", value_parser = ["user", "project", "model", "provider", "client", "session", "day"])]
+    pub by: Option<String>,
+    #[command(flatten)]
+    pub page: Page,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Group {
+    /// Make one with nobody in it.
+    Create {
+        /// Its name.
+        name: String,
+    },
+    /// Put a person into one.
+    Add {
+        /// Its name or id.
+        group: String,
+        /// The person's name or id.
+        user: String,
+    },
+    /// Take a person out of one.
+    Remove {
+        /// Its name or id.
+        group: String,
+        /// The person's name or id.
+        user: String,
+    },
+    /// All of them.
+    List,
 }
 
 #[derive(Debug, Subcommand)]

@@ -86,15 +86,28 @@ impl Home {
 
     /// The server that was asked for, or that of the installation on this machine.
     pub fn url(&self, global: &Global) -> Option<String> {
-        global.url.clone().or_else(|| self.left().map(|left| left.url))
+        let login = || if global.data_dir.is_none() { Login::find().ok().flatten() } else { None };
+        global.url.clone().or_else(|| login().map(|login| login.url)).or_else(|| self.left().map(|left| left.url))
     }
 
     fn left(&self) -> Option<Address> {
         fs::read(self.address()).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok())
     }
 
-    /// A client of the installation that was asked for, or of the one on this machine.
+    /// A client of the installation that was asked for, of the one where the user is signed in, or of the one on this machine.
     pub fn client(&self, global: &Global) -> Outcome<Client> {
+        let named = global.data_dir.is_some() || global.token_file.is_some();
+        if !named
+            && let Some(login) = Login::find()?
+            && global.url.as_ref().is_none_or(|url| *url == login.url)
+        {
+            return Ok(Client::new(&login.url, Some(login.token))?);
+        }
+        self.local(global)
+    }
+
+    /// The same without looking where the user is signed in.
+    pub fn local(&self, global: &Global) -> Outcome<Client> {
         let left = self.left();
         let url = global.url.clone().or_else(|| left.as_ref().map(|left| left.url.clone())).ok_or_else(|| {
             Failure::config(
@@ -118,6 +131,73 @@ impl Home {
             )
         })?;
         Ok(Client::new(&url, Some(SecretString::from(token.trim().to_owned())))?)
+    }
+}
+
+/// Where a user is signed in, and with what: two files in the user's own configuration.
+#[derive(Debug)]
+pub struct Login {
+    /// The server's address.
+    pub url: String,
+    /// The access token.
+    pub token: SecretString,
+}
+
+#[derive(Serialize, Deserialize)]
+struct LoginFile {
+    url: String,
+}
+
+impl Login {
+    fn folder() -> Option<PathBuf> {
+        let config = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+        let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".config"));
+        config.or_else(home).map(|folder| folder.join("stockade"))
+    }
+
+    /// Where the user is signed in, if anywhere.
+    pub fn find() -> Outcome<Option<Self>> {
+        let Some(folder) = Self::folder() else { return Ok(None) };
+        let Ok(bytes) = fs::read(folder.join("login.json")) else { return Ok(None) };
+        let broken = |why: String| {
+            Failure::config(
+                "login",
+                format!("the sign-in in {} cannot be used: {why}", folder.display()),
+                "sign in again: `stockade login`",
+            )
+        };
+        let LoginFile { url } = serde_json::from_slice(&bytes).map_err(|error| broken(error.to_string()))?;
+        let token = fs::read_to_string(folder.join("token")).map_err(|error| broken(error.to_string()))?;
+        Ok(Some(Self { url, token: SecretString::from(token.trim().to_owned()) }))
+    }
+
+    /// Keeps a sign-in in place of the one before; gives the file with the token.
+    pub fn keep(url: &str, token: &SecretString) -> Outcome<PathBuf> {
+        let folder = Self::folder().ok_or_else(|| {
+            Failure::config("no_home", "there is no home directory to keep a sign-in in", "set HOME or XDG_CONFIG_HOME")
+        })?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+        let (file, fresh) = (folder.join("token"), folder.join("token.new"));
+        let _ = fs::remove_file(&fresh);
+        write_secret(&fresh, token)?;
+        fs::rename(&fresh, &file)?;
+        let login = LoginFile { url: url.to_owned() };
+        fs::write(folder.join("login.json"), serde_json::to_vec(&login).map_err(std::io::Error::from)?)?;
+        Ok(file)
+    }
+
+    /// Forgets a sign-in, and gives what it was.
+    pub fn forget() -> Outcome<Option<Self>> {
+        let found = Self::find().ok().flatten();
+        if let Some(folder) = Self::folder() {
+            for name in ["token", "login.json"] {
+                match fs::remove_file(folder.join(name)) {
+                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+                    _ => {}
+                }
+            }
+        }
+        Ok(found)
     }
 }
 

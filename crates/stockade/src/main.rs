@@ -58,6 +58,11 @@ async fn run(cli: Cli) -> Outcome {
         Command::Audit(command) => commands::audit::main(&context, command).await,
         Command::Runners(command) => commands::runners::main(&context, command).await,
         Command::Rehearsal(command) => commands::rehearsal::main(&context, command).await,
+        Command::Login { server } => commands::login::login(&context, server).await,
+        Command::Logout => commands::login::logout(&context),
+        Command::Token(command) => commands::token::main(&context, command).await,
+        Command::Calls(command) => commands::calls::main(&context, command).await,
+        Command::Group(command) => commands::groups::main(&context, command).await,
         Command::Doctor(doctor) => commands::doctor::main(&context, doctor).await,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "stockade", &mut std::io::stdout());

@@ -24,11 +24,14 @@ pub async fn main(context: &Context, command: args::Budget) -> Outcome {
                 (BudgetScope::Project, Some(project)) => Some(projects::find(&client, project).await?.id.to_string()),
                 (BudgetScope::User, Some("me")) => Some(client.me().await?.user.to_string()),
                 (BudgetScope::User, Some(user)) => Some(user.to_owned()),
+                (BudgetScope::Group | BudgetScope::Key | BudgetScope::Model, Some(subject)) if !subject.is_empty() => {
+                    Some(subject.to_owned())
+                }
                 _ => {
                     return Err(Failure::user(
                         "budget_scope",
                         format!("`{word}` does not say whose spending is meant"),
-                        "write `organization`, `project:NAME`, `user:me` or `user:ID`; a run's own budget is `run --budget`",
+                        "write `organization`, `project:NAME`, `user:me`, `user:ID`, `group:NAME`, `key:TOKEN_ID` or `model:NAME`; a run's own budget is `run --budget`",
                     ));
                 }
             };

@@ -18,17 +18,22 @@ use crate::{
 pub mod approvals;
 pub mod audit;
 pub mod budget;
+pub mod calls;
 pub mod doctor;
 pub mod environments;
+pub mod groups;
+pub mod login;
 pub mod policy;
 pub mod projects;
 pub mod rehearsal;
 pub mod run;
 pub mod runners;
 pub mod runs;
+pub mod token;
 pub mod transcript;
 pub mod up;
 pub mod watch;
+pub mod words;
 
 /// What every command that talks to an installation has at hand.
 #[derive(Debug)]

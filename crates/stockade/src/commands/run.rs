@@ -55,7 +55,7 @@ pub async fn main(context: &Context, run: args::Run) -> Outcome {
 
 /// The first key that a site showed us is the one we go on believing: a server that swaps it later, to read what we
 /// seal, is found out here. The file holds public keys only.
-fn know_site(context: &Context, project: ProjectId, prepared: &PreparedTask) -> Outcome {
+pub fn know_site(context: &Context, project: ProjectId, prepared: &PreparedTask) -> Outcome {
     context.home.make()?;
     let file = context.home.path().join("known-sites.json");
     let mut known: BTreeMap<String, String> = match fs::read(&file) {
@@ -96,7 +96,7 @@ fn changed<'a>(known: &BTreeMap<String, String>, names: &'a [String], key: &str)
 }
 
 /// `90s`, `30m`, `2h`, `1d`, in milliseconds.
-fn duration_ms(text: &str) -> Outcome<u64> {
+pub fn duration_ms(text: &str) -> Outcome<u64> {
     let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
     let unit_ms: Option<u64> = match unit {
         "ms" => Some(1),

@@ -18,13 +18,13 @@ use crate::{
 pub async fn main(context: &Context, command: args::Runs) -> Outcome {
     let client = context.client()?;
     match command {
-        args::Runs::List { project, state, page } => {
+        args::Runs::List { project, state, personal, page } => {
             let project = match project {
                 Some(word) => Some(projects::find(&client, &word).await?.id),
                 None => None,
             };
             let state = state.map(|word| parse("run state", &word)).transpose()?;
-            let query = ListRuns { project, state, limit: Some(page.limit), cursor: page.cursor };
+            let query = ListRuns { project, state, personal, limit: Some(page.limit), cursor: page.cursor };
             context.output.show(&client.runs(&query).await?, list)
         }
         args::Runs::Show { run, transcript, diff } => {

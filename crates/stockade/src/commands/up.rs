@@ -124,8 +124,7 @@ async fn enrolled(context: &Context, site: &mut RunnerConfig) -> Outcome {
     if stockade_runner::has_identity(&site.data_dir) {
         return Ok(());
     }
-    let client: Client =
-        context.home.client(&args::Global { url: None, token_file: None, ..context.global.clone() })?;
+    let client: Client = context.home.local(&args::Global { url: None, token_file: None, ..context.global.clone() })?;
     site.enroll_token =
         Some(SecretString::from(client.create_enroll_token(&CreateEnrollToken::default()).await?.token));
     Ok(())
