@@ -68,6 +68,7 @@ words! {
         Reply "reply" "What a person answered, UTF-8.",
         GateOutput "gate_output" "What a gate printed, UTF-8.",
         Diff "diff" "A change as a unified diff.",
+        Redacted "redacted" "What content rules took out of a request or an answer, JSON: references and values.",
         Message "message" "The message of a change, UTF-8.",
     }
 }

@@ -86,6 +86,8 @@ pub enum FailureKind {
     Stopped,
     /// A stream was cut off because there was no more money.
     Budget,
+    /// A content rule stopped the answer.
+    Content,
 }
 
 impl FailureKind {
@@ -104,6 +106,7 @@ impl FailureKind {
             Self::Unreadable => "unreadable",
             Self::Stopped => "stopped",
             Self::Budget => "budget",
+            Self::Content => "content_blocked",
         }
     }
 

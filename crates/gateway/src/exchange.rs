@@ -5,26 +5,32 @@
 //! decision, reservation and record. All of it happens in a task of its own, so that nothing that the client does can leave a
 //! reservation or a record behind.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
+use secrecy::ExposeSecret;
 use stockade_domain::{
-    Action, ContentKind, ContentRef, Context, Deed, Nanos, Principal, Resource, ResourceKind, Role, Timestamp,
+    Action, ContentKind, ContentRef, Context, ContextValue, Deed, Nanos, Principal, Resource, ResourceKind, Role,
+    Timestamp,
     ids::{ModelCallId, RecordId, RunId},
 };
 use stockade_ledger::{Opened, RunKey, Sealed};
 use stockade_llm::{
     Dialect, Estimate, Framing, PathFacts, Target as ModelFacts, View, likely_tokens, neutral::ForClient,
 };
-use stockade_policy::{Permit, Ruling};
+use stockade_policy::{
+    Engine, Permit, Ruling,
+    content::{ContentAction, ContentScope, Direction},
+};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
 use crate::{
     CallError, Caller, Finished, Limits, ModelTable, PurseError,
     capture::{Capture, Packed},
+    content::{Guard, Marker, Verdict, classes},
     door::{Asked, Envelope},
     envelope,
     gateway::Parts,
@@ -170,6 +176,7 @@ pub(crate) struct Admitted {
     pub(crate) opened: Opened<Permit>,
     pub(crate) parcel: Parcel,
     pub(crate) ends: Ends,
+    pub(crate) guard: Option<Guard>,
 }
 
 impl Inner {
@@ -239,8 +246,8 @@ impl Inner {
                     break;
                 }
             };
-            let Admitted { call, opened, parcel, ends } = admitted;
-            let (ending, answer) = self.relay(&call, opened, parcel, ends, &mut client, last).await;
+            let Admitted { call, opened, parcel, ends, guard } = admitted;
+            let (ending, answer) = self.relay(&call, opened, parcel, ends, guard, &mut client, last).await;
             let (broken, again) = (!answer.told && !matches!(ending, Ending::Whole), matches!(ending, Ending::Passed));
             pass.report(ending.about_the_provider(&answer), self.parts.world.now());
             if again {
@@ -376,7 +383,10 @@ impl Inner {
         let started = parts.world.now();
         let id: ModelCallId = parts.world.id();
         let estimate = estimate(&plan.view, target, wish.asked.errand);
-        let letter = self.letter(wish, plan, target, id, started)?;
+        let policy = parts.policy.load();
+        let guard = self.guard(&policy, caller, wish, plan, target);
+        let looked = look_through(guard.as_ref(), wish)?;
+        let letter = self.letter(wish, plan, &looked, target, id, started)?;
         let packed = self.capture.pack(caller.run, plan.origin.session.as_deref(), &letter.body);
         let sealed = self.seal(&plan.key, &packed.plain)?;
         let sealed_request = sealed.content;
@@ -385,9 +395,23 @@ impl Inner {
             Errand::Count => Meter::free(),
         };
 
-        let facts = Facts { wish, plan, target, attempt, reserved: meter.reserved() };
-        let permit = match parts.policy.load().decide(deed(caller, id, &facts)) {
-            Ruling::Allow(permit) => permit,
+        let reserved = meter.reserved();
+        let facts = Facts { wish, plan, target, attempt, reserved, findings: &looked.findings };
+        let permit = match policy.decide(deed(caller, id, &facts)) {
+            Ruling::Allow(permit) => match looked.forbidden {
+                None => permit,
+                Some(forbidden) => {
+                    let refusal = permit.withheld(&forbidden.rule, &forbidden.title);
+                    let record = self.refuse(refusal.deed(), refusal.decision(), sealed).await?;
+                    self.remember(caller.run, packed, sealed_request);
+                    let title = refusal.title().to_owned();
+                    return Err(if forbidden.asks {
+                        CallError::NeedsPerson { title, record }
+                    } else {
+                        CallError::Denied { title, record }
+                    });
+                }
+            },
             Ruling::Ask(question) => {
                 let refusal = question.refused();
                 let record = self.refuse(refusal.deed(), refusal.decision(), sealed).await?;
@@ -416,7 +440,11 @@ impl Inner {
             }
         };
         let (deed, decision) = (permit.deed().clone(), permit.decision().clone());
-        let opened = match parts.ledger.open_with(&deed, &decision, vec![sealed], permit, money).await {
+        let mut contents = vec![sealed];
+        if let Some(vault) = &looked.vault {
+            contents.push(self.seal_as(&plan.key, ContentKind::Redacted, vault)?);
+        }
+        let opened = match parts.ledger.open_with(&deed, &decision, contents, permit, money).await {
             Ok(opened) => opened,
             Err(error) => {
                 let why = chain(&error);
@@ -443,7 +471,7 @@ impl Inner {
             trace: wish.headers.get("traceparent").and_then(|text| TraceParent::parse(text.to_str().ok()?)),
             _place: Arc::clone(&plan.place),
         };
-        Ok(Admitted { call, opened, parcel, ends })
+        Ok(Admitted { call, opened, parcel, ends, guard })
     }
 
     /// What is sent there: the client's bytes, or their conversion.
@@ -451,10 +479,12 @@ impl Inner {
         &self,
         wish: &Wish,
         plan: &Plan,
+        looked: &LookedThrough,
         target: &Target,
         id: ModelCallId,
         started: Timestamp,
     ) -> Result<Letter, CallError> {
+        let client_body = looked.body.as_ref().unwrap_or(&wish.body);
         let asked = &wish.asked;
         let provider = &target.provider;
         let dialect = provider.dialect_for(asked.dialect, &target.upstream);
@@ -476,11 +506,11 @@ impl Inner {
         };
         let (body, headers) = if same {
             let mut headers = crate::headers::outgoing(&wish.headers);
-            let (view, envelope) = (&plan.view, asked.envelope);
-            let body = envelope::same_dialect(&wish.body, view, envelope, plan.stream, target, dialect, &mut headers);
+            let (view, envelope) = (looked.view.as_ref().unwrap_or(&plan.view), asked.envelope);
+            let body = envelope::same_dialect(client_body, view, envelope, plan.stream, target, dialect, &mut headers);
             (body, headers)
         } else {
-            let kept = self.neutral(wish, plan)?;
+            let kept = self.neutral(wish, plan, client_body)?;
             let mut request = (*kept).clone();
             request.model.clone_from(&target.upstream);
             let facts = ModelFacts { max_output: most_output(target), reasoning: target.reasoning };
@@ -517,9 +547,9 @@ impl Inner {
         Ok(Letter { address, headers, body, ends })
     }
 
-    fn neutral(&self, wish: &Wish, plan: &Plan) -> Result<Kept, CallError> {
+    fn neutral(&self, wish: &Wish, plan: &Plan, body: &[u8]) -> Result<Kept, CallError> {
         let path = PathFacts { model: Some(plan.route.name.clone()), stream: Some(plan.stream) };
-        Ok(Arc::new(wish.asked.dialect.read_request(&wish.body, &path)?))
+        Ok(Arc::new(wish.asked.dialect.read_request(body, &path)?))
     }
 
     /// The request with the proof of who we are.
@@ -553,9 +583,25 @@ impl Inner {
         }
     }
 
+    /// The content rules of this call. Nothing if none applies.
+    fn guard(&self, policy: &Engine, caller: &Caller, wish: &Wish, plan: &Plan, target: &Target) -> Option<Guard> {
+        let (provider, model) = (target.provider.name(), plan.route.name.as_str());
+        let scope = ContentScope { project: caller.project, provider, model };
+        let (request, response) =
+            (policy.content(&scope, Direction::Request), policy.content(&scope, Direction::Response));
+        if request.is_empty() && response.is_empty() {
+            return None;
+        }
+        let marker = Marker::new(plan.key.derived("stockade content references 1").expose_secret());
+        Some(Guard::for_call(request, response, wish.asked.dialect, marker))
+    }
+
     fn seal(&self, key: &RunKey, body: &[u8]) -> Result<Sealed, CallError> {
-        key.seal(&*self.parts.world, ContentKind::ModelRequest, body)
-            .map_err(|error| CallError::RecordUnavailable { why: chain(&error) })
+        self.seal_as(key, ContentKind::ModelRequest, body)
+    }
+
+    fn seal_as(&self, key: &RunKey, kind: ContentKind, body: &[u8]) -> Result<Sealed, CallError> {
+        key.seal(&*self.parts.world, kind, body).map_err(|error| CallError::RecordUnavailable { why: chain(&error) })
     }
 
     async fn refuse(
@@ -603,6 +649,57 @@ impl Inner {
     }
 }
 
+/// What the content rules made of a request.
+#[derive(Default)]
+struct LookedThrough {
+    /// What goes on instead of the client's body, and how it is seen.
+    body: Option<Bytes>,
+    view: Option<View>,
+    /// What was taken out, to be sealed.
+    vault: Option<Vec<u8>>,
+    findings: BTreeSet<String>,
+    forbidden: Option<Forbidden>,
+}
+
+/// A rule that a request does not pass.
+struct Forbidden {
+    rule: String,
+    title: String,
+    asks: bool,
+}
+
+/// Looks a request through, once for every place that is tried: rules may differ from provider to provider.
+fn look_through(guard: Option<&Guard>, wish: &Wish) -> Result<LookedThrough, CallError> {
+    let mut looked = LookedThrough::default();
+    let Some(guard) = guard.filter(|guard| !guard.skips_request()) else { return Ok(looked) };
+    let verdict = guard
+        .request(&wish.body)
+        .map_err(|error| stockade_llm::RequestError::Syntax(wish.asked.dialect.title(), error.to_string()))?;
+    looked.findings = classes(verdict.findings());
+    let rule = |action| verdict.findings().iter().find(|finding| finding.action == action).map(|f| f.rule.clone());
+    match &verdict {
+        Verdict::Clean | Verdict::Report(_) => {}
+        Verdict::Redact { bytes, vault, .. } => {
+            let mut view = wish.asked.dialect.view(&envelope::looked_at(bytes, &wish.asked))?;
+            if wish.asked.envelope != Envelope::Plain {
+                (view.model_at, view.ask_for_usage) = (None, None);
+            }
+            looked.view = Some(view);
+            looked.body = Some(bytes.clone());
+            looked.vault = Some(vault.to_sealed_json());
+        }
+        Verdict::Ask { title, .. } => {
+            let rule = rule(ContentAction::Ask).unwrap_or_default();
+            looked.forbidden = Some(Forbidden { rule, title: title.clone(), asks: true });
+        }
+        Verdict::Block { title, .. } => {
+            let rule = rule(ContentAction::Block).unwrap_or_default();
+            looked.forbidden = Some(Forbidden { rule, title: title.clone(), asks: false });
+        }
+    }
+    Ok(looked)
+}
+
 struct Letter {
     address: String,
     headers: HeaderMap,
@@ -635,11 +732,12 @@ struct Facts<'a> {
     target: &'a Target,
     attempt: usize,
     reserved: Nanos,
+    findings: &'a BTreeSet<String>,
 }
 
 /// The record names the call, as the budget's entries do: after a crash each cost finds its record.
 fn deed(caller: &Caller, call: ModelCallId, facts: &Facts<'_>) -> Deed {
-    let Facts { wish, plan, target, attempt, reserved } = facts;
+    let Facts { wish, plan, target, attempt, reserved, findings } = facts;
     let route = &plan.route;
     let mut context = Context::default()
         .with("level", i64::from(caller.level.get()))
@@ -653,6 +751,10 @@ fn deed(caller: &Caller, call: ModelCallId, facts: &Facts<'_>) -> Deed {
         .with("turn", i64::try_from(plan.view.messages).unwrap_or(i64::MAX))
         .with("attempt", i64::try_from(*attempt).unwrap_or(i64::MAX).saturating_add(1))
         .with("estimate_nanos", reserved.0);
+    if !findings.is_empty() {
+        let findings = ContextValue::Set(findings.iter().cloned().collect());
+        context.public.insert("findings".to_owned(), findings);
+    }
     if let Some(session) = &plan.origin.session {
         context = context.with("session", session.as_str());
     }

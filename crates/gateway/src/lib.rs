@@ -31,6 +31,7 @@ mod listing;
 mod meter;
 pub mod metrics;
 mod models;
+mod outlet;
 mod plumbing;
 mod purse;
 pub mod rehearsal;

@@ -2,22 +2,30 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use stockade_ledger::Opened;
-use stockade_llm::neutral::{ApiFault, FaultKind};
+use stockade_llm::{
+    Framing,
+    neutral::{ApiFault, FaultKind},
+};
 use stockade_policy::Permit;
 
 use crate::{
     PurseError,
+    content::Guard,
     exchange::{Call, Client, Head, Inner},
     meter::Meter,
+    outlet::Outlet,
     plumbing::{Ends, MAX_REFUSAL, Plumbing, in_band},
     settle::{Answer, Ending},
     upstream::{Parcel, SendError, chain},
 };
 
+/// After so long without anything from the provider, what a guard holds back of a harmless beginning is let go.
+const HELD_BACK: Duration = Duration::from_millis(250);
 /// How long a refusal that is not passed on may take to come.
 const REFUSAL_TIME: Duration = Duration::from_secs(5);
 /// After so long without anything for the client, a sign of life from the provider is passed on in the client's form.
@@ -31,6 +39,7 @@ impl Inner {
         opened: Opened<Permit>,
         parcel: Parcel,
         ends: Ends,
+        guard: Option<Guard>,
         client: &mut Client,
         last: bool,
     ) -> (Ending, Answer) {
@@ -63,41 +72,47 @@ impl Inner {
             answer.seen.error = Some(stockade_llm::anthropic::ApiError { kind: fault.code, message: fault.message });
             return (Ending::Passed, answer);
         }
-        let (dialect, framing) = (ends.client, ends.client_framing);
+        let (dialect, framing, own) = (ends.client, ends.client_framing, ends.own);
         let mut plumbing = Plumbing::lay(ends, head.status, &head.headers);
         let headers = plumbing.head(head.status, &head.headers);
-        client.begin(Ok(Some(Head { status: head.status, headers })));
-        let ending = self.pump(call, body, client, cut, &mut plumbing, &mut answer).await;
+        let whole = !call.stream || headers_say_whole(&headers);
+        let form = if whole { Framing::Whole } else { framing };
+        let head = Head { status: head.status, headers };
+        let mut outlet = Outlet::open(client, self.limits.client_stall, guard, form, own, head);
+        let mut ending = self.pump(call, body, &mut outlet, cut, &mut plumbing, &mut answer).await;
         let ended = matches!(ending, Ending::Whole);
-        answer.seen = match plumbing {
+        let (last, seen) = match plumbing {
             Plumbing::Same(watched) => {
-                if let Ending::OutOfMoney(_) = ending {
-                    let fault = ApiFault::new(FaultKind::InvalidRequest, ending.for_client());
-                    let last = in_band(dialect, framing, call.stream, &fault);
-                    answer.told = !last.is_empty();
-                    client.chunk(last, self.limits.client_stall).await;
-                }
-                watched.finish(ended)
+                let last = match &ending {
+                    Ending::OutOfMoney(_) => {
+                        let fault = ApiFault::new(FaultKind::InvalidRequest, ending.for_client());
+                        in_band(dialect, framing, call.stream, &fault)
+                    }
+                    _ => Bytes::new(),
+                };
+                answer.told = !last.is_empty();
+                (last, watched.finish(ended))
             }
             Plumbing::Reframed(reframer) => {
-                let fault = ApiFault::new(FaultKind::Api, ending.for_client());
-                let (last, seen) = reframer.finish(ended, &fault);
-                if !last.is_empty() && !matches!(ending, Ending::ClientGone) {
-                    client.chunk(last, self.limits.client_stall).await;
-                }
                 answer.told = true;
-                seen
+                reframer.finish(ended, &ApiFault::new(FaultKind::Api, ending.for_client()))
             }
             Plumbing::Converted(converter) => {
-                let fault = ApiFault::new(FaultKind::Api, ending.for_client());
-                let (last, seen) = converter.finish(ended, (!ended).then_some(&fault));
-                if !last.is_empty() && !matches!(ending, Ending::ClientGone) {
-                    client.chunk(last, self.limits.client_stall).await;
-                }
                 answer.told = true;
-                seen
+                let fault = ApiFault::new(FaultKind::Api, ending.for_client());
+                converter.finish(ended, (!ended).then_some(&fault))
             }
         };
+        answer.seen = seen;
+        if !last.is_empty() && !matches!(ending, Ending::ClientGone | Ending::Blocked(_)) {
+            outlet.send(last).await;
+        }
+        answer.looked = outlet.close(ended).await;
+        if let Some(title) = &answer.looked.blocked {
+            // The guard has told the client in its own form.
+            answer.told = true;
+            ending = Ending::Blocked(title.clone());
+        }
         (ending, answer)
     }
 
@@ -105,7 +120,7 @@ impl Inner {
         &self,
         call: &Call,
         mut body: Incoming,
-        client: &Client,
+        outlet: &mut Outlet<'_>,
         cut: bool,
         plumbing: &mut Plumbing,
         answer: &mut Answer,
@@ -114,9 +129,14 @@ impl Inner {
         let mut meter = call.meter.clone();
         let mut last_sent = tokio::time::Instant::now();
         loop {
+            let waits = outlet.waits();
             let next = tokio::select! {
                 next = tokio::time::timeout(self.limits.idle, body.frame()) => next,
-                () = client.body.closed(), if cut => return Ending::ClientGone,
+                () = outlet.client.body.closed(), if cut => return Ending::ClientGone,
+                () = tokio::time::sleep(HELD_BACK), if waits => {
+                    outlet.idle().await;
+                    continue;
+                }
             };
             let data = match next {
                 Err(_) => return Ending::Silent,
@@ -142,13 +162,13 @@ impl Inner {
             match plumbing {
                 Plumbing::Same(watched) => {
                     // The client first, the copy afterwards: the reader cannot delay what is relayed.
-                    gone = gone || !client.chunk(data.clone(), self.limits.client_stall).await;
+                    gone = gone || !outlet.send(data.clone()).await;
                     watched.push(&data);
                 }
                 Plumbing::Reframed(reframer) => {
                     let out = reframer.push(&data);
                     if !out.is_empty() {
-                        gone = gone || !client.chunk(out, self.limits.client_stall).await;
+                        gone = gone || !outlet.send(out).await;
                     }
                 }
                 Plumbing::Converted(converter) => {
@@ -158,12 +178,15 @@ impl Inner {
                     }
                     if !out.is_empty() {
                         last_sent = tokio::time::Instant::now();
-                        gone = gone || !client.chunk(out, self.limits.client_stall).await;
+                        gone = gone || !outlet.send(out).await;
                     }
                 }
             }
             answer.bytes.extend_from_slice(data.get(..kept).unwrap_or_default());
             answer.bytes_cut |= kept < data.len();
+            if let Some(title) = outlet.stopped() {
+                return Ending::Blocked(title);
+            }
             if gone && cut {
                 return Ending::ClientGone;
             }
@@ -190,6 +213,12 @@ impl Inner {
             }
         }
     }
+}
+
+/// Whether a client that asked for a stream gets an answer in one piece all the same.
+fn headers_say_whole(headers: &HeaderMap) -> bool {
+    let said = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    said.is_some_and(|text| Framing::of_content_type(Some(text)) == Some(Framing::Whole))
 }
 
 /// Whether another place may do better.

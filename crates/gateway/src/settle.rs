@@ -4,21 +4,25 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use serde_json::Value;
-use stockade_domain::{BudgetScope, ContentKind, Nanos, Timestamp, Usage};
+use stockade_domain::{BudgetScope, ContentKind, ContextValue, Nanos, Timestamp, Usage};
 use stockade_ledger::{Closing, LedgerError, Outcome, Status};
 use stockade_llm::{
     Dialect,
     anthropic::{Seen, billed},
 };
 
+use stockade_policy::content::ContentAction;
+
 use crate::{
     call::{Failure, FailureKind, Finished},
     capture,
+    content::classes,
     exchange::{Call, Inner},
     limit::Outcome as Health,
     limits::CLOSE_RETRIES,
     metrics::CallFacts,
     models::Errand,
+    outlet::Looked,
 };
 
 /// How the way to the provider ended.
@@ -40,6 +44,8 @@ pub(crate) enum Ending {
     Passed,
     /// The stream was cut off because there was no more money, of this scope if that is known.
     OutOfMoney(Option<BudgetScope>),
+    /// A content rule of this title stopped the answer.
+    Blocked(String),
 }
 
 impl Ending {
@@ -65,6 +71,7 @@ impl Ending {
         match self {
             Self::Silent => "the provider was silent for too long".to_owned(),
             Self::OutOfMoney(Some(scope)) => format!("the answer was cut off: the budget of this {scope} is used up"),
+            Self::Blocked(title) => format!("refused by policy: {title}"),
             Self::OutOfMoney(None) => "the answer was cut off: the budget cannot be reached at the moment".to_owned(),
             _ => "the provider's answer was cut off".to_owned(),
         }
@@ -86,6 +93,8 @@ pub(crate) struct Answer {
     /// When the request was sent, and when the first byte of the answer's body came.
     pub(crate) sent: Option<Timestamp>,
     pub(crate) first_byte: Option<Timestamp>,
+    /// What the content rules made of it.
+    pub(crate) looked: Looked,
 }
 
 /// What it used and whether anything went wrong.
@@ -103,6 +112,7 @@ fn judged(call: &Call, ending: &Ending, answer: &Answer) -> (Usage, Option<Failu
             (Usage::default(), failure(FailureKind::Connection, "the provider cannot be reached"))
         }
         (Ending::OutOfMoney(_), _) => (charged(), failure(FailureKind::Budget, &ending.for_client())),
+        (Ending::Blocked(_), _) => (charged(), failure(FailureKind::Content, &ending.for_client())),
         (Ending::NotSent(why), _) => {
             tracing::warn!(call = %call.id, provider, why, "the provider cannot be reached");
             (Usage::default(), failure(FailureKind::Connection, "the provider cannot be reached"))
@@ -205,6 +215,8 @@ impl Inner {
         };
         let mut contents = vec![call.sealed_request];
         let bytes = Bytes::from(std::mem::take(&mut answer.bytes));
+        let looked = std::mem::take(&mut answer.looked);
+        self.note_findings(&call, &looked).await;
         contents.extend(self.close(&call, outcome, usage, (cost, cost.min(reserved)), bytes).await);
 
         let ended = self.parts.world.now();
@@ -255,11 +267,39 @@ impl Inner {
             usage,
             cost,
             status: answer.status,
-            message: if failure.is_none() { answer.seen.message.unwrap_or_default() } else { Value::Null },
+            message: match (failure.is_none(), looked.message.or(answer.seen.message)) {
+                (true, Some(message)) => message,
+                _ => Value::Null,
+            },
             stop_reason: answer.seen.stop_reason,
             failure,
             duration_ms,
             contents,
+        }
+    }
+
+    /// What content rules found in an answer stands in a record of its own: the call's was opened before anybody knew.
+    async fn note_findings(&self, call: &Call, looked: &Looked) {
+        if looked.findings.is_empty() && looked.blocked.is_none() {
+            return;
+        }
+        let strongest = looked.findings.iter().map(|finding| finding.action).max();
+        let action = match (&looked.blocked, strongest) {
+            (Some(_), _) => "block",
+            (None, Some(ContentAction::Redact)) => "redact",
+            (None, _) => "report",
+        };
+        let mut facts = std::collections::BTreeMap::from([
+            ("call".to_owned(), call.id.to_string().into()),
+            ("direction".to_owned(), "response".into()),
+            ("action".to_owned(), action.into()),
+            ("findings".to_owned(), ContextValue::Set(classes(&looked.findings).into_iter().collect())),
+        ]);
+        if let Some(title) = &looked.blocked {
+            facts.insert("title".to_owned(), title.as_str().into());
+        }
+        if let Err(error) = self.parts.ledger.note("content_findings", Some(call.caller.run), facts).await {
+            tracing::error!(call = %call.id, %error, "what was found in an answer could not be recorded");
         }
     }
 

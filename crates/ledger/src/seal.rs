@@ -14,6 +14,7 @@ use std::{fmt, path::Path, str::FromStr};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::agreement::{PrivateKey, X25519};
+use aws_lc_rs::hmac;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use rustls::crypto::{
@@ -205,6 +206,18 @@ impl RunKey {
     /// Whose it is.
     pub const fn run(&self) -> RunId {
         self.run
+    }
+
+    /// A key for another purpose, which says nothing about this one: HMAC-SHA-256 of the purpose (RFC 5869, section 2.3, with one
+    /// block). Gone with the run's key.
+    pub fn derived(&self, purpose: &str) -> SecretBox<[u8; 32]> {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, self.secret.expose_secret());
+        let mut derived = SecretBox::new(Box::new([0; 32]));
+        let tag = hmac::sign(&key, &[purpose.as_bytes(), &[1]].concat());
+        for (slot, byte) in derived.expose_secret_mut().iter_mut().zip(tag.as_ref()) {
+            *slot = *byte;
+        }
+        derived
     }
 
     /// The form in which it rests.

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use stockade_domain::{Decision, Deed, ids::ApprovalId};
+use stockade_domain::{Answer, DecidingPolicy, Decision, Deed, ids::ApprovalId};
 
 /// What was decided about a deed.
 #[derive(Debug)]
@@ -63,6 +63,13 @@ impl Ruling {
 impl Permit {
     pub(crate) const fn new(deed: Deed, decision: Decision) -> Self {
         Self { deed, decision }
+    }
+
+    /// The permit is given up, because a content rule forbids what would be said. The record names that rule.
+    pub fn withheld(mut self, rule: &str, title: &str) -> Refusal {
+        self.decision.answer = Answer::Deny;
+        self.decision.policies = vec![DecidingPolicy { id: rule.to_owned(), title: title.to_owned() }];
+        Refusal::new(self.deed, self.decision)
     }
 
     /// The deed that may be done.

@@ -140,6 +140,12 @@ impl Guard {
         self.response.is_empty()
     }
 
+    /// Whether what is found in an answer changes nothing: then it need not be held for a moment.
+    #[must_use]
+    pub fn only_notes_response(&self) -> bool {
+        !self.response.enforce()
+    }
+
     /// The client's dialect.
     #[must_use]
     pub const fn dialect(&self) -> Dialect {

@@ -11,6 +11,7 @@ mod budget;
 mod capture;
 mod endings;
 mod fake;
+mod guarded;
 mod house;
 mod refusals;
 mod rehearsal;

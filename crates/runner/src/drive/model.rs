@@ -133,6 +133,7 @@ impl Drive {
             FailureKind::Connection | FailureKind::TimedOut => ModelFailure::Network,
             FailureKind::Unreadable => ModelFailure::Nonsense,
             FailureKind::Budget => ModelFailure::Budget,
+            FailureKind::Content => ModelFailure::Policy,
             FailureKind::Stopped => ModelFailure::Unavailable,
         };
         let input = Input::ModelFailed {
