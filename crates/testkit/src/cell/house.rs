@@ -4,8 +4,8 @@
 use std::{
     collections::HashMap,
     net::SocketAddr,
-    path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -29,7 +29,7 @@ use stockade_gateway::{Caller, Gateway, ModelTable, Parts, Purse, PurseError, Ru
 use stockade_ledger::{
     Body as RecordBody, EntryKind, Ledger, Log, LogEntry, LogOptions, Producer, Record, RunKey, SigningKey, SystemWorld,
 };
-use stockade_policy::{Bundle, default_bundle};
+use stockade_policy::{Bundle, Engine, default_bundle};
 use tokio::runtime::Runtime;
 
 use super::Spec;
@@ -121,7 +121,7 @@ impl House {
         let models = ModelTable::from_config(&config(fake, spec, &key_file))
             .context("the gateway does not take the matrix's configuration")?;
         let parts = Parts {
-            policy: Arc::new(ArcSwap::new(Arc::new(Bundle::parse(1, default_bundle())?))),
+            policy: Arc::new(ArcSwap::new(policy()?)),
             ledger: Arc::clone(&ledger),
             purse: Arc::clone(&purse) as Arc<dyn Purse>,
             runs: Arc::new(OneRun { caller, key: Arc::clone(&key) }),
@@ -214,8 +214,18 @@ impl House {
     }
 }
 
+/// The default policy, read once in a process.
+fn policy() -> Result<Arc<Engine>> {
+    static DEFAULT: OnceLock<Arc<Engine>> = OnceLock::new();
+    if let Some(engine) = DEFAULT.get() {
+        return Ok(Arc::clone(engine));
+    }
+    let engine = Arc::new(Bundle::parse(1, default_bundle())?);
+    Ok(Arc::clone(DEFAULT.get_or_init(|| engine)))
+}
+
 /// The configuration of the cell's one provider, in the product's own words.
-fn config(fake: &Fake, spec: &Spec, key_file: &PathBuf) -> String {
+fn config(fake: &Fake, spec: &Spec, key_file: &Path) -> String {
     let url = fake.url();
     let provider = match spec.provider.as_str() {
         "openai" => format!("kind = \"openai\"\nbase_url = \"{url}/v1\""),

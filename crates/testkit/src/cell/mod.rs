@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::fakes::{Fake, Kind, Script, Turn, Usage, reasoning, run, text};
 
-pub use house::{House, KEY, TOKEN};
+pub use house::{House, KEY, TOKEN, Told};
 
 /// The file that the client is to change, and how it looks before and after.
 pub const NOTES: &str = "notes.txt";
@@ -153,7 +153,11 @@ pub fn try_out(spec: &Spec) -> Result<Report> {
     Ok(report)
 }
 
-fn kind(provider: &str) -> Result<Kind> {
+/// Which fake plays a provider of the matrix.
+///
+/// # Errors
+/// If none is called that.
+pub fn kind(provider: &str) -> Result<Kind> {
     Ok(match provider {
         "anthropic" => Kind::Anthropic,
         "openai" | "openai-compatible" => Kind::OpenAi,
