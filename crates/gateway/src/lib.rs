@@ -45,5 +45,5 @@ pub use caller::{Caller, Runs};
 pub use credential::{KeyError, KeySource};
 pub use gateway::{Gateway, Parts};
 pub use limits::Limits;
-pub use models::{Kind, ModelError, ModelTable, Provider, Route, TableError, Target};
+pub use models::{Kind, ModelError, ModelTable, Provider, Question, Route, Said, TableError, Target};
 pub use purse::{Purse, PurseError};

@@ -6,6 +6,8 @@ use std::{net::SocketAddr, path::PathBuf};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
+use crate::Telemetry;
+
 /// Everything that a runner needs to know before it starts.
 #[derive(Debug, Clone)]
 pub struct RunnerConfig {
@@ -39,6 +41,8 @@ pub struct RunnerConfig {
     pub extra_read_only: Vec<PathBuf>,
     /// At most so many bytes may wait in the spool for the server; then new deeds are refused.
     pub spool_max_bytes: u64,
+    /// What collectors are told.
+    pub telemetry: Telemetry,
 }
 
 impl RunnerConfig {
@@ -60,6 +64,7 @@ impl RunnerConfig {
             allow_degraded: Vec::new(),
             extra_read_only: Vec::new(),
             spool_max_bytes: SPOOL_MAX_BYTES,
+            telemetry: Telemetry::default(),
         }
     }
 }

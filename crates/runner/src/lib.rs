@@ -23,7 +23,11 @@ mod journal;
 mod link;
 mod listener;
 pub mod offline;
+<<<<<<< HEAD
 mod personal;
+=======
+mod providers;
+>>>>>>> 2f097f5 (stockade: provider check, /metrics and OTLP of a runner)
 mod purse;
 mod reaper;
 mod reconcile;
@@ -32,11 +36,14 @@ mod site;
 mod slot;
 mod spool;
 mod start;
+mod telemetry;
 mod workspace;
 
 pub use config::{EnvironmentClass, GitIdentity, RunnerConfig, SPOOL_MAX_BYTES};
 pub use doctor::doctor;
 pub use error::RunnerError;
+pub use providers::{ProviderReport, Step, check_providers};
+pub use telemetry::Telemetry;
 
 use std::{net::SocketAddr, path::Path, sync::Arc};
 

@@ -34,7 +34,11 @@ use stockade_policy::{Permit, Ruling};
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::sync::CancellationToken;
 
+<<<<<<< HEAD
 use crate::{erase, guest::Guest, journal, personal, site::Site, slot};
+=======
+use crate::{erase, guest::Guest, journal, site::Site, slot, telemetry};
+>>>>>>> 2f097f5 (stockade: provider check, /metrics and OTLP of a runner)
 
 /// The longest command of a person, arguments and input together, in bytes.
 pub const MAX_EXEC: usize = 1024 * 1024;
@@ -77,7 +81,7 @@ pub fn router(site: Arc<Site>) -> Router {
         .route("/seal/{run}", post(seal).layer(DefaultBodyLimit::max(MAX_SEAL * 2)))
         .route("/exec/{environment}", post(exec).layer(DefaultBodyLimit::max(MAX_EXEC)))
         .with_state(Arc::clone(&site));
-    site.gateway.router().merge(people)
+    site.gateway.router().merge(people).merge(telemetry::router(site))
 }
 
 /// Serves until `stop`. A stream is many small writes: none of them waits for company (`TCP_NODELAY`).

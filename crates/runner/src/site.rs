@@ -3,6 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use arc_swap::ArcSwap;
+use secrecy::SecretString;
 use stockade_domain::World;
 use stockade_gateway::Gateway;
 use stockade_policy::Engine;
@@ -37,6 +38,8 @@ pub struct Site {
     pub policy: Arc<ArcSwap<Engine>>,
     /// The way of model calls.
     pub gateway: Gateway,
+    /// What opens `/metrics`.
+    pub metrics_token: SecretString,
     /// The way to make environments.
     pub driver: Arc<dyn Driver>,
     /// The mirrors.

@@ -29,6 +29,7 @@ use crate::{
     site::Site,
     slot::{Halt, Registry},
     spool::{Spool, archive_dir},
+    telemetry,
     workspace::Workspaces,
 };
 
@@ -68,6 +69,7 @@ pub fn driver(config: &RunnerConfig) -> Arc<dyn Driver> {
 
 /// Starts a runner over this driver.
 pub async fn start(config: RunnerConfig, driver: Arc<dyn Driver>) -> Result<RunningRunner, RunnerError> {
+    config.telemetry.check()?;
     let world: Arc<dyn World> = Arc::new(SystemWorld);
     let data = config.data_dir.clone();
     files::private_dir(&data).map_err(RunnerError::file("make", &data))?;
@@ -111,6 +113,7 @@ pub async fn start(config: RunnerConfig, driver: Arc<dyn Driver>) -> Result<Runn
         models,
         world: Arc::clone(&world),
     });
+    let metrics_token = telemetry::token(&data, &*world)?;
     let site = Arc::new(Site {
         workspaces: Workspaces::new(data.join("mirrors")).apart_from(data.clone()).apart_from(environments(&config)),
         identity,
@@ -120,6 +123,7 @@ pub async fn start(config: RunnerConfig, driver: Arc<dyn Driver>) -> Result<Runn
         purse,
         policy,
         gateway,
+        metrics_token,
         driver,
         runs,
         stop: stop.clone(),
@@ -131,6 +135,7 @@ pub async fn start(config: RunnerConfig, driver: Arc<dyn Driver>) -> Result<Runn
 
     let (loops, tasks, seen) = (TaskTracker::new(), TaskTracker::new(), Arc::new(Seen::default()));
     let shipping = CancellationToken::new();
+    loops.spawn(telemetry::run(Arc::clone(&site), shipping.clone()));
     loops.spawn(ship::run(spool, ledger, link, shipping.clone()));
     loops.spawn(reconcile::poll(Arc::clone(&site), Arc::clone(&seen), advertised));
     loops.spawn(reconcile::heartbeat(Arc::clone(&site)));

@@ -91,6 +91,9 @@ pub enum Command {
     /// Cassettes: rehearsed answers instead of a model's.
     #[command(subcommand)]
     Rehearsal(Rehearsal),
+    /// Providers of models: whether each can be used from here, and what is wrong if not.
+    #[command(subcommand)]
+    Provider(Provider),
     /// What this machine allows and what is missing, in words.
     Doctor(Doctor),
     /// Shell completions, to standard output.
@@ -611,6 +614,17 @@ pub enum Rehearsal {
     Check {
         /// The cassette.
         file: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Provider {
+    /// Look, step by step: the name, the connection, TLS, the credential, the models. Nothing here is billed.
+    Check {
+        /// Only this one. Default: every provider of the configuration.
+        name: Option<String>,
+        #[command(flatten)]
+        site: Site,
     },
 }
 

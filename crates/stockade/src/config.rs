@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use stockade_runner::{EnvironmentClass, RunnerConfig};
+use stockade_runner::{EnvironmentClass, RunnerConfig, Telemetry};
 
 use crate::{
     args,
@@ -25,6 +25,8 @@ struct File {
     /// Handed on as it is to the gateway, which knows what may stand there.
     #[serde(default)]
     gateway: toml::Table,
+    #[serde(default)]
+    telemetry: Telemetry,
 }
 
 /// What an environment may use.
@@ -57,6 +59,7 @@ pub fn runner(home: &Home, site: &args::Site, server_url: &str, listen: &str) ->
     let mut config = RunnerConfig::new(home.runner(), server_url, helpers()?);
     config.listen = address(listen)?;
     config.models = file.gateway.to_string();
+    config.telemetry = file.telemetry;
     config.cassettes.clone_from(&site.cassettes);
     if let Some(folder) = &site.cassettes
         && !folder.is_dir()

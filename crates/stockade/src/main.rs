@@ -63,6 +63,7 @@ async fn run(cli: Cli) -> Outcome {
         Command::Token(command) => commands::token::main(&context, command).await,
         Command::Calls(command) => commands::calls::main(&context, command).await,
         Command::Group(command) => commands::groups::main(&context, command).await,
+        Command::Provider(provider) => commands::provider::main(&context, provider).await,
         Command::Doctor(doctor) => commands::doctor::main(&context, doctor).await,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "stockade", &mut std::io::stdout());

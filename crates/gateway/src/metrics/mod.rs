@@ -205,6 +205,12 @@ impl Metrics {
         lock(&self.inner.spans).wanted = true;
     }
 
+    /// So many spans were taken and came to nobody.
+    pub fn lost_spans(&self, count: usize) {
+        let mut spans = lock(&self.inner.spans);
+        spans.dropped = spans.dropped.saturating_add(count as u64);
+    }
+
     /// Takes the oldest spans, at most so many.
     #[must_use]
     pub fn take_spans(&self, most: usize) -> Vec<Span> {

@@ -1,6 +1,7 @@
 //! The names that people may ask for: which provider, which exact model, which price.
 
 mod config;
+mod probe;
 mod provider;
 mod route;
 
@@ -10,6 +11,7 @@ use stockade_llm::{PriceError, PriceTable};
 
 pub(crate) use self::provider::Errand;
 pub use self::{
+    probe::{Question, Said},
     provider::{Kind, Provider},
     route::{Route, Target},
 };

@@ -274,7 +274,7 @@ impl Provider {
         }
     }
 
-    fn vertex_root(&self) -> String {
+    pub(super) fn vertex_root(&self) -> String {
         match (&self.project, &self.location) {
             (Some(project), Some(location)) => format!("/v1/projects/{project}/locations/{location}"),
             // Vertex in express mode: a key instead of a project.
@@ -288,7 +288,7 @@ fn gemini_method(stream: bool) -> (&'static str, Option<String>) {
 }
 
 /// A name as one segment of a path (RFC 3986, section 3.3), with `:` and `@` as they are.
-fn segment(name: &str) -> String {
+pub(super) fn segment(name: &str) -> String {
     let mut out = String::with_capacity(name.len());
     for byte in name.bytes() {
         match byte {

@@ -25,6 +25,7 @@ pub mod groups;
 pub mod login;
 pub mod policy;
 pub mod projects;
+pub mod provider;
 pub mod rehearsal;
 pub mod run;
 pub mod runners;
