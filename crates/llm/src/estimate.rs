@@ -4,6 +4,8 @@
 //! than in practice: two letters of one case, a digit, a punctuation mark, one byte of any other script are a token
 //! each. For prose and code that is two to three times the truth, for digests and base 64 it is close to it.
 
+mod runs;
+
 use serde_json::Value;
 
 /// What a provider adds for a picture of any size, at most. Source: the provider's page on vision; the largest that
@@ -45,42 +47,7 @@ pub struct Estimate {
 /// At most so many tokens are in this text.
 #[must_use]
 pub fn most_tokens(text: &str) -> u64 {
-    #[derive(Clone, Copy, PartialEq)]
-    enum Run {
-        None,
-        Letters(bool),
-        Space,
-        Mark(u8),
-    }
-    let (mut tokens, mut run, mut len) = (0u64, Run::None, 0u64);
-    // A run of n that one token covers two of (or, for white space, eight).
-    let closed = |run: Run, len: u64| match run {
-        Run::None => 0,
-        Run::Letters(_) | Run::Mark(_) => len.div_ceil(2),
-        Run::Space => len.div_ceil(8),
-    };
-    for byte in text.bytes() {
-        let next = match byte {
-            b'a'..=b'z' => Run::Letters(true),
-            b'A'..=b'Z' => Run::Letters(false),
-            b' ' | b'\n' | b'\t' | b'\r' => Run::Space,
-            b'0'..=b'9' | 0x80.. => Run::None,
-            mark => Run::Mark(mark),
-        };
-        if next == Run::None {
-            tokens += closed(run, len) + 1;
-            (run, len) = (Run::None, 0);
-        } else if next == run {
-            len += 1;
-        } else if run == Run::Space && len == 1 && matches!(next, Run::Letters(_)) {
-            // A single space belongs to the word that follows it.
-            (run, len) = (next, 2);
-        } else {
-            tokens += closed(run, len);
-            (run, len) = (next, 1);
-        }
-    }
-    tokens + closed(run, len)
+    runs::most_tokens(text.as_bytes())
 }
 
 /// Roughly so many tokens are in a text of so many bytes: for showing and for deciding when a context is full,

@@ -272,3 +272,107 @@ async fn models(
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use axum::{Router, extract::Path, http::HeaderMap, routing::get};
+
+    use super::*;
+
+    /// A provider that takes the key `right` and knows two models, one of them not in its list.
+    async fn provider() -> SocketAddr {
+        let taken = |headers: &HeaderMap| headers.get("x-api-key").is_some_and(|key| key == "right");
+        let list = move |headers: HeaderMap| async move {
+            if taken(&headers) {
+                (axum::http::StatusCode::OK, "{\"data\":[{\"id\":\"claude-opus-5\"}]}")
+            } else {
+                (axum::http::StatusCode::UNAUTHORIZED, "{\"error\":{\"message\":\"invalid x-api-key\"}}")
+            }
+        };
+        let one = |Path(name): Path<String>| async move {
+            if name == "claude-sonnet-4-6" {
+                (axum::http::StatusCode::OK, "{}")
+            } else {
+                (axum::http::StatusCode::NOT_FOUND, "{}")
+            }
+        };
+        let router = Router::new().route("/v1/models", get(list)).route("/v1/models/{name}", get(one));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        addr
+    }
+
+    async fn report(models: &str) -> ProviderReport {
+        let mut config = RunnerConfig::new("/nowhere", "http://127.0.0.1:9", "/nowhere");
+        config.models = models.to_owned();
+        check_providers(&config, Some("p")).await.unwrap().remove(0)
+    }
+
+    fn configured(addr: SocketAddr, key: &str) -> String {
+        format!(
+            "[providers.p]\nbase_url = \"http://{addr}\"\n{key}\n\
+             [models.a]\nprovider = \"p\"\nupstream = \"claude-opus-5\"\n\
+             [models.b]\nprovider = \"p\"\nupstream = \"claude-sonnet-4-6\"\n\
+             [models.c]\nprovider = \"p\"\nupstream = \"gone\"\n\
+             [prices.gone]\ninput = \"1\"\noutput = \"2\"\ncontext_window = 1000\n"
+        )
+    }
+
+    #[tokio::test]
+    async fn a_name_that_is_not_known_there_is_told_apart_from_one_that_is_not_listed() {
+        let (dir, addr) = (tempfile::tempdir().unwrap(), provider().await);
+        let file = dir.path().join("key");
+        std::fs::write(&file, "right\n").unwrap();
+        let report = report(&configured(addr, &format!("key_file = {file:?}"))).await;
+        let steps: Vec<_> = report.steps.iter().map(|step| (step.step.as_str(), step.ok)).collect();
+        let expected = [
+            ("resolve", true),
+            ("connect", true),
+            ("credential", true),
+            ("accepted", true),
+            ("model a", true),
+            ("model b", true),
+            ("model c", false),
+        ];
+        assert_eq!(steps, expected);
+        assert!(!report.ok);
+        assert_eq!(report.steps[6].fault, Some(Fault::Config));
+    }
+
+    #[tokio::test]
+    async fn a_key_that_is_not_taken_or_not_there_is_our_fault_and_is_not_shown() {
+        let (dir, addr) = (tempfile::tempdir().unwrap(), provider().await);
+        let file = dir.path().join("key");
+        std::fs::write(&file, "a-wrong-key").unwrap();
+        let refused = report(&configured(addr, &format!("key_file = {file:?}"))).await;
+        let last = refused.steps.last().unwrap();
+        assert_eq!((last.step.as_str(), last.ok, last.fault), ("accepted", false, Some(Fault::Config)));
+        assert!(last.detail.contains("invalid x-api-key"), "{last:?}");
+        assert!(!format!("{refused:?}").contains("a-wrong-key"));
+        std::fs::remove_file(&file).unwrap();
+        let missing = report(&configured(addr, &format!("key_file = {file:?}"))).await;
+        let last = missing.steps.last().unwrap();
+        assert_eq!((last.step.as_str(), last.ok, last.fault), ("credential", false, Some(Fault::Config)));
+    }
+
+    #[tokio::test]
+    async fn a_service_that_is_not_there_is_nobodys_fault_here() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        drop(listener);
+        let report = report(&configured(addr, "key = \"none\"")).await;
+        let step = report.steps.iter().find(|step| step.step == "connect").unwrap();
+        assert_eq!((step.ok, step.fault), (false, Some(Fault::Outside)));
+        assert!(!report.steps.iter().any(|step| step.step == "accepted"));
+    }
+
+    #[tokio::test]
+    async fn a_provider_that_nobody_configured_is_named_with_those_that_are() {
+        let config = RunnerConfig::new("/nowhere", "http://127.0.0.1:9", "/nowhere");
+        let error = check_providers(&config, Some("nobody")).await.unwrap_err();
+        assert!(error.to_string().contains("nobody"), "{error}");
+    }
+}

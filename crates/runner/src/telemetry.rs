@@ -224,3 +224,34 @@ impl Teller {
         Ok(headers)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use stockade_ledger::SystemWorld;
+
+    use super::*;
+
+    #[test]
+    fn the_token_is_made_once_and_private() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let first = token(dir.path(), &SystemWorld).unwrap();
+        let again = token(dir.path(), &SystemWorld).unwrap();
+        assert_eq!(first.expose_secret(), again.expose_secret());
+        assert!(first.expose_secret().len() >= 64);
+        let about = std::fs::metadata(dir.path().join(TOKEN_FILE)).unwrap();
+        assert_eq!(about.permissions().mode() & 0o777, 0o600);
+        std::fs::write(dir.path().join(TOKEN_FILE), "short").unwrap();
+        assert_ne!(token(dir.path(), &SystemWorld).unwrap().expose_secret(), "short");
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_configuration_is_named() {
+        let check = |text: &str| toml::from_str::<Telemetry>(text).unwrap().check();
+        assert!(check("").is_ok());
+        assert!(check("otlp_endpoint = \"http://127.0.0.1:4318\"").is_ok());
+        assert!(check("otlp_endpoint = \"127.0.0.1\"").unwrap_err().to_string().contains("otlp_endpoint"));
+        assert!(check("interval_s = 0").unwrap_err().to_string().contains("interval_s"));
+        assert!(toml::from_str::<Telemetry>("surprise = 1").is_err());
+    }
+}
