@@ -114,7 +114,7 @@ async fn look(provider: &Provider, table: &ModelTable, client: &reqwest::Client,
             }
             Err(error) => {
                 let hint = "put the key there, give the runner's user the right to read it, or correct the \
-                            configuration; `docs/gateway/credentials.md` has every way";
+                            configuration; the manual's page on providers has every way";
                 steps.push(wrong("credential", Fault::Config, format!("{about}: {}", chain(&error)), hint));
                 continue;
             }
