@@ -23,11 +23,8 @@ mod journal;
 mod link;
 mod listener;
 pub mod offline;
-<<<<<<< HEAD
 mod personal;
-=======
 mod providers;
->>>>>>> 2f097f5 (stockade: provider check, /metrics and OTLP of a runner)
 mod purse;
 mod reaper;
 mod reconcile;

@@ -34,11 +34,7 @@ use stockade_policy::{Permit, Ruling};
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::sync::CancellationToken;
 
-<<<<<<< HEAD
-use crate::{erase, guest::Guest, journal, personal, site::Site, slot};
-=======
-use crate::{erase, guest::Guest, journal, site::Site, slot, telemetry};
->>>>>>> 2f097f5 (stockade: provider check, /metrics and OTLP of a runner)
+use crate::{erase, guest::Guest, journal, personal, site::Site, slot, telemetry};
 
 /// The longest command of a person, arguments and input together, in bytes.
 pub const MAX_EXEC: usize = 1024 * 1024;
