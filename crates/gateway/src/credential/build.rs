@@ -7,7 +7,7 @@ use url::Url;
 
 use super::{
     Surroundings, Way,
-    aws::{Container, ContainerToken, Instance, Keys, Profile, Scope, Static, WebIdentity},
+    aws::{AssumedRole, Container, ContainerToken, Instance, Keys, Profile, Scope, Static, WebIdentity},
     config::{CredentialConfig as Config, KeyHeader},
     entra::{self, Application, Managed, Proof},
     error::CredentialError,
@@ -83,6 +83,28 @@ pub(super) fn way(config: &Config, around: &Surroundings) -> Made {
         Config::AwsContainer { region, service, endpoint } => {
             let source = container(&with, endpoint)?;
             with.aws(source, region, service, "the role of this container of Amazon".to_owned())
+        }
+        Config::AwsRole { region, service, role_arn, external_id, session_name, endpoint, from } => {
+            let first = match from {
+                Some(from) => way(from, around)?.0,
+                None => way(&Config::AwsDefault { region: region.clone(), service: None }, around)?.0,
+            };
+            let Way::Aws { keys, .. } = first else {
+                let hint = "let `from` be one of Amazon's other ways that give access keys";
+                return Err(CredentialError::Missing { what: "the keys to assume the role with", hint });
+            };
+            let about = format!("the role {role_arn} of Amazon, assumed");
+            let region_name = with.region(region)?;
+            let source = AssumedRole {
+                outside: with.outside(),
+                endpoint: endpoint_of("the security token service", endpoint, &sts(&region_name))?,
+                region: region_name,
+                role: role_arn.clone(),
+                session_name: session_name.clone().unwrap_or_else(|| "stockade".to_owned()),
+                external_id: external_id.clone(),
+                from: keys,
+            };
+            with.aws(source, region, service, about)
         }
         Config::AwsDefault { region, service } => way(&aws_default(&with, region, service), around),
         Config::GoogleFile { file, endpoint } => {

@@ -99,6 +99,23 @@ pub enum CredentialConfig {
         /// Unless it is where `AWS_CONTAINER_CREDENTIALS_FULL_URI` or `…_RELATIVE_URI` point.
         endpoint: Option<String>,
     },
+    /// A role that is assumed with keys of another way: one in another account, say.
+    AwsRole {
+        /// The region that is called.
+        region: Option<String>,
+        /// Unless it is `bedrock`.
+        service: Option<String>,
+        /// Which role.
+        role_arn: String,
+        /// What the role's trust policy asks for.
+        external_id: Option<String>,
+        /// Unless it is `stockade`.
+        session_name: Option<String>,
+        /// Unless it is the region's security token service.
+        endpoint: Option<String>,
+        /// Any of Amazon's other ways with keys; `aws-default` unless given.
+        from: Option<Box<CredentialConfig>>,
+    },
     /// The first of these that the process's surroundings name: Bedrock API key, access keys in variables, web identity,
     /// profile, container, instance.
     AwsDefault {
@@ -169,6 +186,10 @@ impl CredentialConfig {
             | Self::AwsInstance { region, .. }
             | Self::AwsContainer { region, .. }
             | Self::AwsDefault { region, .. } => *region = region.take().or_else(|| place.map(str::to_owned)),
+            Self::AwsRole { region, from, .. } => {
+                *region = region.take().or_else(|| place.map(str::to_owned));
+                *from = from.take().map(|from| Box::new(from.in_region(place)));
+            }
             _ => {}
         }
         self

@@ -110,6 +110,11 @@ impl<T: Send + Sync + 'static> Keeper<T> {
         Self { inner: Arc::new(Inner { source: Box::new(source), files, state, gate: Arc::default() }) }
     }
 
+    /// The files that the token depends on.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        self.inner.files.clone()
+    }
+
     /// A token that is good at `now`.
     pub(crate) async fn get(&self, now: Timestamp) -> Result<Kept<T>, CredentialError> {
         match self.inner.look(now) {

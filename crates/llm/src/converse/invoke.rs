@@ -431,6 +431,17 @@ const COUNTS: [(&str, &str); 4] = [
 impl ToFrames {
     /// Takes the next bytes.
     pub fn push(&mut self, bytes: &[u8], out: &mut BytesMut) {
+        // Line by line, so that nothing is written that came after an event that was lost.
+        for line in bytes.split_inclusive(|byte| matches!(byte, b'\r' | b'\n')) {
+            self.line(line, out);
+            if self.reader.oversized() > 0 {
+                // Too large to be held: what follows without it would look whole.
+                self.broken(&ApiFault::new(FaultKind::Api, "an event of the provider is too large"), out);
+            }
+        }
+    }
+
+    fn line(&mut self, bytes: &[u8], out: &mut BytesMut) {
         let Self { reader, counts, done } = self;
         reader.push(bytes, |event| {
             if *done {

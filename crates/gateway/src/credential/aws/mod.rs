@@ -16,7 +16,7 @@ pub(crate) use self::{
     instance::{Container, ContainerToken, Instance},
     profile::Profile,
     sigv4::{Keys, Scope},
-    sts::WebIdentity,
+    sts::{AssumedRole, WebIdentity},
 };
 use super::{
     bearer,

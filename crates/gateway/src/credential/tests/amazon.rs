@@ -221,3 +221,38 @@ fn the_default_is_the_first_that_the_surroundings_name() {
     assert_eq!(about(&[container]), "the role of this container of Amazon");
     assert_eq!(about(&[("HOME", "/no/such/home")]), "the role of this instance of Amazon");
 }
+
+#[tokio::test]
+async fn a_role_is_assumed_with_the_keys_of_another_way() {
+    let authority = Authority::start(|asked, _| {
+        let form = asked.form();
+        assert_eq!((form["Action"].as_str(), form["ExternalId"].as_str()), ("AssumeRole", "us"));
+        assert_eq!(form["RoleArn"], "arn:aws:iam::210987654321:role/models");
+        let proof = asked.header("authorization");
+        let id = proof.split("Credential=").nth(1).unwrap().split('/').next().unwrap().to_owned();
+        assert!(proof.contains("/20260921/eu-central-1/sts/aws4_request"), "{proof}");
+        assert!(proof.contains("SignedHeaders=content-type;host;x-amz-date,"), "{proof}");
+        ok(sts(&format!("ASIAFROM{id}"), END))
+    })
+    .await;
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    fs::write(path("id"), "AKIAONE").unwrap();
+    fs::write(path("key"), "SECRET").unwrap();
+    let credential = made(&format!(
+        "kind = \"aws-role\"\nregion = \"eu-central-1\"\nrole_arn = \"arn:aws:iam::210987654321:role/models\"\nexternal_id = \"us\"\n\
+         endpoint = \"{}\"\n[from]\nkind = \"aws-static\"\nregion = \"eu-central-1\"\naccess_key_id = \"file:{}\"\n\
+         secret_access_key = \"file:{}\"",
+        authority.url(""),
+        path("id"),
+        path("key")
+    ));
+    let text = authorization(&credential, NOW).await;
+    assert!(text.contains("Credential=ASIAFROMAKIAONE/20260921/eu-central-1/bedrock/"), "{text}");
+    fs::write(path("id"), "AKIATWOTWO").unwrap();
+    assert!(authorization(&credential, NOW).await.contains("Credential=ASIAFROMAKIATWOTWO/"));
+    assert_eq!(authority.count(), 2);
+    let bearer = [("AWS_BEARER_TOKEN_BEDROCK", "x")];
+    let error = try_made("kind = \"aws-role\"\nregion = \"r\"\nrole_arn = \"a\"", &bearer).unwrap_err();
+    assert!(error.to_string().contains("access keys"));
+}

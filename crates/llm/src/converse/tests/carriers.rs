@@ -176,6 +176,15 @@ fn what_goes_wrong_in_a_stream_is_said_in_the_other_framing() {
     assert_eq!(body["error"], json!({"type": "invalid_request_error", "message": "invalid beta flag"}));
 }
 
+#[test]
+fn an_event_that_is_too_large_ends_the_stream_and_is_not_left_out() {
+    let (mut to_frames, mut wire) = (ToFrames::default(), BytesMut::new());
+    let large = format!("{{\"type\":\"content_block_delta\",\"x\":\"{}\"}}", "x".repeat(crate::sse::MAX_EVENT_BYTES));
+    to_frames.push(events(&[START, &large, DELTA, STOP]).as_bytes(), &mut wire);
+    let kinds: Vec<String> = unframed(&wire).into_iter().map(|(kind, _)| kind).collect();
+    assert_eq!(kinds, ["chunk", "internalServerException"]);
+}
+
 fn json_value() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),

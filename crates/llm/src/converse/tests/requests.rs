@@ -219,6 +219,11 @@ fn points_stand_where_the_client_has_them_or_where_they_help() {
     let (body, kept) = written(&request);
     assert_eq!(body["system"][1], json!({"cachePoint": {"type": "default", "ttl": "1h"}}));
     assert_eq!((body["toolConfig"]["tools"].as_array().unwrap().len(), kept.cache), (1, CacheUse::Hour));
+    let short = |text: &str| Part::Text { text: text.to_owned(), cache: Some(crate::neutral::CacheMark::Short) };
+    let many = Request { system: ["a", "b", "c", "d", "e"].map(short).to_vec(), ..asked(conversation()) };
+    let (body, kept) = written(&many);
+    assert_eq!(body["system"].as_array().unwrap().len(), 9);
+    assert_eq!(rules(&kept), ["cache_control: too-many-marks"]);
     let other = Request { model: "meta.llama4".to_owned(), ..request };
     let (body, kept) = written(&other);
     assert_eq!((body["system"].as_array().unwrap().len(), kept.cache), (1, CacheUse::None));
