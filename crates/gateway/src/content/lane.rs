@@ -9,7 +9,7 @@ use std::{collections::VecDeque, ops::Range};
 
 use stockade_policy::content::{
     ContentAction, ContentRules, Place,
-    detect::{ClassSet, Hit, Tracker},
+    detect::{CONTEXT_BYTES, ClassSet, Hit, Tracker},
 };
 
 use super::{
@@ -40,7 +40,7 @@ pub enum Ruling {
 pub struct Lane {
     place: Place,
     hold: Option<Tracker>,
-    note: Option<Tracker>,
+    note: Option<Note>,
     inner: Option<Inner>,
     /// How long the text is so far, as the events have it.
     pub end: usize,
@@ -64,11 +64,10 @@ impl Lane {
             .filter_map(|n| u16::try_from(n).ok())
             .filter(|class| all.contains(*class) && !hold.contains(*class))
             .for_each(|class| note.insert(class));
-        let tracker = |set: ClassSet| (!set.is_empty()).then(|| Tracker::new(detectors, set));
         Self {
             place,
-            hold: tracker(hold),
-            note: tracker(note),
+            hold: (!hold.is_empty()).then(|| Tracker::new(detectors, hold)),
+            note: (!note.is_empty()).then(|| Note { classes: note, text: Vec::new(), done: 0, base: 0 }),
             inner: json.then(Inner::default),
             end: 0,
             cleared: 0,
@@ -90,8 +89,11 @@ impl Lane {
     }
 
     fn feed(&mut self, text: &[u8]) {
-        for tracker in [&mut self.hold, &mut self.note].into_iter().flatten() {
-            tracker.push(text);
+        if let Some(hold) = &mut self.hold {
+            hold.push(text);
+        }
+        if let Some(note) = &mut self.note {
+            note.text.extend_from_slice(text);
         }
     }
 
@@ -109,14 +111,7 @@ impl Lane {
             self.feed(&text);
         }
         if let Some(note) = &mut self.note {
-            let settled = note.settle(rules.detectors(), last);
-            for hit in settled.hits {
-                let value = note.part(hit.start, hit.end).unwrap_or_default();
-                findings.extend(finding(rules, marker, self.place, &hit, value));
-            }
-            if note.held() > MAX_HELD_BYTES {
-                note.let_go();
-            }
+            note.look(rules, marker, self.place, last, findings);
         }
         let Some(hold) = &mut self.hold else {
             self.cleared = self.end;
@@ -201,6 +196,45 @@ impl Lane {
         while self.edits.front().is_some_and(|(range, _)| range.end <= upto) {
             self.edits.pop_front();
         }
+    }
+}
+
+/// What is only reported is looked for a piece at a time: nobody waits for it, and a thousand streams keep little.
+#[derive(Debug)]
+struct Note {
+    classes: ClassSet,
+    text: Vec<u8>,
+    /// Told up to here, as a place in `text`.
+    done: usize,
+    /// How much of the text is gone.
+    base: usize,
+}
+
+impl Note {
+    /// How much is looked at at once, in bytes.
+    const PIECE: usize = 8 * 1024;
+    /// What begins in the last part of a piece is told with the next one.
+    const OVERLAP: usize = 2 * 1024;
+
+    fn look(&mut self, rules: &ContentRules, marker: &Marker, place: Place, last: bool, findings: &mut Vec<Finding>) {
+        if !last && self.text.len() < Self::PIECE {
+            return;
+        }
+        let upto = if last { self.text.len() } else { self.text.len() - Self::OVERLAP };
+        let mut hits = Vec::new();
+        rules.detectors().scan(&self.text, &self.classes, &mut hits);
+        rules.detectors().scan_patterns(&self.text, &self.classes, &mut hits);
+        hits.sort_unstable();
+        for hit in hits.iter().filter(|hit| hit.start >= self.done && hit.start < upto) {
+            let value = self.text.get(hit.start..hit.end).unwrap_or_default();
+            let found = finding(rules, marker, place, hit, value);
+            let at = self.base;
+            findings.extend(found.map(|found| Finding { range: hit.start + at..hit.end + at, ..found }));
+        }
+        let gone = upto.saturating_sub(CONTEXT_BYTES);
+        self.text.drain(..gone);
+        self.base += gone;
+        self.done = upto - gone;
     }
 }
 

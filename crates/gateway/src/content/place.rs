@@ -73,6 +73,10 @@ pub fn what(document: &Document<'_>, span: &Span) -> What {
     match key {
         b"reasoning_content" | b"reasoning" | b"thinking" => return is(Place::Reasoning),
         b"instructions" | b"system" if span.node == 0 => return is(Place::System),
+        // An answer of the Responses API repeats the request's.
+        b"instructions" if document.around(span).next().is_some_and(|around| around.key == b"response") => {
+            return is(Place::System);
+        }
         b"input" if document.around(span).next().is_some_and(|around| !around.root) => return is(Place::ToolArgument),
         _ => {}
     }
@@ -155,6 +159,8 @@ mod tests {
             (r#"{"messages":[{"role":"assistant","tool_calls":[{"function":{"arguments":"X"}}]}]}"#, ToolArgument),
             (r#"{"messages":[{"role":"assistant","reasoning_content":"X"}]}"#, Reasoning),
             (r#"{"instructions":"X"}"#, System),
+            (r#"{"type":"response.created","response":{"instructions":"X"}}"#, System),
+            (r#"{"input":[{"type":"tool_use","input":{"instructions":"X"}}]}"#, ToolArgument),
             (r#"{"input":"X"}"#, Text),
             (r#"{"input":[{"role":"user","content":[{"type":"input_text","text":"X"}]}]}"#, Text),
             (r#"{"input":[{"type":"function_call","arguments":"X"}]}"#, ToolArgument),

@@ -331,6 +331,17 @@ fn row_22_reporting_holds_nothing_back() {
 }
 
 #[test]
+fn a_long_answer_is_reported_on_once_for_each_finding() {
+    let form = (Dialect::Messages, Framing::Events);
+    let text: String = (1_000..2_500).map(|n| format!("some words and ACME-{n} again, ")).collect();
+    let bytes = stream(form, Kind::Text, &fragments(&text, &[7, 30]));
+    let mut guard = guard(form.0, &[("pattern.ticket", "report")]).stream(form.1);
+    assert_eq!(guarded(&mut guard, &bytes, &[1_000]), bytes);
+    assert_eq!(guard.findings().len(), 1_500);
+    assert!(guard.findings().iter().all(|finding| text[finding.range.clone()].starts_with("ACME-")));
+}
+
+#[test]
 fn a_clean_chunk_is_handed_on_and_not_copied() {
     let form = (Dialect::Messages, Framing::Events);
     let bytes = Bytes::from(stream(form, Kind::Text, &fragments("Let me look at this file, then. ", &[4])));
