@@ -21,6 +21,9 @@ pub struct Limits {
     pub first_byte: Duration,
     /// How long an answer may pause. Then it is cut off.
     pub idle: Duration,
+    /// After so long without anything for the client of a converted stream, a sign of life of the provider is passed on in the client's
+    /// form. A provider that says nothing has none.
+    pub keep_alive: Duration,
     /// How long a client may leave a chunk unread. Then it counts as gone.
     pub client_stall: Duration,
     /// How much is remembered of the requests that were made, so that what they repeat is stored once.
@@ -47,6 +50,7 @@ impl Default for Limits {
             connect: Duration::from_secs(10),
             first_byte: Duration::from_secs(600),
             idle: Duration::from_secs(300),
+            keep_alive: Duration::from_secs(10),
             client_stall: Duration::from_secs(300),
             capture: CaptureLimits::default(),
         }

@@ -28,8 +28,6 @@ use crate::{
 const HELD_BACK: Duration = Duration::from_millis(250);
 /// How long a refusal that is not passed on may take to come.
 const REFUSAL_TIME: Duration = Duration::from_secs(5);
-/// After so long without anything for the client, a sign of life from the provider is passed on in the client's form.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 impl Inner {
     /// `last` says whether there is no other place to try: then the provider's refusal is the client's answer.
@@ -173,7 +171,7 @@ impl Inner {
                 }
                 Plumbing::Converted(converter) => {
                     let mut out = converter.push(&data);
-                    if out.is_empty() && last_sent.elapsed() >= KEEP_ALIVE {
+                    if out.is_empty() && last_sent.elapsed() >= self.limits.keep_alive {
                         out = converter.keep_alive();
                     }
                     if !out.is_empty() {

@@ -284,7 +284,7 @@ fn what_looks_packed_is_packed() {
 }
 
 #[test]
-fn memory_stays_flat_over_many_sessions() {
+fn row_25_memory_stays_flat_over_many_sessions() {
     let limits = CaptureLimits { bytes: 1 << 20, bodies: 50, per_session: 2, ..CaptureLimits::default() };
     let (capture, mut words) = (Capture::new(limits), Words(9));
     let mut store = Store::default();

@@ -377,3 +377,56 @@ async fn row_28_nobody_is_let_in_without_a_token_and_no_token_crosses_to_a_provi
         }
     }
 }
+
+#[tokio::test]
+async fn row_23_signs_of_life_come_only_while_the_provider_lives() {
+    let (ping, silence) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let mut steps = vec![stream_head(), chunk(&events()[0]), Step::Gate(ping.clone())];
+    steps.extend((0..2).map(|_| chunk(&events()[1])));
+    steps.push(Step::Gate(silence.clone()));
+    let fake = Fake::start(steps).await;
+    let mut plan = Plan { config: "[models.m]\nupstream = \"claude-sonnet-4-6\"\n".to_owned(), ..Plan::default() };
+    plan.limits.keep_alive = std::time::Duration::ZERO;
+    plan.limits.idle = std::time::Duration::from_millis(700);
+    let house = House::with(fake.addr, plan).await;
+    let mut client = chat().client(&house).await;
+    assert!(client.read_until("assistant").await);
+    ping.add_permits(1);
+    assert!(client.read_until(": keep-alive").await, "the provider pinged, and the client hears of it in its own form");
+    // From here the provider is silent: no sign of life, and then the end, said in the client's form.
+    let answer = client.answer().await;
+    let text = String::from_utf8(answer.body).unwrap();
+    assert!(text.matches(": keep-alive").count() <= 2, "{text}");
+    assert!(text.contains("\"error\"") && !text.contains("[DONE]"), "{text}");
+    silence.add_permits(1);
+    assert_eq!(house.entry().await.code.as_deref(), Some("timed_out"));
+}
+
+#[tokio::test]
+async fn row_26_nothing_is_fetched_from_anywhere() {
+    let fake = Fake::start(vec![whole("200 OK", JSON, MESSAGE)]).await;
+    let house = House::new(&fake).await;
+    assert_eq!(wire::post(house.addr, &request(false)).await.status, 200);
+    // Prices, models and rules are in the executable: this process has no connection but to itself.
+    let own: Vec<String> = std::fs::read_dir("/proc/self/fd")
+        .unwrap()
+        .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok()?.to_str().map(str::to_owned))
+        .filter_map(|link| link.strip_prefix("socket:[")?.strip_suffix(']').map(str::to_owned))
+        .collect();
+    assert!(!own.is_empty());
+    let loopback = |address: &str| {
+        let host = address.split(':').next().unwrap();
+        host == "0100007F"
+            || host.chars().all(|c| c == '0')
+            || host.ends_with("0100007F")
+            || host == "00000000000000000000000001000000"
+    };
+    for table in ["/proc/self/net/tcp", "/proc/self/net/tcp6", "/proc/self/net/udp", "/proc/self/net/udp6"] {
+        for line in std::fs::read_to_string(table).unwrap_or_default().lines().skip(1) {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            if own.iter().any(|inode| inode == fields[9]) {
+                assert!(loopback(fields[2]), "{table}: {line}");
+            }
+        }
+    }
+}
