@@ -605,6 +605,112 @@ mod tests {
         assert_eq!((state.spent, state.free()), (Nanos(70), Nanos::ZERO));
     }
 
+    /// What may happen to calls.
+    #[derive(Debug, Clone)]
+    enum Deed {
+        Begin(i64),
+        /// Its record cannot be written.
+        Lose(i64),
+        More(usize, i64),
+        /// It is over, having cost so many hundredths of what it held.
+        End(usize, i64),
+        /// The same, but the process dies before that is written.
+        Die(usize, i64),
+    }
+
+    fn deed() -> impl Strategy<Value = Deed> {
+        let (call, part) = (0usize..6, 0i64..=100);
+        prop_oneof![
+            4 => (1i64..120).prop_map(Deed::Begin),
+            1 => (1i64..120).prop_map(Deed::Lose),
+            3 => (call.clone(), 1i64..90).prop_map(|(call, more)| Deed::More(call, more)),
+            3 => (call.clone(), part.clone()).prop_map(|(call, part)| Deed::End(call, part)),
+            1 => (call, part).prop_map(|(call, part)| Deed::Die(call, part)),
+        ]
+    }
+
+    const LIMIT: i64 = 450;
+
+    /// Memory has never more to give than what is written down, and neither passes a bound.
+    fn sound(home: &Home) {
+        let (believed, written) = (home.believed(), home.restarted());
+        let mut all: i64 = written.past.values().map(|spent| spent.0).sum();
+        for (slice, state) in &written.slices {
+            let used = state.spent.0 + state.reserved.values().map(|amount| amount.0).sum::<i64>();
+            assert!(used <= state.amount.0, "{used} of {}", state.amount);
+            assert!(believed.slices[slice].free() <= state.free());
+            all += used;
+        }
+        assert!(all <= LIMIT, "{all}");
+    }
+
+    async fn live_and_die(deeds: Vec<Deed>) {
+        let home = home(&[300, 200]).await;
+        let Home { purse, run, .. } = &home;
+        purse.begin(*run, Nanos(LIMIT));
+        // What is under way with what it holds, and what the rest has cost.
+        let (mut live, mut cost): (Vec<(ModelCallId, i64)>, i64) = (Vec::new(), 0);
+        for deed in deeds {
+            match deed {
+                Deed::Begin(amount) => {
+                    let call = home.call();
+                    if let Ok(entries) = purse.hold(*run, call, Nanos(amount)).await {
+                        purse.spool.append(entries).await.unwrap();
+                        live.push((call, amount));
+                    }
+                }
+                Deed::Lose(amount) => {
+                    let call = home.call();
+                    if purse.hold(*run, call, Nanos(amount)).await.is_ok() {
+                        purse.release(call);
+                    }
+                }
+                Deed::More(at, more) => {
+                    if let Some((call, held)) = live.get_mut(at)
+                        && purse.top_up(*call, Nanos(more)).await.is_ok()
+                    {
+                        *held += more;
+                    }
+                }
+                Deed::End(at, part) if at < live.len() => {
+                    let (call, held) = live.remove(at);
+                    let spent = held * part / 100;
+                    purse.spool.append(purse.spend(call, Nanos(spent))).await.unwrap();
+                    purse.spent(call);
+                    cost += spent;
+                }
+                Deed::Die(at, part) => {
+                    if let Some((call, held)) = live.get(at) {
+                        purse.spend(*call, Nanos(held * part / 100));
+                    }
+                    break;
+                }
+                Deed::End(..) => {}
+            }
+            sound(&home);
+        }
+        // Another process over the same log.
+        let (spool, link, world) = (Arc::clone(&purse.spool), Arc::clone(&purse.link), Arc::clone(&purse.world));
+        let again = SitePurse::new(home.restarted(), spool, link, world, home.dir.path().to_owned());
+        let charged = again.charge_reserved(&live.iter().map(|(call, _)| *call).collect()).await.unwrap();
+        let charged: BTreeMap<_, _> = charged.into_iter().map(|(_, call, amount)| (call, amount.0)).collect();
+        assert_eq!(charged, live.iter().copied().collect(), "all that was held, of all that were under way");
+        let money = again.books().money.clone();
+        let spent: Nanos = money.slices.values().map(|s| s.spent).chain(money.past.values().copied()).sum();
+        assert_eq!(spent.0, cost + live.iter().map(|(_, held)| held).sum::<i64>());
+        assert!(spent.0 <= LIMIT);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        #[test]
+        fn no_crash_makes_or_loses_money(deeds in prop::collection::vec(deed(), 1..30)) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(live_and_die(deeds));
+        }
+    }
+
     proptest! {
         #[test]
         fn of_a_slice_nothing_is_made_and_nothing_is_lost(steps in steps()) {
