@@ -17,6 +17,8 @@ use crate::sh;
 const LITELLM: &str = "litellm[proxy]==1.106.0";
 const PORTKEY: &str = "@portkey-ai/gateway@1.15.2";
 const TENSORZERO: &str = "tensorzero==2026.6.0";
+/// It does not start without one.
+const LITELLM_KEY: &str = "sk-0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 /// What is asked for.
 const MODEL: &str = "claude-sonnet-4-6";
 
@@ -64,13 +66,13 @@ fn litellm(cache: &Path) -> Result<Value> {
     Ok(json!({
         "name": "litellm",
         "command": [bin.join("litellm"), "--config", file, "--host", "127.0.0.1", "--port", "{port}", "--telemetry", "False"],
-        "env": {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR"},
+        "env": {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR", "LITELLM_MASTER_KEY": LITELLM_KEY},
         "config_file": file,
         "config": format!(
             "model_list:\n  - model_name: {MODEL}\n    litellm_params:\n      model: anthropic/{MODEL}\n      api_base: http://{{provider}}\n      api_key: none\n"
         ),
         "path": "/v1/messages",
-        "headers": "x-api-key: none\r\nanthropic-version: 2023-06-01\r\n",
+        "headers": format!("x-api-key: {LITELLM_KEY}\r\nanthropic-version: 2023-06-01\r\n"),
         "model": MODEL,
         "stream": true,
     }))
@@ -98,20 +100,24 @@ fn portkey(cache: &Path) -> Result<Value> {
 
 fn tensorzero(cache: &Path) -> Result<Value> {
     let bin = python(cache, "tensorzero", TENSORZERO)?;
-    let (file, script) = (cache.join("tensorzero.toml"), cache.join("tensorzero.py"));
+    let (file, script) = (cache.join("tensorzero.toml"), cache.join("start-tensorzero.py"));
+    // It chooses its port itself, and says it here.
+    let address = cache.join("tensorzero.address");
     fs::write(
         &script,
         "import asyncio, inspect, sys\nfrom tensorzero.tensorzero import _start_http_gateway\n\n\
-         async def main():\n    gateway = _start_http_gateway(config_file=sys.argv[1], clickhouse_url=None, async_setup=False)\n    \
-         if inspect.isawaitable(gateway):\n        gateway = await gateway\n    await asyncio.Event().wait()\n\nasyncio.run(main())\n",
+         async def main():\n    gateway = _start_http_gateway(config_file=sys.argv[1], clickhouse_url=None, postgres_url=None,\n        \
+         valkey_url=None, async_setup=False)\n    if inspect.isawaitable(gateway):\n        gateway = await gateway\n    \
+         open(sys.argv[2], 'w').write(gateway.base_url + '\\n')\n    await asyncio.Event().wait()\n\nasyncio.run(main())\n",
     )?;
     Ok(json!({
         "name": "tensorzero",
-        "command": [bin.join("python"), script, file],
+        "command": [bin.join("python"), script, file, address],
+        "address_file": address,
         "env": {"OPENAI_API_KEY": "none"},
         "config_file": file,
         "config": format!(
-            "[gateway]\nbind_address = \"127.0.0.1:{{port}}\"\n\n[models.m]\nrouting = [\"p\"]\n\n[models.m.providers.p]\n\
+            "[models.m]\nrouting = [\"p\"]\n\n[models.m.providers.p]\n\
              type = \"openai\"\nmodel_name = \"{MODEL}\"\napi_base = \"http://{{provider}}/v1/\"\napi_key_location = \"none\"\n"
         ),
         "path": "/openai/v1/chat/completions",

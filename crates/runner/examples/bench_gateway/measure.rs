@@ -185,6 +185,8 @@ fn peers(fake: &Part) -> Result<Peers> {
         for (key, value) in peer.get("env").and_then(Value::as_object).into_iter().flatten() {
             command.env(key, filled(value.as_str().unwrap_or_default(), port));
         }
+        let said = text("address_file");
+        let _ = std::fs::remove_file(said);
         let child = command.spawn().with_context(|| format!("starting {name}"))?;
         let system = System {
             aim: Aim {
@@ -200,6 +202,16 @@ fn peers(fake: &Part) -> Result<Peers> {
             name: name.clone(),
         };
         peers.children.push(child);
+        let mut system = system;
+        if !said.is_empty() {
+            match address(said) {
+                Some(addr) => system.aim.addr = addr,
+                None => {
+                    peers.missing.insert(name, "it did not say where it listens".into());
+                    continue;
+                }
+            }
+        }
         match answers(&system) {
             Ok(()) => peers.systems.push(system),
             Err(error) => {
@@ -208,6 +220,23 @@ fn peers(fake: &Part) -> Result<Peers> {
         }
     }
     Ok(peers)
+}
+
+/// What a peer that chooses its port itself says about it, within a minute.
+fn address(file: &str) -> Option<String> {
+    for _ in 0..120 {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        if let Some(url) = text.strip_suffix('\n') {
+            return url.strip_prefix("http://")?.split('/').next().map(str::to_owned);
+        }
+        pause();
+    }
+    None
+}
+
+#[expect(clippy::disallowed_methods, reason = "a peer says nothing when it is ready: it is looked for")]
+fn pause() {
+    std::thread::sleep(Duration::from_millis(500));
 }
 
 /// Waits until it answers a call, at most two minutes.
