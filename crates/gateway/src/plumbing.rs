@@ -1,7 +1,7 @@
 //! What happens to an answer between the provider and the client: nothing, while a copy is read; or a conversion.
 //!
 //! *Invariant:* where the dialects and framings agree, what comes is handed on before it is looked at, and nothing that the reader of
-//! the copy does can delay, change or fail it.
+//! the copy does can delay, change or fail it. One thing is taken out: the chunk of usage in a Chat stream whose client did not ask for it.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use stockade_llm::{
     Dialect, Framing,
     anthropic::{self, ApiError, Seen},
+    chat::HideUsage,
     converse::invoke::{ToEvents, ToFrames},
     neutral::{Answer, ApiFault, Decode, Encode, Event, FaultKind, ForClient, Tee},
 };
@@ -58,7 +59,11 @@ impl Plumbing {
             framing.is_none_or(|framing| framing == wanted || framing == Framing::Whole || !status.is_success());
         if ends.client == ends.provider && same_form {
             let form = if wanted == Framing::Array && status.is_success() { Some(Framing::Array) } else { framing };
-            return Self::Same(Watched::new(ends.provider, form, ends.keep));
+            // The gateway asks for usage where the client did not: the chunk that says it is not the client's.
+            let asked = ends.for_client.include_usage || !ends.for_client.stream || !status.is_success();
+            let hide = ends.client == Dialect::Chat && framing == Some(Framing::Events) && !asked;
+            let watched = Watched::new(ends.provider, form, ends.keep);
+            return Self::Same(Watched { hide: hide.then(HideUsage::default), ..watched });
         }
         if ends.client == Dialect::Messages && ends.provider == Dialect::Messages && status.is_success() {
             let frames = match (framing, wanted) {
@@ -76,7 +81,13 @@ impl Plumbing {
     /// The head for the client.
     pub(crate) fn head(&self, status: StatusCode, provider: &HeaderMap) -> HeaderMap {
         match self {
-            Self::Same(_) => headers::returning(provider),
+            Self::Same(watched) => {
+                let mut headers = headers::returning(provider);
+                if watched.hide.is_some() {
+                    headers.remove(header::CONTENT_LENGTH);
+                }
+                headers
+            }
             Self::Reframed(reframer) => {
                 let mut headers = headers::returning(provider);
                 headers.remove(header::CONTENT_LENGTH);
@@ -119,7 +130,11 @@ fn framing(headers: &HeaderMap) -> Option<Framing> {
 }
 
 /// A reader of the copy that cannot fail the stream: should it ever panic, it is let go and the answer counts as not readable.
-pub(crate) struct Watched(Option<Copy>);
+pub(crate) struct Watched {
+    copy: Option<Copy>,
+    /// Takes out what the client did not ask for.
+    hide: Option<HideUsage>,
+}
 
 enum Copy {
     Messages(anthropic::Tee),
@@ -128,17 +143,28 @@ enum Copy {
 
 impl Watched {
     fn new(dialect: Dialect, framing: Option<Framing>, keep: usize) -> Self {
-        Self(Some(match (dialect, framing) {
+        let copy = match (dialect, framing) {
             (Dialect::Messages, Some(Framing::Events)) => Copy::Messages(anthropic::Tee::new(anthropic::Shape::Events)),
             (Dialect::Messages, Some(Framing::Whole)) => Copy::Messages(anthropic::Tee::new(anthropic::Shape::Whole)),
             (_, None) => Copy::Messages(anthropic::Tee::new(anthropic::Shape::Opaque)),
             (dialect, Some(framing)) => Copy::Other(Tee::new(dialect.decoder(framing), keep)),
-        }))
+        };
+        Self { copy: Some(copy), hide: None }
+    }
+
+    /// What of these bytes is the client's: as they came, but for a chunk that it did not ask for.
+    pub(crate) fn shown(&mut self, bytes: &Bytes) -> Bytes {
+        self.hide.as_mut().map_or_else(|| bytes.clone(), |hide| hide.push(bytes))
+    }
+
+    /// What waited for the end of its event, when there are no more bytes.
+    pub(crate) fn rest(&mut self) -> Bytes {
+        self.hide.as_mut().map_or_else(Bytes::new, HideUsage::finish)
     }
 
     pub(crate) fn push(&mut self, bytes: &[u8]) {
-        if let Some(mut copy) = self.0.take() {
-            self.0 = catch_unwind(AssertUnwindSafe(|| {
+        if let Some(mut copy) = self.copy.take() {
+            self.copy = catch_unwind(AssertUnwindSafe(|| {
                 match &mut copy {
                     Copy::Messages(tee) => tee.push(bytes),
                     Copy::Other(tee) => tee.push(bytes),
@@ -150,7 +176,7 @@ impl Watched {
     }
 
     fn output_tokens_seen(&self) -> u64 {
-        match &self.0 {
+        match &self.copy {
             Some(Copy::Messages(tee)) => tee.output_tokens_seen(),
             Some(Copy::Other(tee)) => tee.output_tokens_seen(),
             None => 0,
@@ -159,7 +185,7 @@ impl Watched {
 
     pub(crate) fn finish(self, ended: bool) -> Seen {
         let unreadable = || Seen { unreadable: 1, ..Seen::default() };
-        let Some(copy) = self.0 else { return unreadable() };
+        let Some(copy) = self.copy else { return unreadable() };
         catch_unwind(AssertUnwindSafe(|| match copy {
             Copy::Messages(tee) => tee.finish(ended),
             Copy::Other(tee) => seen(tee.finish(ended)),

@@ -80,16 +80,18 @@ impl Inner {
         let mut ending = self.pump(call, body, &mut outlet, cut, &mut plumbing, &mut answer).await;
         let ended = matches!(ending, Ending::Whole);
         let (last, seen) = match plumbing {
-            Plumbing::Same(watched) => {
-                let last = match &ending {
+            Plumbing::Same(mut watched) => {
+                let rest = watched.rest();
+                let told = match &ending {
                     Ending::OutOfMoney(_) => {
                         let fault = ApiFault::new(FaultKind::InvalidRequest, ending.for_client());
                         in_band(dialect, framing, call.stream, &fault)
                     }
                     _ => Bytes::new(),
                 };
-                answer.told = !last.is_empty();
-                (last, watched.finish(ended))
+                answer.told = !told.is_empty();
+                // An event that never became whole does not stand in front of words of ours.
+                (if answer.told { told } else { rest }, watched.finish(ended))
             }
             Plumbing::Reframed(reframer) => {
                 answer.told = true;
@@ -160,7 +162,10 @@ impl Inner {
             match plumbing {
                 Plumbing::Same(watched) => {
                     // The client first, the copy afterwards: the reader cannot delay what is relayed.
-                    gone = gone || !outlet.send(data.clone()).await;
+                    let shown = watched.shown(&data);
+                    if !shown.is_empty() {
+                        gone = gone || !outlet.send(shown).await;
+                    }
                     watched.push(&data);
                 }
                 Plumbing::Reframed(reframer) => {

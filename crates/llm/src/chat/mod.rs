@@ -5,6 +5,7 @@
 
 mod decode;
 mod encode;
+mod hide;
 mod read;
 mod view;
 mod words;
@@ -14,6 +15,8 @@ mod write;
 mod tests;
 
 use bytes::Bytes;
+
+pub use hide::HideUsage;
 
 use crate::{
     Framing, RequestError, Target, View,

@@ -136,6 +136,10 @@ pub(crate) fn place(body: &[u8], raw: &str) -> Range<usize> {
     at..at.saturating_add(raw.len())
 }
 
+/// A field's name, not copied if it has no escapes.
+#[derive(serde::Deserialize)]
+struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+
 struct Top<'s, 'a> {
     scan: &'s mut Scan<'a>,
     form: &'s Form,
@@ -150,7 +154,7 @@ impl<'a> Visitor<'a> for Top<'_, 'a> {
 
     fn visit_map<M: MapAccess<'a>>(self, mut map: M) -> Result<(), M::Error> {
         let mut seen: Vec<Cow<'a, str>> = Vec::new();
-        while let Some(key) = map.next_key::<Cow<'a, str>>()? {
+        while let Some(Key(key)) = map.next_key::<Key<'a>>()? {
             if seen.contains(&key) {
                 return Err(serde::de::Error::custom(format_args!("duplicate field `{}`", key.escape_debug())));
             }
@@ -289,7 +293,7 @@ impl<'a> Visitor<'a> for Walk<'_> {
     }
 
     fn visit_map<M: MapAccess<'a>>(self, mut map: M) -> Result<(), M::Error> {
-        while let Some(key) = map.next_key::<Cow<'a, str>>()? {
+        while let Some(Key(key)) = map.next_key::<Key<'a>>()? {
             self.sums.add(most_tokens(&key));
             let place = match (self.place, &*key) {
                 (Place::Talk, "image_url") | (Place::Image, "url") => Place::Image,
