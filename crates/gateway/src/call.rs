@@ -144,6 +144,12 @@ pub enum CallError {
     /// The name.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// The token is bound to other models.
+    #[error("this token may not ask for `{model}`: it was made for other models")]
+    NotForToken {
+        /// Which model.
+        model: String,
+    },
     /// The provider cannot be called: it has no key, no token can be had for it.
     #[error("the model `{model}` is not set up here: its provider has no key. An operator can say more")]
     NotSetUp {
@@ -215,6 +221,7 @@ impl CallError {
             Self::Request(_)
             | Self::Convert(_)
             | Self::Model(_)
+            | Self::NotForToken { .. }
             | Self::NotSetUp { .. }
             | Self::Denied { .. }
             | Self::NeedsPerson { .. }

@@ -31,6 +31,12 @@ pub trait Runs: Send + Sync {
     /// Whose token this is. A token opens the gateway and nothing else, and dies with its run.
     async fn caller(&self, token: &SecretString) -> Option<Caller>;
 
+    /// Whether this run may ask for a model of that name at all. Policy decides afterwards.
+    fn permits(&self, run: RunId, model: &str) -> bool {
+        let _ = (run, model);
+        true
+    }
+
     /// The key that seals what this run says. Nothing, once the run is erased: then no call is made for it.
     fn key(&self, run: RunId) -> Option<Arc<RunKey>>;
 }

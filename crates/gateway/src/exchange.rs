@@ -334,6 +334,9 @@ impl Inner {
             // Its positions are those of the body that was looked at, not of the client's.
             (view.model_at, view.ask_for_usage) = (None, None);
         }
+        if !self.parts.runs.permits(caller.run, &name) {
+            return Err(CallError::NotForToken { model: name });
+        }
         let models = self.models.load_full();
         let mut route = models.resolve(&name)?;
         for target in &mut route.targets {
@@ -427,7 +430,7 @@ impl Inner {
 
         let Letter { address, headers, body, ends } = letter;
         let parcel = self.proven(plan, one, &address, headers, body).await?;
-        let money = match parts.purse.hold(caller.run, id, meter.reserved()).await {
+        let money = match parts.purse.hold(caller.run, &plan.route.name, id, meter.reserved()).await {
             Ok(entries) => entries,
             Err(PurseError::Exhausted { scope }) => {
                 self.note_exhausted(caller, id, plan, meter.reserved(), scope).await?;

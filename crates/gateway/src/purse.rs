@@ -17,8 +17,14 @@ use stockade_ledger::LogEntry;
 /// dies first; then the runner charges all that was set aside durably.
 #[async_trait]
 pub trait Purse: Send + Sync {
-    /// Sets `amount` aside. Before anything is sent, the entries must be durable; if they cannot be, [`release`](Self::release).
-    async fn hold(&self, run: RunId, call: ModelCallId, amount: Nanos) -> Result<Vec<LogEntry>, PurseError>;
+    /// Sets `amount` aside for a call to the model of that name. Before anything is sent, the entries must be durable; if they cannot be, [`release`](Self::release).
+    async fn hold(
+        &self,
+        run: RunId,
+        model: &str,
+        call: ModelCallId,
+        amount: Nanos,
+    ) -> Result<Vec<LogEntry>, PurseError>;
 
     /// The entries of [`hold`](Self::hold) did not become durable: nothing was sent, and the money is free again.
     fn release(&self, call: ModelCallId);

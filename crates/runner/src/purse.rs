@@ -38,6 +38,9 @@ pub const SLICE_MOST: Nanos = Nanos(2_000_000_000);
 pub struct SliceState {
     /// Whose.
     pub run: RunId,
+    /// For calls to the model of this name.
+    #[serde(default)]
+    pub model: String,
     /// What was leased.
     pub amount: Nanos,
     /// What is spent.
@@ -74,9 +77,10 @@ impl Money {
     pub fn take(&mut self, entry: &BudgetEntry) {
         let slices = &mut self.slices;
         match entry {
-            BudgetEntry::Leased { slice, run, amount, .. } => {
+            BudgetEntry::Leased { slice, run, model, amount } => {
                 slices.entry(*slice).or_insert_with(|| SliceState {
                     run: *run,
+                    model: model.clone(),
                     amount: *amount,
                     spent: Nanos::ZERO,
                     reserved: BTreeMap::new(),
@@ -140,7 +144,13 @@ struct Books {
 
 impl Books {
     /// Sets money aside in a slice that has it. All of it is one step, so that two calls never take the same money.
-    fn take_aside(&mut self, run: RunId, call: ModelCallId, amount: Nanos) -> Result<Option<BudgetEntry>, NoMoney> {
+    fn take_aside(
+        &mut self,
+        run: RunId,
+        model: &str,
+        call: ModelCallId,
+        amount: Nanos,
+    ) -> Result<Option<BudgetEntry>, NoMoney> {
         let mine = || self.money.slices.values().filter(|s| s.run == run);
         let committed: Nanos = mine().map(|s| s.spent.saturating_add(s.reserved.values().copied().sum())).sum();
         let past = self.money.past.get(&run).copied().unwrap_or_default();
@@ -149,7 +159,8 @@ impl Books {
             return Err(NoMoney::Exhausted(BudgetScope::Run));
         }
         let leaving = &self.leaving;
-        let fits = |(id, s): &(&SliceId, &SliceState)| s.run == run && s.free() >= amount && !leaving.contains(*id);
+        let of = |s: &SliceState| s.run == run && s.model == model;
+        let fits = |(id, s): &(&SliceId, &SliceState)| of(s) && s.free() >= amount && !leaving.contains(*id);
         let slices = &self.money.slices;
         // More for a call is best where the call has some already.
         let known = slices.iter().filter(|(_, s)| s.reserved.contains_key(&call)).find(fits);
@@ -209,6 +220,8 @@ pub struct SitePurse {
 #[derive(Serialize, Deserialize)]
 struct Pending {
     slice: SliceId,
+    #[serde(default)]
+    model: String,
     need: Nanos,
     want: Nanos,
 }
@@ -276,9 +289,15 @@ impl SitePurse {
 
     /// Sets money aside for a call, or more for one that is under way. Nothing of it is durable: the entry that is given back is to
     /// be written. It says how much is set aside for the call in its slice, with this.
-    pub async fn set_aside(&self, run: RunId, call: ModelCallId, amount: Nanos) -> Result<BudgetEntry, NoMoney> {
+    pub async fn set_aside(
+        &self,
+        run: RunId,
+        model: &str,
+        call: ModelCallId,
+        amount: Nanos,
+    ) -> Result<BudgetEntry, NoMoney> {
         self.spool.room().map_err(|e| NoMoney::Unavailable(e.to_string()))?;
-        let now = |books: &mut Books| books.take_aside(run, call, amount);
+        let now = |books: &mut Books| books.take_aside(run, model, call, amount);
         if let Some(entry) = now(&mut self.books())? {
             return Ok(entry);
         }
@@ -289,41 +308,43 @@ impl SitePurse {
             if let Some(entry) = now(&mut self.books())? {
                 return Ok(entry);
             }
-            self.lease(run, amount).await?;
+            self.lease(run, model, amount).await?;
         }
         now(&mut self.books())?.ok_or(NoMoney::Exhausted(BudgetScope::Run))
     }
 
     /// More for a call that is under way: durable when this returns.
     pub async fn add(&self, call: ModelCallId, more: Nanos) -> Result<(), NoMoney> {
-        let run = self.books().money.slices.values().find(|s| s.reserved.contains_key(&call)).map(|s| s.run);
-        let run = run.ok_or_else(|| NoMoney::Unavailable(format!("nothing is set aside for {call}")))?;
-        let entry = self.set_aside(run, call, more).await?;
+        let of = |s: &SliceState| (s.run, s.model.clone());
+        let found = self.books().money.slices.values().find(|s| s.reserved.contains_key(&call)).map(of);
+        let (run, model) = found.ok_or_else(|| NoMoney::Unavailable(format!("nothing is set aside for {call}")))?;
+        let entry = self.set_aside(run, &model, call, more).await?;
         // If that fails, it stays set aside in memory until the call is over: too much rather than too little.
         let written = self.spool.append(vec![budget_entry(&entry)]).await;
         written.map(|_| ()).map_err(|e| NoMoney::Unavailable(e.to_string()))
     }
 
-    async fn lease(&self, run: RunId, need: Nanos) -> Result<(), NoMoney> {
+    async fn lease(&self, run: RunId, model: &str, need: Nanos) -> Result<(), NoMoney> {
         let unavailable = |e: &dyn std::fmt::Display| NoMoney::Unavailable(e.to_string());
         let path = self.pending_file(run);
         // A request that a crash cut off is made again first: the server may have leased that slice already.
         let old = self.unanswered(&path).map_err(|e| unavailable(&e))?;
-        self.give_back_idle(run).await.map_err(|e| unavailable(&e))?;
+        self.give_back_idle(run, Some(model)).await.map_err(|e| unavailable(&e))?;
         let request = old.unwrap_or_else(|| Pending {
             slice: self.world.id(),
+            model: model.to_owned(),
             need,
             want: Nanos(need.0.saturating_mul(SLICE_FACTOR)).min(SLICE_MOST).max(need),
         });
         note(&path, &request).map_err(|e| unavailable(&e))?;
-        let Pending { slice, need, want } = request;
+        let Pending { slice, model, need, want } = request;
         let leased = self
             .link
-            .slice(&LeaseSlice { slice, run, model: String::new(), need, want })
+            .slice(&LeaseSlice { slice, run, model: model.clone(), need, want })
             .await
             .map_err(|e| unavailable(&e))?;
         if leased.amount > Nanos::ZERO {
-            self.write(BudgetEntry::Leased { slice, run, model: String::new(), amount: leased.amount })
+            self.write(BudgetEntry::Leased { slice, run, model, amount: leased.amount })
                 .await
                 .map_err(|e| unavailable(&e))?;
         }
@@ -332,6 +353,8 @@ impl SitePurse {
         if leased.amount > Nanos::ZERO || leased.exhausted.is_none() {
             Ok(())
         } else {
+            // What lies idle for other models of this run may be what is missing: whoever asks next finds it.
+            self.give_back_idle(run, None).await.map_err(|e| unavailable(&e))?;
             Err(NoMoney::Exhausted(leased.exhausted.unwrap_or(BudgetScope::Organization)))
         }
     }
@@ -345,13 +368,14 @@ impl SitePurse {
         }
     }
 
-    async fn give_back_idle(&self, run: RunId) -> Result<(), SpoolError> {
+    async fn give_back_idle(&self, run: RunId, model: Option<&str>) -> Result<(), SpoolError> {
         loop {
             let entry = {
                 let books = &mut *self.books();
                 let (slices, leaving) = (&books.money.slices, &mut books.leaving);
-                let idle =
-                    |(id, s): &(&SliceId, &SliceState)| s.run == run && s.reserved.is_empty() && !leaving.contains(*id);
+                let of =
+                    |s: &SliceState| s.run == run && model.is_none_or(|model| s.model == model || s.model.is_empty());
+                let idle = |(id, s): &(&SliceId, &SliceState)| of(s) && s.reserved.is_empty() && !leaving.contains(*id);
                 let Some((slice, state)) = slices.iter().find(idle) else { return Ok(()) };
                 // From here on no call takes money of it: what is written is still true when it is durable.
                 leaving.insert(*slice);
@@ -369,12 +393,11 @@ impl SitePurse {
     pub async fn end(&self, run: RunId) -> Result<(), SpoolError> {
         let path = self.pending_file(run);
         let old = self.unanswered(&path).map_err(|source| SpoolError::File { path: path.clone(), source })?;
-        if let Some(Pending { slice, need, want }) = old {
-            match self.link.slice(&LeaseSlice { slice, run, model: String::new(), need, want }).await {
+        if let Some(Pending { slice, model, need, want }) = old {
+            match self.link.slice(&LeaseSlice { slice, run, model: model.clone(), need, want }).await {
                 Ok(leased) => {
                     if leased.amount > Nanos::ZERO {
-                        self.write(BudgetEntry::Leased { slice, run, model: String::new(), amount: leased.amount })
-                            .await?;
+                        self.write(BudgetEntry::Leased { slice, run, model, amount: leased.amount }).await?;
                     }
                     files::remove_all(&path).map_err(|source| SpoolError::File { path: path.clone(), source })?;
                 }
@@ -382,7 +405,7 @@ impl SitePurse {
                 Err(error) => tracing::warn!(%error, %run, "a slice of {run} may stay leased until the server is back"),
             }
         }
-        self.give_back_idle(run).await
+        self.give_back_idle(run, None).await
     }
 
     fn pending_file(&self, run: RunId) -> PathBuf {
@@ -412,12 +435,18 @@ impl From<NoMoney> for PurseError {
 
 #[async_trait]
 impl Purse for SitePurse {
-    async fn hold(&self, run: RunId, call: ModelCallId, amount: Nanos) -> Result<Vec<LogEntry>, PurseError> {
+    async fn hold(
+        &self,
+        run: RunId,
+        model: &str,
+        call: ModelCallId,
+        amount: Nanos,
+    ) -> Result<Vec<LogEntry>, PurseError> {
         if amount == Nanos::ZERO {
             // It cannot cost anything: there is nothing to set aside, and no slice is needed.
             return Ok(Vec::new());
         }
-        Ok(vec![budget_entry(&self.set_aside(run, call, amount).await?)])
+        Ok(vec![budget_entry(&self.set_aside(run, model, call, amount).await?)])
     }
 
     fn release(&self, call: ModelCallId) {
@@ -513,9 +542,13 @@ mod tests {
         // A crash came between the arrival of the slice and the removal of the note about it.
         let home = home(&[100]).await;
         let Home { purse, run, slices, .. } = &home;
-        note(&purse.pending_file(*run), &Pending { slice: slices[0], need: Nanos(100), want: Nanos(100) }).unwrap();
+        note(
+            &purse.pending_file(*run),
+            &Pending { slice: slices[0], model: String::new(), need: Nanos(100), want: Nanos(100) },
+        )
+        .unwrap();
         let call = home.call();
-        purse.hold(*run, call, Nanos(60)).await.unwrap();
+        purse.hold(*run, "", call, Nanos(60)).await.unwrap();
         purse.spend(call, Nanos(60));
         purse.spent(call);
         purse.end(*run).await.unwrap();
@@ -530,18 +563,18 @@ mod tests {
         let home = home(&[100]).await;
         let Home { purse, run, .. } = &home;
         let (first, second) = (home.call(), home.call());
-        let entries = purse.hold(*run, first, Nanos(60)).await.unwrap();
+        let entries = purse.hold(*run, "", first, Nanos(60)).await.unwrap();
         assert_eq!(entries.len(), 1);
         assert_eq!(home.restarted().slices.values().next().unwrap().free(), Nanos(100), "not durable yet");
-        let refused = purse.hold(*run, second, Nanos(60)).await;
+        let refused = purse.hold(*run, "", second, Nanos(60)).await;
         assert!(matches!(refused, Err(PurseError::Unavailable(_))), "the server would have to be asked: {refused:?}");
         // While it is held, the slice does not go back.
         purse.end(*run).await.unwrap();
         assert_eq!(home.believed().slices.len(), 1);
         purse.release(first);
-        purse.hold(*run, second, Nanos(100)).await.unwrap();
+        purse.hold(*run, "", second, Nanos(100)).await.unwrap();
         // Nothing can come of nothing.
-        assert_eq!(purse.hold(*run, home.call(), Nanos::ZERO).await, Ok(vec![]));
+        assert_eq!(purse.hold(*run, "", home.call(), Nanos::ZERO).await, Ok(vec![]));
         assert_eq!(purse.top_up(home.call(), Nanos::ZERO).await, Ok(()));
     }
 
@@ -551,7 +584,7 @@ mod tests {
         let Home { purse, run, .. } = &home;
         purse.begin(*run, Nanos(140));
         let call = home.call();
-        let entries = purse.hold(*run, call, Nanos(90)).await.unwrap();
+        let entries = purse.hold(*run, "", call, Nanos(90)).await.unwrap();
         purse.spool.append(entries).await.unwrap();
         purse.top_up(call, Nanos(10)).await.unwrap();
         purse.top_up(call, Nanos(30)).await.unwrap();
@@ -579,7 +612,7 @@ mod tests {
         let Home { purse, run, .. } = &home;
         let (made, not) = (home.call(), home.call());
         for (call, amount) in [(made, 80), (not, 20)] {
-            let entries = purse.hold(*run, call, Nanos(amount)).await.unwrap();
+            let entries = purse.hold(*run, "", call, Nanos(amount)).await.unwrap();
             purse.spool.append(entries).await.unwrap();
         }
         purse.top_up(made, Nanos(40)).await.unwrap();
@@ -595,8 +628,8 @@ mod tests {
         let home = home(&[100]).await;
         let Home { purse, run, .. } = &home;
         let (call, other) = (home.call(), home.call());
-        purse.hold(*run, other, Nanos(30)).await.unwrap();
-        purse.hold(*run, call, Nanos(10)).await.unwrap();
+        purse.hold(*run, "", other, Nanos(30)).await.unwrap();
+        purse.hold(*run, "", call, Nanos(10)).await.unwrap();
         purse.spend(call, Nanos(500));
         // What is on its way is set aside: nobody takes it meanwhile.
         assert_eq!(home.believed().slices.values().next().unwrap().free(), Nanos::ZERO);

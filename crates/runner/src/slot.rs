@@ -344,6 +344,10 @@ impl Runs for Registry {
         self.tokens.caller(token)
     }
 
+    fn permits(&self, run: RunId, model: &str) -> bool {
+        self.tokens.permits(run, model)
+    }
+
     fn key(&self, run: RunId) -> Option<Arc<RunKey>> {
         self.get(run).map_or_else(|| self.tokens.key(run), |slot| slot.key())
     }

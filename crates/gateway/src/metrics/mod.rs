@@ -241,7 +241,7 @@ pub const fn reason(error: &CallError) -> &'static str {
     match error {
         CallError::Request(_) => "request",
         CallError::Convert(_) | CallError::NoCount { .. } => "conversion",
-        CallError::Model(_) => "model",
+        CallError::Model(_) | CallError::NotForToken { .. } => "model",
         CallError::NotSetUp { .. } => "not_set_up",
         CallError::Tripped { .. } => "breaker",
         CallError::Rate(_) => "rate",

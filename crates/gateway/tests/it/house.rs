@@ -56,7 +56,13 @@ pub struct Money {
 
 #[async_trait]
 impl Purse for TestPurse {
-    async fn hold(&self, _run: RunId, call: ModelCallId, amount: Nanos) -> Result<Vec<LogEntry>, PurseError> {
+    async fn hold(
+        &self,
+        _run: RunId,
+        _model: &str,
+        call: ModelCallId,
+        amount: Nanos,
+    ) -> Result<Vec<LogEntry>, PurseError> {
         if self.away.load(Ordering::SeqCst) {
             return Err(PurseError::Unavailable("the server is away".into()));
         }

@@ -309,7 +309,13 @@ impl Money {
 
 #[async_trait]
 impl Purse for Money {
-    async fn hold(&self, _run: RunId, call: ModelCallId, amount: Nanos) -> Result<Vec<LogEntry>, PurseError> {
+    async fn hold(
+        &self,
+        _run: RunId,
+        _model: &str,
+        call: ModelCallId,
+        amount: Nanos,
+    ) -> Result<Vec<LogEntry>, PurseError> {
         let mut account = self.state();
         if account.spent + account.held.values().sum::<i64>() + amount.0 > MONEY {
             return Err(PurseError::Exhausted { scope: BudgetScope::Run });
