@@ -537,3 +537,27 @@ fn read_session(row: &Row) -> Result<Session> {
         last_at: row.at("last_at")?,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Store, sql::Ask};
+
+    /// If you are here because this failed: with a million calls, that question would read all of them. It needs an index
+    /// whose first column it names.
+    #[tokio::test]
+    async fn no_question_reads_every_call() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&format!("sqlite:{}", folder.path().join("calls.db").display())).await.unwrap();
+        let mut tx = store.read().await.unwrap();
+        let questions: Vec<_> = STATEMENTS.iter().filter(|(_, sql)| sql.starts_with("SELECT")).collect();
+        assert!(questions.len() > 15, "{questions:?}");
+        for (name, sql) in questions {
+            let sql = Box::leak(format!("EXPLAIN QUERY PLAN {sql}").into_boxed_str());
+            let plan = tx.all(Ask { sql, values: Vec::new() }).await.unwrap();
+            let steps: Vec<String> = plan.iter().map(|row| row.text("detail").unwrap()).collect();
+            assert!(steps.iter().any(|step| step.starts_with("SEARCH call")), "{name}: {steps:?}");
+            assert!(!steps.iter().any(|step| step.starts_with("SCAN")), "{name}: {steps:?}");
+        }
+    }
+}

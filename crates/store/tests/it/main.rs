@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that finds what it did not expect is over")]
 
 mod approving;
+mod calling;
 mod door;
 mod engines;
 mod fixture;
@@ -16,3 +17,4 @@ mod people;
 mod projects;
 mod recording;
 mod running;
+mod scopes;

@@ -1,0 +1,70 @@
+//! Model calls as people look for them.
+
+use stockade_domain::{
+    Action, Answer, ContextValue, Decision, Nanos, Principal, Resource, ResourceKind, Usage,
+    ids::{ModelCallId, RunId},
+};
+use stockade_ledger::{Body, DeedFacts, Outcome, Producer, Record, Status};
+use stockade_store::{
+    Page,
+    calls::{self, CallFilter, TotalsBy},
+    spool::Entry,
+};
+
+use crate::{
+    engines::both,
+    fixture::{Fixture, seen},
+};
+
+fn record(f: &Fixture, seq: u64, run: RunId, body: Body) -> Record {
+    let producer = Producer::Runner(f.runner);
+    Record { producer, seq, at: f.now(), id: f.id(), run: Some(run), project: Some(f.project), body }
+}
+
+fn line(record: &Record) -> Entry {
+    Entry::Record { canonical: String::from_utf8(record.canonical()).unwrap() }
+}
+
+fn opening(f: &Fixture, run: RunId, call: ModelCallId) -> Body {
+    let context = [("call", call.to_string()), ("model", "sonnet".to_owned()), ("session", "s1".to_owned())];
+    let deed = DeedFacts {
+        principal: Principal::User { id: f.admin, roles: vec![] },
+        action: Action::ModelCall,
+        resource: Resource::new(ResourceKind::Model, "sonnet").in_project(f.project).in_run(run),
+        context: context.map(|(name, value)| (name.to_owned(), ContextValue::Text(value))).into(),
+    };
+    let decision = Decision { answer: Answer::Allow, bundle: 1, policies: vec![], approval: None };
+    Body::Open { deed, decision, contents: vec![] }
+}
+
+both! {
+    a_call_is_noted_when_it_begins_and_counted_once_when_it_ends(db) {
+        let f = Fixture::new(&db.store).await;
+        let (run, ..) = f.leased(Nanos(100)).await;
+        let call = f.id();
+        let opened = record(&f, 0, run, opening(&f, run, call));
+        f.ship(f.runner, &[line(&opened)]).await;
+        assert_eq!(seen!(f, |tx| calls::get(&mut tx, call)).status, "open");
+        f.pass(2);
+        let usage = Usage { input_tokens: 10, output_tokens: 4, cache_read_tokens: 3, ..Usage::default() };
+        let close = |of| Body::Close {
+            of,
+            outcome: Outcome::with_code(Status::Cancelled, "stopped"),
+            usage: Some(usage),
+            cost: Some(Nanos(70)),
+            contents: vec![],
+        };
+        let closed = record(&f, 1, run, close(opened.id));
+        // A second end of the same call is a record like any other, and changes no sum; nor does the end of something else.
+        let (again, other) = (record(&f, 2, run, close(opened.id)), record(&f, 3, run, close(f.id())));
+        f.ship(f.runner, &[line(&closed), line(&again), line(&other)]).await;
+        let found = seen!(f, |tx| calls::get(&mut tx, call));
+        assert_eq!((found.status.as_str(), found.code.as_deref()), ("cancelled", Some("stopped")));
+        assert_eq!((found.closed, found.cost, found.duration_ms), (Some(closed.id), Nanos(70), Some(2_000)));
+        assert_eq!((found.repository.as_str(), found.person), ("/srv/sample", Some(f.admin)));
+        let sums = seen!(f, |tx| calls::totals(&mut tx, TotalsBy::Day, &CallFilter::default()));
+        assert_eq!((sums.len(), sums[0].calls, sums[0].input_tokens, sums[0].cost), (1, 1, 13, Nanos(70)));
+        let sessions = seen!(f, |tx| calls::sessions(&mut tx, Some(f.admin), None, &Page::default())).items;
+        assert_eq!((sessions.len(), sessions[0].calls, sessions[0].tokens), (1, 1, 17));
+    }
+}
