@@ -76,6 +76,8 @@ pub enum Command {
     /// Tokens by which your own tools call models through the gateway.
     #[command(subcommand, visible_alias = "tokens")]
     Token(Token),
+    /// Point a tool of yours at the gateway, and prove it with a first call.
+    Connect(Connect),
     /// Model calls: who used which model on which repository when, and what it cost.
     #[command(subcommand)]
     Calls(Calls),
@@ -456,6 +458,67 @@ pub struct TokenCreate {
     /// Write it into this new file, which only you can read, instead of showing it.
     #[arg(long, short, value_name = "FILE")]
     pub out: Option<PathBuf>,
+}
+
+/// A tool that can be pointed at the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Tool {
+    /// Claude Code.
+    Claude,
+    /// Codex.
+    Codex,
+    /// Gemini CLI.
+    Gemini,
+    /// OpenCode.
+    Opencode,
+    /// Aider.
+    Aider,
+    /// Copilot CLI.
+    Copilot,
+}
+
+impl Tool {
+    /// Its word on the command line.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Claude => "claude",
+            Self::Codex => "codex",
+            Self::Gemini => "gemini",
+            Self::Opencode => "opencode",
+            Self::Aider => "aider",
+            Self::Copilot => "copilot",
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct Connect {
+    /// Which tool.
+    pub tool: Tool,
+    /// Only print what to set (the default).
+    #[arg(long, conflicts_with = "write")]
+    pub print: bool,
+    /// Write it into the tool's own configuration, merged with what is there; the files as they were are kept.
+    #[arg(long)]
+    pub write: bool,
+    /// Put the files back as they were before.
+    #[arg(long, conflicts_with_all = ["write", "print"])]
+    pub undo: bool,
+    /// The model's name; claude-sonnet-5-5 if absent.
+    #[arg(long, value_name = "NAME")]
+    pub model: Option<String>,
+    /// Make a token for work on this project. The token that was made before is used if absent.
+    #[arg(long, short, value_name = "PROJECT")]
+    pub project: Option<String>,
+    /// Use the token in this file.
+    #[arg(long, value_name = "FILE")]
+    pub gateway_token_file: Option<PathBuf>,
+    /// Where the site's listener is; known if the token is made here.
+    #[arg(long, value_name = "URL")]
+    pub gateway: Option<String>,
+    /// Make no call to prove it.
+    #[arg(long)]
+    pub no_check: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -149,7 +149,8 @@ struct LoginFile {
 }
 
 impl Login {
-    fn folder() -> Option<PathBuf> {
+    /// The user's own configuration of Stockade.
+    pub fn folder() -> Option<PathBuf> {
         let config = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
         let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".config"));
         config.or_else(home).map(|folder| folder.join("stockade"))

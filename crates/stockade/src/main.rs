@@ -61,6 +61,7 @@ async fn run(cli: Cli) -> Outcome {
         Command::Login { server } => commands::login::login(&context, server).await,
         Command::Logout => commands::login::logout(&context),
         Command::Token(command) => commands::token::main(&context, command).await,
+        Command::Connect(connect) => commands::connect::main(&context, connect).await,
         Command::Calls(command) => commands::calls::main(&context, command).await,
         Command::Group(command) => commands::groups::main(&context, command).await,
         Command::Provider(provider) => commands::provider::main(&context, provider).await,

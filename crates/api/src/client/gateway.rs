@@ -1,8 +1,10 @@
 //! Tokens for the gateway, groups, and model calls.
 
+use bytes::Bytes;
+use secrecy::SecretString;
 use stockade_domain::ids::{GatewayTokenId, GroupId, ModelCallId};
 
-use super::Client;
+use super::{Client, transport::Transport};
 use crate::{
     error::ApiError,
     http::{
@@ -65,5 +67,24 @@ impl Client {
     /// `GET /v1/sessions`, the one that began last first.
     pub async fn sessions(&self, query: &ListSessions) -> Result<Page<Session>, ApiError> {
         self.transport.get(&["v1", "sessions"]).query(query).json().await
+    }
+}
+
+/// A client of a site's gateway, with a token for it: for the one small request that proves a connection.
+#[derive(Debug, Clone)]
+pub struct GatewayClient {
+    transport: Transport,
+}
+
+impl GatewayClient {
+    /// A client of the gateway at `base` (`http://127.0.0.1:7081`).
+    pub fn new(base: &str, token: SecretString) -> Result<Self, ApiError> {
+        Ok(Self { transport: Transport::new(base, Some(token), "the gateway")? })
+    }
+
+    /// `POST` to a path below `/gateway`: the status, and the answer's bytes whatever they are.
+    pub async fn post(&self, path: &str, body: &serde_json::Value) -> Result<(u16, Bytes), ApiError> {
+        let segments: Vec<&str> = std::iter::once("gateway").chain(path.split('/')).collect();
+        self.transport.post(&segments).body(body).whatever().await
     }
 }

@@ -11,6 +11,7 @@ mod site;
 mod transport;
 mod work;
 
+pub use gateway::GatewayClient;
 pub use site::{ExecStream, SiteClient};
 pub use transport::ByteStream;
 

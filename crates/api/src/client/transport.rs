@@ -184,6 +184,15 @@ impl Call<'_> {
         transport.read(response).await
     }
 
+    /// The status and the body, also of a refusal: for a peer whose errors have another shape than ours.
+    pub(super) async fn whatever(self) -> Result<(u16, Bytes), ApiError> {
+        let transport = self.transport;
+        let request = self.request.timeout(Duration::from_secs(TIMEOUT_S));
+        let response = request.send().await.map_err(|error| transport.failed(&error))?;
+        let status = response.status().as_u16();
+        Ok((status, transport.read(response).await?))
+    }
+
     pub(super) async fn json<T: DeserializeOwned>(self) -> Result<T, ApiError> {
         let transport = self.transport;
         let body = self.bytes().await?;

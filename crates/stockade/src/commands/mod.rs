@@ -19,6 +19,7 @@ pub mod approvals;
 pub mod audit;
 pub mod budget;
 pub mod calls;
+pub mod connect;
 pub mod doctor;
 pub mod environments;
 pub mod groups;
@@ -97,6 +98,12 @@ pub fn text_or_stdin(text: &str) -> Outcome<String> {
         return Err(Failure::user("empty", "the text is empty", "say what you want done"));
     }
     Ok(text)
+}
+
+/// Makes a folder with everything above it, for its owner alone.
+pub fn private_dir(folder: &std::path::Path) -> Outcome {
+    use std::os::unix::fs::DirBuilderExt as _;
+    Ok(std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?)
 }
 
 /// Asks back before something that cannot be undone.

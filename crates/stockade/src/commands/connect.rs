@@ -1,0 +1,439 @@
+//! Pointing a tool at the gateway: what to set is printed or written, with a token that never stands in an argument, and one
+//! small request in the tool's own dialect shows that it works.
+//!
+//! What is written is merged with what is there; the file as it was lies beside it, and `--undo` puts it back.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use stockade_api::client::GatewayClient;
+
+use super::{Context, token};
+use crate::{
+    args::{self, Tool},
+    failure::{Failure, Outcome},
+    home::{Login, write_secret},
+};
+
+/// What is asked for when nobody says which.
+const DEFAULT_MODEL: &str = "claude-sonnet-5-5";
+/// How long a fresh token may take to be known at the site.
+const TRIES: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// What was made for a tool, kept beside its token.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Made {
+    gateway: String,
+    /// Files that were written, and where each one's former content lies; nothing if there was none.
+    files: Vec<(PathBuf, Option<PathBuf>)>,
+}
+
+/// One file of a tool's configuration.
+struct Piece {
+    path: PathBuf,
+    form: Form,
+}
+
+enum Form {
+    /// Merged into a JSON file.
+    Json(Value),
+    /// Merged into a TOML file.
+    Toml(Value),
+    /// A file of our own.
+    Whole(String),
+}
+
+pub async fn main(context: &Context, connect: args::Connect) -> Outcome {
+    let folder = Login::folder()
+        .ok_or_else(|| Failure::config("no_home", "there is no home directory to keep a token in", "set HOME"))?
+        .join("connect");
+    let word = connect.tool.word();
+    let record = folder.join(format!("{word}.json"));
+    if connect.undo {
+        return undo(context, &record);
+    }
+    super::private_dir(&folder)?;
+    let mut made: Made =
+        fs::read(&record).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+    let token_file = token_for(context, &connect, &folder, &mut made).await?;
+    let model = connect.model.clone().unwrap_or_else(|| DEFAULT_MODEL.to_owned());
+    let pieces = pieces(connect.tool, &made.gateway, &token_file, &model, &folder)?;
+    if connect.write {
+        for piece in &pieces {
+            write(piece, &mut made)?;
+        }
+    }
+    fs::write(&record, serde_json::to_vec(&made).map_err(std::io::Error::from)?)?;
+    let shown: Vec<Value> = pieces
+        .iter()
+        .map(|piece| Ok(json!({"file": piece.path, "content": text(piece, None)?})))
+        .collect::<Outcome<_>>()?;
+    let answer = json!({"tool": word, "gateway": made.gateway, "token_file": token_file, "written": connect.write, "files": shown});
+    context.output.show(&answer, |_| {
+        let mut lines = vec![if connect.write {
+            "written:".to_owned()
+        } else {
+            "put this there, or repeat with --write:".to_owned()
+        }];
+        for piece in &shown {
+            lines.push(format!(
+                "\n# {}\n{}",
+                piece["file"].as_str().unwrap_or(""),
+                piece["content"].as_str().unwrap_or("")
+            ));
+        }
+        lines.push(format!("\n{}", start_with(connect.tool, &folder, &model)));
+        lines.join("\n")
+    })?;
+    if connect.no_check {
+        return Ok(());
+    }
+    let said = check(connect.tool, &made.gateway, token::read(&token_file)?, &model).await?;
+    context.output.remark(&format!("{model} answers through the gateway: {said}"));
+    Ok(())
+}
+
+/// The token's file: the one that was named, the one that was made before, or a new one. `made` learns where the gateway is.
+async fn token_for(context: &Context, connect: &args::Connect, folder: &Path, made: &mut Made) -> Outcome<PathBuf> {
+    let own = folder.join(format!("{}.token", connect.tool.word()));
+    if let Some(gateway) = &connect.gateway {
+        made.gateway.clone_from(gateway);
+    }
+    if let Some(file) = &connect.gateway_token_file {
+        token::read(file)?;
+        if made.gateway.is_empty() {
+            return Err(Failure::user(
+                "no_gateway",
+                "where is the gateway?",
+                "name it with --gateway http://HOST:7081",
+            ));
+        }
+        return Ok(fs::canonicalize(file)?);
+    }
+    let Some(project) = &connect.project else {
+        if own.is_file() && !made.gateway.is_empty() {
+            return Ok(own);
+        }
+        return Err(Failure::user(
+            "no_token",
+            "a token belongs to a project: which one do you work on?",
+            "name it with --project NAME, or bring a token with --gateway-token-file FILE --gateway URL",
+        ));
+    };
+    let create = args::TokenCreate {
+        name: format!("{} (connect)", connect.tool.word()),
+        project: project.clone(),
+        budget: None,
+        period: None,
+        expires: None,
+        models: Vec::new(),
+        out: None,
+    };
+    let created = token::make(context, &context.client()?, create).await?;
+    if connect.gateway.is_none() {
+        let listener = created.listeners.first().ok_or_else(|| {
+            Failure::config(
+                "no_runner",
+                "the project's site has no runner, and so no gateway",
+                "start one: `stockade runner`",
+            )
+        })?;
+        made.gateway.clone_from(listener);
+    }
+    let fresh = own.with_extension("token.new");
+    let _ = fs::remove_file(&fresh);
+    write_secret(&fresh, &SecretString::from(created.token))?;
+    fs::rename(&fresh, &own)?;
+    Ok(own)
+}
+
+/// What the tool has to be told, in the files where it looks.
+fn pieces(tool: Tool, gateway: &str, token: &Path, model: &str, folder: &Path) -> Outcome<Vec<Piece>> {
+    let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
+    let base = gateway.trim_end_matches('/');
+    let file = token.display();
+    if file.to_string().contains(['\'', '"', '\\', '\n']) {
+        return Err(Failure::user(
+            "token_file",
+            format!("{file} has a quote in its name"),
+            "choose another place for it",
+        ));
+    }
+    let shell = |lines: &[String]| Piece {
+        path: folder.join(format!("{}.sh", tool.word())),
+        form: Form::Whole(lines.iter().map(|line| format!("export {line}\n")).collect()),
+    };
+    let secret = |name: &str| format!("{name}=\"$(cat '{file}')\"");
+    Ok(match tool {
+        Tool::Claude => vec![Piece {
+            path: home.join(".claude/settings.json"),
+            form: Form::Json(json!({
+                "apiKeyHelper": format!("cat '{file}'"),
+                "model": model,
+                "env": {"ANTHROPIC_BASE_URL": format!("{base}/gateway/anthropic")},
+            })),
+        }],
+        Tool::Codex => vec![
+            Piece {
+                path: home.join(".codex/config.toml"),
+                form: Form::Toml(json!({
+                    "model": model,
+                    "model_provider": "stockade",
+                    "model_providers": {"stockade": {
+                        "name": "Stockade",
+                        "base_url": format!("{base}/gateway/openai/v1"),
+                        "env_key": "STOCKADE_GATEWAY_TOKEN",
+                        "wire_api": "responses",
+                    }},
+                })),
+            },
+            shell(&[secret("STOCKADE_GATEWAY_TOKEN")]),
+        ],
+        Tool::Gemini => vec![
+            Piece {
+                path: home.join(".gemini/settings.json"),
+                form: Form::Json(
+                    json!({"security": {"auth": {"selectedType": "gemini-api-key"}}, "model": {"name": model}}),
+                ),
+            },
+            shell(&[format!("GOOGLE_GEMINI_BASE_URL='{base}/gateway/gemini'"), secret("GEMINI_API_KEY")]),
+        ],
+        Tool::Opencode => vec![Piece {
+            path: home.join(".config/opencode/opencode.json"),
+            form: Form::Json(json!({
+                "model": format!("stockade/{model}"),
+                "provider": {"stockade": {
+                    "npm": "@ai-sdk/openai-compatible",
+                    "name": "Stockade",
+                    "options": {"baseURL": format!("{base}/gateway/openai/v1"), "apiKey": format!("{{file:{file}}}")},
+                    "models": {model: {}},
+                }},
+            })),
+        }],
+        Tool::Aider => vec![shell(&[
+            format!("OPENAI_API_BASE='{base}/gateway/openai/v1'"),
+            secret("OPENAI_API_KEY"),
+            format!("AIDER_MODEL='openai/{model}'"),
+        ])],
+        Tool::Copilot => vec![shell(&[
+            format!("COPILOT_PROVIDER_BASE_URL='{base}/gateway/openai/v1'"),
+            "COPILOT_PROVIDER_TYPE=openai".to_owned(),
+            "COPILOT_PROVIDER_WIRE_API=completions".to_owned(),
+            secret("COPILOT_PROVIDER_API_KEY"),
+            format!("COPILOT_MODEL='{model}'"),
+            "COPILOT_OFFLINE=true".to_owned(),
+        ])],
+    })
+}
+
+fn start_with(tool: Tool, folder: &Path, model: &str) -> String {
+    let source = format!(". '{}'", folder.join(format!("{}.sh", tool.word())).display());
+    match tool {
+        Tool::Claude => "then: claude".to_owned(),
+        Tool::Opencode => "then: opencode".to_owned(),
+        Tool::Codex => format!("then: {source}; codex"),
+        Tool::Gemini => format!("then: {source}; gemini -m {model}"),
+        Tool::Aider => format!("then: {source}; aider"),
+        Tool::Copilot => format!("then: {source}; copilot"),
+    }
+}
+
+/// The file's content: what is there, with ours merged into it.
+fn text(piece: &Piece, there: Option<&str>) -> Outcome<String> {
+    let broken = |why: String| {
+        Failure::user(
+            "their_configuration",
+            format!("{} cannot be read: {why}", piece.path.display()),
+            "repair it, or use --print",
+        )
+    };
+    let ours = match &piece.form {
+        Form::Whole(text) => return Ok(text.clone()),
+        Form::Json(ours) | Form::Toml(ours) => ours,
+    };
+    let is_toml = matches!(piece.form, Form::Toml(_));
+    let mut value = match there.filter(|text| !text.trim().is_empty()) {
+        None => json!({}),
+        Some(text) if is_toml => toml::from_str::<Value>(text).map_err(|error| broken(error.to_string()))?,
+        Some(text) => serde_json::from_str(text).map_err(|error| broken(error.to_string()))?,
+    };
+    merge(&mut value, ours);
+    if is_toml {
+        return toml::to_string(&value).map_err(|error| broken(error.to_string()));
+    }
+    Ok(serde_json::to_string_pretty(&value).map_err(std::io::Error::from)? + "\n")
+}
+
+fn merge(into: &mut Value, from: &Value) {
+    match (into, from) {
+        (Value::Object(into), Value::Object(from)) => {
+            for (name, value) in from {
+                merge(into.entry(name.clone()).or_insert(Value::Null), value);
+            }
+        }
+        (into, from) => *into = from.clone(),
+    }
+}
+
+/// Writes one file: whole or not at all, and never without keeping what was there before the first time.
+fn write(piece: &Piece, made: &mut Made) -> Outcome {
+    let there = match fs::read_to_string(&piece.path) {
+        Ok(text) => Some(text),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error.into()),
+    };
+    let text = text(piece, there.as_deref())?;
+    if there.as_deref() == Some(text.as_str()) {
+        return Ok(());
+    }
+    if let Some(folder) = piece.path.parent() {
+        super::private_dir(folder)?;
+    }
+    let beside = |end: &str| {
+        let mut name = piece.path.as_os_str().to_owned();
+        name.push(end);
+        PathBuf::from(name)
+    };
+    if !made.files.iter().any(|(path, _)| *path == piece.path) {
+        let kept = there.is_some().then(|| beside(".before-stockade"));
+        if let Some(kept) = &kept {
+            fs::copy(&piece.path, kept)?;
+        }
+        made.files.push((piece.path.clone(), kept));
+    }
+    let fresh = beside(".new");
+    let _ = fs::remove_file(&fresh);
+    write_secret(&fresh, &SecretString::from(text))?;
+    Ok(fs::rename(&fresh, &piece.path)?)
+}
+
+fn undo(context: &Context, record: &Path) -> Outcome {
+    let nothing = || {
+        Failure::user("not_connected", "nothing was written for this tool", "`stockade connect TOOL --write` writes it")
+    };
+    let made: Made = fs::read(record).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).ok_or_else(nothing)?;
+    for (path, kept) in &made.files {
+        match kept {
+            Some(kept) => fs::rename(kept, path)?,
+            None => fs::remove_file(path)?,
+        }
+    }
+    fs::remove_file(record)?;
+    let files: Vec<String> = made.files.iter().map(|(path, _)| path.display().to_string()).collect();
+    context.output.show(&json!({"undone": files}), |_| format!("as it was before: {}", files.join(", ")))
+}
+
+/// One small request in the tool's dialect; what came back, in words.
+async fn check(tool: Tool, gateway: &str, token: SecretString, model: &str) -> Outcome<String> {
+    let ask = "Answer with one word: hello.";
+    let (path, body) = match tool {
+        Tool::Claude => (
+            "anthropic/v1/messages".to_owned(),
+            json!({"model": model, "max_tokens": 64, "messages": [{"role": "user", "content": ask}]}),
+        ),
+        Tool::Codex => (
+            "openai/v1/responses".to_owned(),
+            json!({"model": model, "input": ask, "store": false, "max_output_tokens": 64}),
+        ),
+        Tool::Gemini => (
+            format!("gemini/v1beta/models/{model}:generateContent"),
+            json!({"contents": [{"role": "user", "parts": [{"text": ask}]}], "generationConfig": {"maxOutputTokens": 64}}),
+        ),
+        Tool::Opencode | Tool::Aider | Tool::Copilot => (
+            "openai/v1/chat/completions".to_owned(),
+            json!({"model": model, "max_tokens": 64, "messages": [{"role": "user", "content": ask}]}),
+        ),
+    };
+    let client = GatewayClient::new(gateway, token)?;
+    let mut tries = 0;
+    let (status, bytes) = loop {
+        let (status, bytes) = client.post(&path, &body).await?;
+        tries += 1;
+        // A token that was made a moment ago may not have reached the site yet.
+        if status != 401 || tries >= TRIES {
+            break (status, bytes);
+        }
+        tokio::time::sleep(PAUSE).await;
+    };
+    let answer: Value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+    if (200..300).contains(&status) {
+        return Ok(said(&answer).unwrap_or_else(|| "(an answer without text)".to_owned()));
+    }
+    let why = answer.pointer("/error/message").and_then(Value::as_str).unwrap_or("it says no more");
+    Err(Failure::outside(
+        "no_answer",
+        format!("the gateway answers {model} with HTTP {status}: {why}"),
+        match status {
+            401 => "the site does not know the token: was it revoked? Make another with --project",
+            400 => "choose another --model, or ask an admin about policy and budget",
+            _ => "look at the site's log; `--no-check` leaves this out",
+        },
+    ))
+}
+
+/// The first text of an answer in whatever dialect.
+fn said(answer: &Value) -> Option<String> {
+    let places = [
+        "/content/0/text",
+        "/choices/0/message/content",
+        "/candidates/0/content/parts/0/text",
+        "/output/0/content/0/text",
+        "/output/1/content/0/text",
+    ];
+    let text = places.iter().find_map(|place| answer.pointer(place)?.as_str())?;
+    Some(text.trim().chars().take(200).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_there_stays_and_a_second_time_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("settings.json");
+        fs::write(&path, "{\"theme\": \"dark\", \"env\": {\"A\": \"1\"}}").unwrap();
+        let piece = || Piece { path: path.clone(), form: Form::Json(json!({"env": {"B": "2"}})) };
+        let mut made = Made::default();
+        write(&piece(), &mut made).unwrap();
+        let first = fs::read_to_string(&path).unwrap();
+        let value: Value = serde_json::from_str(&first).unwrap();
+        assert_eq!(value, json!({"theme": "dark", "env": {"A": "1", "B": "2"}}));
+        write(&piece(), &mut made).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), first);
+        let [(_, Some(kept))] = made.files.as_slice() else { panic!("{made:?}") };
+        assert!(fs::read_to_string(kept).unwrap().contains("\"A\": \"1\"}}"), "the file as it was is kept");
+    }
+
+    #[test]
+    fn a_table_of_theirs_stays_and_ours_is_added() {
+        let piece = Piece {
+            path: PathBuf::from("config.toml"),
+            form: Form::Toml(json!({"model": "m", "model_providers": {"stockade": {"wire_api": "responses"}}})),
+        };
+        let text = text(&piece, Some("model = \"x\"\n[model_providers.mine]\nname = \"mine\"\n")).unwrap();
+        let value: Value = toml::from_str(&text).unwrap();
+        assert_eq!(value["model"], "m");
+        assert_eq!(value["model_providers"]["mine"]["name"], "mine");
+        assert_eq!(value["model_providers"]["stockade"]["wire_api"], "responses");
+    }
+
+    #[test]
+    fn no_configuration_holds_the_token_itself() {
+        let (token, folder) = (Path::new("/home/ada/t"), Path::new("/home/ada/c"));
+        for tool in [Tool::Claude, Tool::Codex, Tool::Gemini, Tool::Opencode, Tool::Aider, Tool::Copilot] {
+            let pieces = pieces(tool, "http://127.0.0.1:7081/", token, "m", folder).unwrap();
+            let all: String = pieces.iter().map(|piece| text(piece, None).unwrap()).collect();
+            assert!(all.contains("/home/ada/t") && !all.contains("stk_gw_"), "{all}");
+            assert!(all.contains("http://127.0.0.1:7081/gateway/"), "{all}");
+        }
+        assert!(pieces(Tool::Claude, "http://x", Path::new("/a'b"), "m", folder).is_err());
+    }
+}
