@@ -66,8 +66,14 @@ pub async fn serve(dir: &Path, models: &str, stop: CancellationToken) -> Result<
         Link::anonymous("http://127.0.0.1:9", Arc::clone(&world)).map_err(|error| RunnerError::part("link", error))?;
     let mut money = Money::default();
     let slice: SliceId = world.id();
-    let leased =
-        SliceState { run, amount: BUDGET, spent: Nanos::ZERO, reserved: BTreeMap::new(), settled: BTreeMap::new() };
+    let leased = SliceState {
+        run,
+        model: String::new(),
+        amount: BUDGET,
+        spent: Nanos::ZERO,
+        reserved: BTreeMap::new(),
+        settled: BTreeMap::new(),
+    };
     money.slices.insert(slice, leased);
     let purse = SitePurse::new(money, Arc::new(spool), Arc::new(link), Arc::clone(&world), dir.join("money"));
     purse.begin(run, BUDGET);
