@@ -13,7 +13,6 @@ mod commands;
 mod crowd;
 mod faults;
 mod kill;
-mod personal;
 mod postgres;
 mod provider;
 mod real;
