@@ -687,14 +687,14 @@ mod tests {
             match deed {
                 Deed::Begin(amount) => {
                     let call = home.call();
-                    if let Ok(entries) = purse.hold(*run, call, Nanos(amount)).await {
+                    if let Ok(entries) = purse.hold(*run, "", call, Nanos(amount)).await {
                         purse.spool.append(entries).await.unwrap();
                         live.push((call, amount));
                     }
                 }
                 Deed::Lose(amount) => {
                     let call = home.call();
-                    if purse.hold(*run, call, Nanos(amount)).await.is_ok() {
+                    if purse.hold(*run, "", call, Nanos(amount)).await.is_ok() {
                         purse.release(call);
                     }
                 }
