@@ -18,7 +18,8 @@ use stockade_domain::{
 };
 use stockade_ledger::{Opened, RunKey, Sealed};
 use stockade_llm::{
-    Dialect, Estimate, Framing, PathFacts, Target as ModelFacts, View, likely_tokens, neutral::ForClient,
+    Dialect, Estimate, Framing, PathFacts, Target as ModelFacts, View, likely_tokens,
+    neutral::{ForClient, Written},
 };
 use stockade_policy::{
     Engine, Permit, Ruling,
@@ -385,11 +386,11 @@ impl Inner {
         let (parts, target) = (&self.parts, &one.target);
         let started = parts.world.now();
         let id: ModelCallId = parts.world.id();
-        let estimate = estimate(&plan.view, target, wish.asked.errand);
         let policy = parts.policy.load();
         let guard = self.guard(&policy, caller, wish, plan, target);
         let looked = look_through(guard.as_ref(), wish)?;
         let letter = self.letter(wish, plan, &looked, target, id, started)?;
+        let estimate = letter.estimate;
         let packed = self.capture.pack(caller.run, plan.origin.session.as_deref(), &letter.body);
         let sealed = self.seal(&plan.key, &packed.plain)?;
         let sealed_request = sealed.content;
@@ -428,7 +429,7 @@ impl Inner {
             }
         };
 
-        let Letter { address, headers, body, ends } = letter;
+        let Letter { address, headers, body, ends, .. } = letter;
         let parcel = self.proven(plan, one, &address, headers, body).await?;
         let money = match parts.purse.hold(caller.run, &plan.route.name, id, meter.reserved()).await {
             Ok(entries) => entries,
@@ -507,6 +508,7 @@ impl Inner {
             likely_input_tokens: likely_tokens(wish.body.len()),
             ..ForClient::default()
         };
+        let mut bound = estimate(&plan.view, target, asked.errand);
         let (body, headers) = if same {
             let mut headers = crate::headers::outgoing(&wish.headers);
             let (view, envelope) = (looked.view.as_ref().unwrap_or(&plan.view), asked.envelope);
@@ -521,6 +523,7 @@ impl Inner {
             for dropped in &written.dropped {
                 tracing::debug!(call = %id, what = dropped.what, rule = dropped.rule, "left out in conversion");
             }
+            bound = bound.at_least(written_bound(dialect, &written, target));
             let mut headers = HeaderMap::new();
             headers.insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
             headers.extend(written.headers.iter().cloned());
@@ -547,7 +550,7 @@ impl Inner {
             own: wish.own,
             keep: self.limits.capture_bytes,
         };
-        Ok(Letter { address, headers, body, ends })
+        Ok(Letter { address, headers, body, ends, estimate: bound })
     }
 
     fn neutral(&self, wish: &Wish, plan: &Plan, body: &[u8]) -> Result<Kept, CallError> {
@@ -708,6 +711,8 @@ struct Letter {
     headers: HeaderMap,
     body: Bytes,
     ends: Ends,
+    /// The most that it can use there.
+    estimate: Estimate,
 }
 
 /// The most that the model writes at once.
@@ -726,6 +731,15 @@ fn estimate(view: &View, target: &Target, errand: Errand) -> Estimate {
         None => most_output(target).saturating_mul(answers),
     };
     Estimate { output_tokens: output, ..view.estimate }
+}
+
+/// What a converted request can use: it is what the provider reads that is paid for, with the cache marks that the writer placed.
+fn written_bound(dialect: Dialect, written: &Written, target: &Target) -> Estimate {
+    let written_cache = Estimate { cache: written.cache, ..Estimate::default() };
+    let view = dialect.view(&written.body);
+    view.map_or(Estimate { input_tokens: Some(0), ..written_cache }, |view| {
+        estimate(&view, target, Errand::Answer).at_least(Estimate { input_tokens: Some(0), ..written_cache })
+    })
 }
 
 /// What a deed is made of.

@@ -44,6 +44,19 @@ pub struct Estimate {
     pub cache: CacheUse,
 }
 
+impl Estimate {
+    /// The greater of both, in every respect.
+    #[must_use]
+    pub fn at_least(self, other: Self) -> Self {
+        let input = self.input_tokens.zip(other.input_tokens).map(|(one, two)| one.max(two));
+        Self {
+            input_tokens: input,
+            output_tokens: self.output_tokens.max(other.output_tokens),
+            cache: self.cache.max(other.cache),
+        }
+    }
+}
+
 /// At most so many tokens are in this text.
 #[must_use]
 pub fn most_tokens(text: &str) -> u64 {

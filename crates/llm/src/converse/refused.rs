@@ -62,7 +62,12 @@ pub struct Field {
 }
 
 const fn passes(name: &'static str) -> Flag {
-    Flag { name, at: BEDROCK, fate: Fate::Passes, reason: "Bedrock is reported to take it; not checked against its manual" }
+    Flag {
+        name,
+        at: BEDROCK,
+        fate: Fate::Passes,
+        reason: "Bedrock is reported to take it; not checked against its manual",
+    }
 }
 
 const fn left(name: &'static str, at: &'static [Upstream], reason: &'static str) -> Flag {

@@ -122,7 +122,7 @@ mod tests {
         let fault = ApiFault::new(FaultKind::InvalidRequest, "No \"x\".");
         assert_eq!(
             body(&fault),
-            r#"{"error":{"code":null,"message":"No \"x\".","param":null,"type":"invalid_request_error"}}"#
+            r#"{"error":{"message":"No \"x\".","type":"invalid_request_error","param":null,"code":null}}"#
         );
         for kind in [FaultKind::RateLimit, FaultKind::Overloaded, FaultKind::Api, FaultKind::Timeout] {
             let fault = ApiFault::new(kind, "m");

@@ -382,7 +382,7 @@ fn row_14_own_thoughts_go_back_with_the_identifier_of_their_item() {
     };
     let made = super::write_request(&request, &TARGET).unwrap();
     let body = parsed(&made.body);
-    insta::assert_snapshot!(body["input"].to_string(), @r#"[{"encrypted_content":"gAAA","id":"rs_7","summary":[{"text":"hm","type":"summary_text"}],"type":"reasoning"},{"content":"yes","role":"assistant"}]"#);
+    insta::assert_snapshot!(body["input"].to_string(), @r#"[{"type":"reasoning","id":"rs_7","summary":[{"type":"summary_text","text":"hm"}],"encrypted_content":"gAAA"},{"role":"assistant","content":"yes"}]"#);
     assert_eq!(body["max_output_tokens"], 16);
     let rules: Vec<&str> = made.dropped.iter().map(|dropped| dropped.rule).collect();
     assert_eq!(rules, ["clamped", "foreign-reasoning"]);
@@ -403,7 +403,7 @@ fn a_tool_of_the_shell_has_items_of_its_own() {
         Event::End,
     ];
     let whole = parsed(&encoded(Responses, Whole, client(Some(asked.clone())), &events));
-    insta::assert_snapshot!(whole["output"].to_string(), @r#"[{"action":{"command":["ls"],"env":{},"type":"exec"},"call_id":"c","id":"lsh_abc123_0","status":"completed","type":"local_shell_call"}]"#);
+    insta::assert_snapshot!(whole["output"].to_string(), @r#"[{"id":"lsh_abc123_0","status":"completed","call_id":"c","type":"local_shell_call","action":{"command":["ls"],"type":"exec","env":{}}}]"#);
     let back = read(
         &json!({"model": "m", "input": [whole["output"][0], {"type": "local_shell_call_output", "id": "c", "output": "a"}]}),
     );

@@ -152,7 +152,7 @@ fn what_breaks_off_is_no_answer() {
         assert_eq!(out.len(), len, "nothing comes after it");
         String::from_utf8(out.to_vec()).unwrap()
     };
-    let error = r#"{"error":{"message":"too much","type":"overloaded_error"},"type":"error"}"#;
+    let error = r#"{"type":"error","error":{"type":"overloaded_error","message":"too much"}}"#;
     assert!(broken(Framing::Events).ends_with(&format!("event: error\ndata: {error}\n\n")));
     assert_eq!(broken(Framing::Whole), error);
     assert_eq!(

@@ -162,7 +162,7 @@ fn what_goes_wrong_in_a_stream_is_said_in_the_other_framing() {
     to_events.push(&exception("throttlingException", b"{\"message\":\"slow\"}"), &mut out).unwrap();
     to_events.push(&crate::eventstream::event("chunk", b"{}"), &mut out).unwrap();
     let expected =
-        "event: error\ndata: {\"error\":{\"message\":\"slow\",\"type\":\"rate_limit_error\"},\"type\":\"error\"}\n\n";
+        "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"rate_limit_error\",\"message\":\"slow\"}}\n\n";
     assert_eq!(out, expected);
     let (mut to_frames, mut wire) = (ToFrames::default(), BytesMut::new());
     let error = r#"{"type":"error","error":{"type":"overloaded_error","message":"busy"}}"#;
