@@ -252,7 +252,7 @@ fn bedrock(method: &Method, rest: &str) -> Door {
 }
 
 fn is_version(text: &str) -> bool {
-    text.starts_with('v') && text.bytes().nth(1).is_some_and(|byte| byte.is_ascii_digit())
+    text.starts_with('v') && text.as_bytes().get(1).is_some_and(u8::is_ascii_digit)
 }
 
 /// Percent-decoded; what is no UTF-8 is marked as such, and is no model's name.

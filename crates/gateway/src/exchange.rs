@@ -174,6 +174,11 @@ impl Client {
 /// A call that may be made: what is sent, and what must be known of the answer.
 pub(crate) struct Admitted {
     pub(crate) call: Call,
+    pub(crate) ready: Ready,
+}
+
+/// What is sent, with the right to send it, and what must be known of the answer.
+pub(crate) struct Ready {
     pub(crate) opened: Opened<Permit>,
     pub(crate) parcel: Parcel,
     pub(crate) ends: Ends,
@@ -247,8 +252,8 @@ impl Inner {
                     break;
                 }
             };
-            let Admitted { call, opened, parcel, ends, guard } = admitted;
-            let (ending, answer) = self.relay(&call, opened, parcel, ends, guard, &mut client, last).await;
+            let Admitted { call, ready } = admitted;
+            let (ending, answer) = self.relay(&call, ready, &mut client, last).await;
             let (broken, again) = (!answer.told && !matches!(ending, Ending::Whole), matches!(ending, Ending::Passed));
             pass.report(ending.about_the_provider(&answer), self.parts.world.now());
             if again {
@@ -475,7 +480,7 @@ impl Inner {
             trace: wish.headers.get("traceparent").and_then(|text| TraceParent::parse(text.to_str().ok()?)),
             _place: Arc::clone(&plan.place),
         };
-        Ok(Admitted { call, opened, parcel, ends, guard })
+        Ok(Admitted { call, ready: Ready { opened, parcel, ends, guard } })
     }
 
     /// What is sent there: the client's bytes, or their conversion.

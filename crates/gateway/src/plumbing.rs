@@ -26,7 +26,7 @@ pub(crate) const MAX_REFUSAL: usize = 1024 * 1024;
 /// How the answer gets to the client.
 pub(crate) enum Plumbing {
     /// As it comes.
-    Same(Watched),
+    Same(Box<Watched>),
     /// The same events in other frames.
     Reframed(Box<Reframer>),
     /// Converted.
@@ -63,7 +63,7 @@ impl Plumbing {
             let asked = ends.for_client.include_usage || !ends.for_client.stream || !status.is_success();
             let hide = ends.client == Dialect::Chat && framing == Some(Framing::Events) && !asked;
             let watched = Watched::new(ends.provider, form, ends.keep);
-            return Self::Same(Watched { hide: hide.then(HideUsage::default), ..watched });
+            return Self::Same(Box::new(Watched { hide: hide.then(HideUsage::default), ..watched }));
         }
         if ends.client == Dialect::Messages && ends.provider == Dialect::Messages && status.is_success() {
             let frames = match (framing, wanted) {
@@ -137,17 +137,23 @@ pub(crate) struct Watched {
 }
 
 enum Copy {
-    Messages(anthropic::Tee),
-    Other(Tee),
+    Messages(Box<anthropic::Tee>),
+    Other(Box<Tee>),
+}
+
+impl Copy {
+    fn messages(shape: anthropic::Shape) -> Self {
+        Self::Messages(Box::new(anthropic::Tee::new(shape)))
+    }
 }
 
 impl Watched {
     fn new(dialect: Dialect, framing: Option<Framing>, keep: usize) -> Self {
         let copy = match (dialect, framing) {
-            (Dialect::Messages, Some(Framing::Events)) => Copy::Messages(anthropic::Tee::new(anthropic::Shape::Events)),
-            (Dialect::Messages, Some(Framing::Whole)) => Copy::Messages(anthropic::Tee::new(anthropic::Shape::Whole)),
-            (_, None) => Copy::Messages(anthropic::Tee::new(anthropic::Shape::Opaque)),
-            (dialect, Some(framing)) => Copy::Other(Tee::new(dialect.decoder(framing), keep)),
+            (Dialect::Messages, Some(Framing::Events)) => Copy::messages(anthropic::Shape::Events),
+            (Dialect::Messages, Some(Framing::Whole)) => Copy::messages(anthropic::Shape::Whole),
+            (_, None) => Copy::messages(anthropic::Shape::Opaque),
+            (dialect, Some(framing)) => Copy::Other(Box::new(Tee::new(dialect.decoder(framing), keep))),
         };
         Self { copy: Some(copy), hide: None }
     }

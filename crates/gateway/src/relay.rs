@@ -6,22 +6,19 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use stockade_ledger::Opened;
 use stockade_llm::{
     Framing,
     neutral::{ApiFault, FaultKind},
 };
-use stockade_policy::Permit;
 
 use crate::{
     PurseError,
-    content::Guard,
-    exchange::{Call, Client, Head, Inner},
+    exchange::{Call, Client, Head, Inner, Ready},
     meter::Meter,
     outlet::Outlet,
-    plumbing::{Ends, MAX_REFUSAL, Plumbing, in_band},
+    plumbing::{MAX_REFUSAL, Plumbing, in_band},
     settle::{Answer, Ending},
-    upstream::{Parcel, SendError, chain},
+    upstream::{SendError, chain},
 };
 
 /// After so long without anything from the provider, what a guard holds back of a harmless beginning is let go.
@@ -31,16 +28,8 @@ const REFUSAL_TIME: Duration = Duration::from_secs(5);
 
 impl Inner {
     /// `last` says whether there is no other place to try: then the provider's refusal is the client's answer.
-    pub(crate) async fn relay(
-        &self,
-        call: &Call,
-        opened: Opened<Permit>,
-        parcel: Parcel,
-        ends: Ends,
-        guard: Option<Guard>,
-        client: &mut Client,
-        last: bool,
-    ) -> (Ending, Answer) {
+    pub(crate) async fn relay(&self, call: &Call, ready: Ready, client: &mut Client, last: bool) -> (Ending, Answer) {
+        let Ready { opened, parcel, ends, guard } = ready;
         let mut answer = Answer::default();
         if client.body.is_closed() {
             return (Ending::ClientGoneEarly, answer);

@@ -524,7 +524,7 @@ pub struct Connect {
 #[derive(Debug, Subcommand)]
 pub enum Calls {
     /// Calls, newest first; or sums of them.
-    List(CallsList),
+    List(Box<CallsList>),
     /// One call.
     Show {
         /// Its id.
