@@ -1,3 +1,5 @@
+//! What is told to collectors, and that names which clients invent fill no memory.
+
 use proptest::prelude::*;
 
 use super::*;

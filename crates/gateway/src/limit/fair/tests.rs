@@ -1,3 +1,5 @@
+//! Places under load: the model they are held against, and that no place is ever lost.
+
 use std::{
     collections::BTreeMap,
     pin::Pin,

@@ -1,3 +1,5 @@
+//! Rates held against every minute, whatever the order of calls and the jumps of the clock.
+
 use proptest::prelude::*;
 
 use super::*;
