@@ -65,7 +65,7 @@ fn prose(len: usize) -> String {
         "     142→    pub fn settle(&mut self, detectors: &Detectors, last: bool) -> Settled {\\n",
         "     143→        let mut hits = Vec::with_capacity(16); // at most that many\\n",
         "crates/gateway/src/exchange.rs:204:            Ruling::Deny(refusal) => {\\n",
-        "{\\\"type\\\":\\\"tool_use\\\",\\\"name\\\":\\\"Read\\\",\\\"input\\\":{\\\"file_path\\\":\\\"/work/main/Cargo.toml\\\"}}",
+        "{\\\"type\\\":\\\"tool_use\\\",\\\"name\\\":\\\"Read\\\",\\\"input\\\":{\\\"file_path\\\":\\\"/srv/app/Cargo.toml\\\"}}",
         "commit 2fd4e1c67a2d28fced849ee1bb76e7391b93eb12 (2026-03-14 09:26:53 +0100), 12 files, +340 -28\\n",
         "  \\\"dependencies\\\": { \\\"@types/node\\\": \\\"^22.7.4\\\", \\\"react\\\": \\\"18.2.0\\\" },\\n",
         "The risk is small: task-scheduling, disk-usage and password handling stay as they are.\\n",
