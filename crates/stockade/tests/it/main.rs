@@ -13,6 +13,7 @@ mod commands;
 mod crowd;
 mod faults;
 mod kill;
+mod personal;
 mod postgres;
 mod provider;
 mod real;
