@@ -186,6 +186,8 @@ fn pieces(tool: Tool, gateway: &str, token: &Path, model: &str, folder: &Path) -
                 form: Form::Toml(json!({
                     "model": model,
                     "model_provider": "stockade",
+                    // A search by the provider has no price, and what has no price is refused.
+                    "web_search": "disabled",
                     "model_providers": {"stockade": {
                         "name": "Stockade",
                         "base_url": format!("{base}/gateway/openai/v1"),
