@@ -16,9 +16,9 @@ pub const REQUEST_TOKENS: u64 = 64;
 /// What a provider adds to a request with tools: it says 264 to 804, depending on model and tool choice.
 pub const TOOLS_TOKENS: u64 = 1_000;
 /// What marks the borders of a value in the form that the model sees.
-const VALUE_TOKENS: u64 = 1;
+pub(crate) const VALUE_TOKENS: u64 = 1;
 /// What marks the borders of a message.
-const MESSAGE_TOKENS: u64 = 8;
+pub(crate) const MESSAGE_TOKENS: u64 = 8;
 
 /// The longest time for which a request wants something kept in a prompt cache. Decides which input price bounds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]

@@ -9,6 +9,7 @@ mod frames;
 mod model;
 mod read;
 mod request;
+mod scan;
 mod session;
 mod tee;
 #[cfg(test)]

@@ -3,11 +3,10 @@
 use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
-use serde::{Deserialize, de::IgnoredAny};
-use serde_json::{Value, value::RawValue};
+use serde_json::Value;
 
-use super::session::session_of;
-use crate::{Estimate, MAX_MODEL_NAME, RequestError, View, estimate::Walk};
+use super::{scan::Scan, session::session_of};
+use crate::{Estimate, MAX_MODEL_NAME, RequestError, View, take::Object};
 
 /// The typed view of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,64 +26,32 @@ pub struct Request {
     model_at: Range<usize>,
 }
 
-/// A field that stands twice is refused: a provider might read the other one than we do.
-#[derive(Deserialize)]
-struct Fields<'a> {
-    #[serde(borrow)]
-    model: Option<&'a RawValue>,
-    max_tokens: Option<u64>,
-    #[serde(default)]
-    stream: Option<bool>,
-    messages: Option<Vec<IgnoredAny>>,
-    #[serde(default, rename = "tools")]
-    _tools: Option<IgnoredAny>,
-    #[serde(default, rename = "system")]
-    _system: Option<IgnoredAny>,
-    #[serde(default, rename = "speed")]
-    _speed: Option<IgnoredAny>,
-    #[serde(default, rename = "inference_geo")]
-    _inference_geo: Option<IgnoredAny>,
-    #[serde(default, rename = "context_management")]
-    _context_management: Option<IgnoredAny>,
-    #[serde(default, rename = "mcp_servers")]
-    _mcp_servers: Option<IgnoredAny>,
-    #[serde(default, rename = "container")]
-    _container: Option<IgnoredAny>,
-    #[serde(default, rename = "fallbacks")]
-    _fallbacks: Option<IgnoredAny>,
-    #[serde(default, rename = "service_tier")]
-    _service_tier: Option<IgnoredAny>,
-}
-
 impl Request {
     /// Reads a body.
     ///
     /// # Errors
     /// [`RequestError`], with a text for the client.
     pub fn parse(body: &[u8]) -> Result<Self, RequestError> {
-        let syntax = |error: serde_json::Error| RequestError::Syntax("Messages", error.to_string());
-        let view: Fields<'_> = serde_json::from_slice(body).map_err(syntax)?;
-        let whole: serde_json::Map<String, Value> = serde_json::from_slice(body).map_err(syntax)?;
-
-        let raw = view.model.ok_or(RequestError::Missing("model"))?.get();
+        let scan = Scan::of(body).map_err(|error| RequestError::Syntax("Messages", error.to_string()))?;
+        let raw = scan.model.ok_or(RequestError::Missing("model"))?.get();
         let model: String = serde_json::from_str(raw).map_err(|_| RequestError::ModelName)?;
         if model.is_empty() || model.len() > MAX_MODEL_NAME || model.chars().any(char::is_control) {
             return Err(RequestError::ModelName);
         }
         // `raw` borrows from `body`, so the distance is where it stands.
         let at = (raw.as_ptr() as usize).wrapping_sub(body.as_ptr() as usize);
-        let max_tokens = view.max_tokens.ok_or(RequestError::Missing("max_tokens"))?;
-        let messages = view.messages.ok_or(RequestError::Missing("messages"))?.len();
-        if let Some(what) = unpriced(&whole) {
+        let max_tokens = scan.max_tokens.ok_or(RequestError::Missing("max_tokens"))?;
+        let messages = scan.messages.ok_or(RequestError::Missing("messages"))?;
+        if let Some(what) = unpriced(&scan) {
             return Err(RequestError::Unpriced(what));
         }
         Ok(Self {
             model,
             max_tokens,
-            stream: view.stream.unwrap_or(false),
+            stream: scan.stream.unwrap_or(false),
             messages,
-            estimate: Walk::request(&whole).estimate(max_tokens),
-            session: user_id(&whole).and_then(session_of),
+            estimate: scan.estimate(max_tokens),
+            session: user_id(&scan.small).and_then(session_of),
             model_at: at..at + raw.len(),
         })
     }
@@ -123,13 +90,13 @@ impl Request {
     }
 }
 
-fn user_id(body: &serde_json::Map<String, Value>) -> Option<&str> {
+fn user_id(body: &Object) -> Option<&str> {
     body.get("metadata")?.get("user_id")?.as_str()
 }
 
 /// The first thing in the request that costs more than its tokens at the listed prices.
-fn unpriced(body: &serde_json::Map<String, Value>) -> Option<String> {
-    let present = |key: &str| body.get(key).filter(|value| !value.is_null());
+fn unpriced(scan: &Scan<'_>) -> Option<String> {
+    let present = |key: &str| scan.small.get(key).filter(|value| !value.is_null());
     for key in ["mcp_servers", "container", "fallbacks"] {
         if present(key).is_some_and(|value| value.as_array().is_none_or(|items| !items.is_empty())) {
             return Some(format!("`{key}`"));
@@ -143,12 +110,10 @@ fn unpriced(body: &serde_json::Map<String, Value>) -> Option<String> {
         }
     }
     let edits = present("context_management").and_then(|value| value.get("edits")).and_then(Value::as_array);
-    let types = |items: Option<&Vec<Value>>| -> Vec<String> {
-        let word = |item: &Value| item.get("type").map(|word| word.as_str().unwrap_or("?").to_owned());
-        items.into_iter().flatten().filter_map(word).collect()
-    };
+    let word = |edit: &Value| edit.get("type").map(|word| word.as_str().unwrap_or("?").to_owned());
+    let mut edits = edits.into_iter().flatten().filter_map(word);
     // Shortening the conversation by clearing is free; having the provider summarise it is a model call of its own.
-    if let Some(edit) = types(edits).iter().find(|word| !word.starts_with("clear_")) {
+    if let Some(edit) = edits.find(|word| !word.starts_with("clear_")) {
         return Some(format!("the context edit `{edit}`"));
     }
     let ours = |word: &str| {
@@ -157,8 +122,7 @@ fn unpriced(body: &serde_json::Map<String, Value>) -> Option<String> {
                 .iter()
                 .any(|p| word.starts_with(p))
     };
-    let tools = present("tools").and_then(Value::as_array);
-    types(tools).iter().find(|word| !ours(word)).map(|word| format!("the tool `{word}`, which the provider runs,"))
+    scan.tools.iter().find(|word| !ours(word)).map(|word| format!("the tool `{word}`, which the provider runs,"))
 }
 
 #[cfg(test)]
@@ -167,7 +131,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::CacheUse;
+    use crate::{CacheUse, estimate::Walk, neutral::any};
 
     fn parse(value: &Value) -> Result<Request, RequestError> {
         Request::parse(value.to_string().as_bytes())
@@ -256,7 +220,54 @@ mod tests {
         assert_eq!(of(hour).cache, CacheUse::Hour);
     }
 
+    const WORDS: &[&str] = &[
+        "type",
+        "text",
+        "image",
+        "document",
+        "source",
+        "base64",
+        "url",
+        "file",
+        "data",
+        "cache_control",
+        "ttl",
+        "5m",
+        "1h",
+        "ephemeral",
+        "tools",
+        "system",
+        "name",
+        "custom",
+        "metadata",
+        "context_management",
+        "edits",
+        "content",
+    ];
+
     proptest! {
+        #[test]
+        fn one_pass_finds_what_a_walk_over_a_tree_finds(
+            body in any::json(WORDS),
+            blocks in prop::collection::vec(any::json(WORDS), 0..5),
+            tools in prop::collection::vec(any::json(WORDS), 0..3),
+        ) {
+            let mut body = body.as_object().cloned().unwrap_or_default();
+            body.extend([
+                ("model".to_owned(), json!("m")),
+                ("max_tokens".to_owned(), json!(7)),
+                ("messages".to_owned(), json!(blocks)),
+                ("tools".to_owned(), json!(tools)),
+            ]);
+            let text = Value::Object(body.clone()).to_string();
+            // Read back first: the text of a number may stand for its neighbour.
+            let body: Object = serde_json::from_str(&text).unwrap();
+            if let Ok(request) = Request::parse(text.as_bytes()) {
+                prop_assert_eq!(request.estimate, Walk::request(&body).estimate(7));
+                prop_assert_eq!(request.messages, blocks.len());
+            }
+        }
+
         #[test]
         fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
             let _ = Request::parse(&bytes);
