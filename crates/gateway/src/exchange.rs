@@ -43,6 +43,7 @@ use crate::{
     plumbing::{Ends, Kept},
     session::Origin,
     settle::Ending,
+    unserved::{Unserved, is_a_name},
     upstream::{Parcel, Upstream, chain, parcel},
 };
 
@@ -61,6 +62,7 @@ pub(crate) struct Inner {
     pub(crate) rates: Rates,
     pub(crate) breakers: Breakers,
     pub(crate) metrics: Metrics,
+    pub(crate) unserved: Unserved,
 }
 
 /// What a client sent, as it sent it.
@@ -195,6 +197,7 @@ impl Inner {
             breakers: Breakers::default(),
             capture: Capture::new(limits.capture),
             metrics: Metrics::default(),
+            unserved: Unserved::default(),
             tasks: TaskTracker::new(),
             models: ArcSwap::from_pointee(parts.models.clone()),
             parts,
@@ -222,9 +225,18 @@ impl Inner {
 
     /// Tries one place after the other until one answers; a place whose answer has begun is the last.
     async fn serve(&self, caller: Caller, wish: Wish, mut client: Client, end: oneshot::Sender<Finished>) {
-        let (plan, taken) = match self.plan(&caller, &wish).await {
+        let looked = look(&wish);
+        let name = looked.as_ref().map_or_else(|_| named(&wish), |(_, name)| Some(name.clone()));
+        let planned = match looked {
+            Ok((view, name)) => self.plan(&caller, &wish, view, name).await,
+            Err(error) => Err(error),
+        };
+        let (plan, taken) = match planned {
             Ok(planned) => planned,
-            Err(error) => return client.begin(Err(error)),
+            Err(error) => {
+                self.note_unserved(&caller, &wish.asked, &wish.headers, name.as_deref(), &error).await;
+                return client.begin(Err(error));
+            }
         };
         let mut taken = Some(taken);
         let tries = self.tries(&plan);
@@ -280,7 +292,9 @@ impl Inner {
         if let Some(taken) = taken {
             self.rates.give_back(taken);
         }
-        client.begin(Err(refused.unwrap_or(CallError::Stopped)));
+        let error = refused.unwrap_or(CallError::Stopped);
+        self.note_unserved(&caller, &wish.asked, &wish.headers, name.as_deref(), &error).await;
+        client.begin(Err(error));
     }
 
     /// What is tried, in order: healthy places first, by rank and weight, each with the credential whose turn it is.
@@ -327,19 +341,9 @@ impl Inner {
         tries
     }
 
-    /// What is wanted, and where it can go.
-    async fn plan(&self, caller: &Caller, wish: &Wish) -> Result<(Plan, Taken), CallError> {
+    /// Where it can go.
+    async fn plan(&self, caller: &Caller, wish: &Wish, view: View, name: String) -> Result<(Plan, Taken), CallError> {
         let asked = &wish.asked;
-        let mut view = asked.dialect.view(&envelope::looked_at(&wish.body, asked))?;
-        let name = asked.path.model.clone().or_else(|| view.model.clone());
-        let name = name.ok_or(stockade_llm::RequestError::Missing("model"))?;
-        if name.is_empty() || name.len() > stockade_llm::MAX_MODEL_NAME || name.chars().any(char::is_control) {
-            return Err(stockade_llm::RequestError::ModelName.into());
-        }
-        if asked.envelope != Envelope::Plain {
-            // Its positions are those of the body that was looked at, not of the client's.
-            (view.model_at, view.ask_for_usage) = (None, None);
-        }
         if !self.parts.runs.permits(caller.run, &name) {
             return Err(CallError::NotForToken { model: name });
         }
@@ -658,6 +662,32 @@ impl Inner {
         let noted = self.parts.ledger.note("budget_unreachable", Some(caller.run), facts.into()).await;
         noted.map(|_| ()).map_err(|error| CallError::RecordUnavailable { why: chain(&error) })
     }
+}
+
+/// What is wanted, and of which model.
+fn look(wish: &Wish) -> Result<(View, String), CallError> {
+    let asked = &wish.asked;
+    let mut view = asked.dialect.view(&envelope::looked_at(&wish.body, asked))?;
+    let name = asked.path.model.clone().or_else(|| view.model.clone());
+    let name = name.ok_or(stockade_llm::RequestError::Missing("model"))?;
+    if !is_a_name(&name) {
+        return Err(stockade_llm::RequestError::ModelName.into());
+    }
+    if asked.envelope != Envelope::Plain {
+        // Its positions are those of the body that was looked at, not of the client's.
+        (view.model_at, view.ask_for_usage) = (None, None);
+    }
+    Ok((view, name))
+}
+
+/// The model's name in a request that cannot be served.
+fn named(wish: &Wish) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Named {
+        model: String,
+    }
+    let in_body = || serde_json::from_slice(&wish.body).ok().map(|Named { model }| model);
+    wish.asked.path.model.clone().or_else(in_body)
 }
 
 /// What the content rules made of a request.

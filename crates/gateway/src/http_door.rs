@@ -124,7 +124,13 @@ async fn call(inner: &Arc<Inner>, asked: door::Asked, request: Request) -> Resul
         return Err(Refusal::new(431, FaultKind::InvalidRequest, "the request's headers are too large"));
     }
     let caller = known(inner, &head.headers, head.uri.query()).await?;
-    let body = read(inner, body).await?;
+    let body = match read(inner, body).await {
+        Ok(body) => body,
+        Err(refusal) => {
+            inner.note_unread(&caller, &asked, &head.headers).await;
+            return Err(refusal);
+        }
+    };
     let query = head.uri.query().and_then(public_query);
     let dialect = asked.dialect;
     let wish = Wish { asked, headers: head.headers, query, body, own: false };

@@ -38,6 +38,7 @@ pub mod rehearsal;
 mod relay;
 mod session;
 mod settle;
+mod unserved;
 mod upstream;
 
 pub use call::{CallError, Failure, FailureKind, Finished};

@@ -203,6 +203,7 @@ impl Watched {
 /// An answer of any dialect, as the settlement looks at it.
 fn seen(answer: Answer) -> Seen {
     Seen {
+        worked_on: answer.worked_on(),
         message: None,
         complete: answer.complete,
         usage: answer.usage,

@@ -69,7 +69,7 @@ statements! {
                 dialect, client, session, turn, status, code, input_tokens, output_tokens, cache_read_tokens, \
                 cache_write_tokens, cost, started_at, duration_ms) VALUES ($1, $2, NULL, $3, $4, $5, \
                 COALESCE((SELECT repository FROM projects WHERE id = $5), ''), $6, $7, $8, $9, $10, $11, $12, $13, $14, \
-                NULL, 0, 0, 0, 0, 0, $15, NULL) ON CONFLICT DO NOTHING";
+                $16, 0, 0, 0, 0, 0, $15, NULL) ON CONFLICT DO NOTHING";
     END_CALL = "UPDATE calls SET closed = $2, status = $3, code = $4, input_tokens = $5, output_tokens = $6, \
                 cache_read_tokens = $7, cache_write_tokens = $8, cost = $9, duration_ms = $10 \
                 WHERE opened = $1 AND closed IS NULL";
@@ -356,9 +356,13 @@ pub async fn totals(tx: &mut Tx, by: TotalsBy, filter: &CallFilter) -> Result<Ve
 /// A runner's record has come in: what it says of a model call is noted.
 pub(crate) async fn note(tx: &mut Tx, runner: RunnerId, record: &Record) -> Result<()> {
     match &record.body {
-        Body::Open { deed, .. } if deed.action == Action::ModelCall => begun(tx, runner, record, deed, "open").await,
-        Body::Refused { deed, .. } if deed.action == Action::ModelCall => {
-            begun(tx, runner, record, deed, "refused").await
+        Body::Open { deed, .. } if deed.action == Action::ModelCall => {
+            begun(tx, runner, record, deed, "open", None).await
+        }
+        Body::Refused { deed, decision, .. } if deed.action == Action::ModelCall => {
+            // By what: a policy, a content rule, or the gateway itself (`gateway:…`).
+            let by = decision.policies.first().map(|policy| policy.id.as_str());
+            begun(tx, runner, record, deed, "refused", by).await
         }
         Body::Close { of, outcome, usage, cost, .. } => {
             let status = match outcome.status {
@@ -374,7 +378,14 @@ pub(crate) async fn note(tx: &mut Tx, runner: RunnerId, record: &Record) -> Resu
     }
 }
 
-async fn begun(tx: &mut Tx, runner: RunnerId, record: &Record, deed: &DeedFacts, status: &str) -> Result<()> {
+async fn begun(
+    tx: &mut Tx,
+    runner: RunnerId,
+    record: &Record,
+    deed: &DeedFacts,
+    status: &str,
+    code: Option<&str>,
+) -> Result<()> {
     let fact = Facts(&deed.context);
     // A call without a name of its own, or for no run, is none that a gateway of ours has made.
     let (Some(id), Some(run)) = (fact.text("call").parse::<ModelCallId>().ok(), record.run) else { return Ok(()) };
@@ -397,7 +408,8 @@ async fn begun(tx: &mut Tx, runner: RunnerId, record: &Record, deed: &DeedFacts,
         session,
         turn,
         status,
-        record.at
+        record.at,
+        code.map(cut)
     );
     if tx.run(ask).await? == 0 || status == "refused" || session.is_empty() {
         return Ok(());

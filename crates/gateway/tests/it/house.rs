@@ -117,12 +117,17 @@ impl Purse for TestPurse {
 struct OneRun {
     caller: Caller,
     key: Mutex<Option<Arc<RunKey>>>,
+    /// A model that its token was not made for.
+    not_for_token: Mutex<String>,
 }
 
 #[async_trait]
 impl Runs for OneRun {
     async fn caller(&self, token: &SecretString) -> Option<Caller> {
         (token.expose_secret() == TOKEN).then(|| self.caller.clone())
+    }
+    fn permits(&self, _: RunId, model: &str) -> bool {
+        *self.not_for_token.lock().unwrap() != model
     }
     fn key(&self, run: RunId) -> Option<Arc<RunKey>> {
         (run == self.caller.run).then(|| self.key.lock().unwrap().clone()).flatten()
@@ -193,7 +198,11 @@ impl House {
             principal: Principal::Agent { run, owner },
         };
         let key = Arc::new(RunKey::generate(&*world, run));
-        let runs = Arc::new(OneRun { caller: caller.clone(), key: Mutex::new(Some(key.clone())) });
+        let runs = Arc::new(OneRun {
+            caller: caller.clone(),
+            key: Mutex::new(Some(key.clone())),
+            not_for_token: Mutex::default(),
+        });
         let purse = Arc::new(TestPurse { limit: plan.budget, ..TestPurse::default() });
         let key_file = dir.path().join("key");
         std::fs::write(&key_file, format!("{KEY}\n")).unwrap();
@@ -230,6 +239,10 @@ impl House {
 
     pub fn key_file(&self) -> PathBuf {
         self.dir.path().join("key")
+    }
+
+    pub fn not_for_token(&self, model: &str) {
+        model.clone_into(&mut self.runs.not_for_token.lock().unwrap());
     }
 
     pub fn erase(&self) {

@@ -3,7 +3,7 @@
 use std::{sync::Arc, sync::atomic::Ordering, time::Duration};
 
 use bytes::Bytes;
-use stockade_domain::{Principal, Role};
+use stockade_domain::{ContextValue, Principal, Role};
 use stockade_gateway::{CallError, Limits};
 use stockade_ledger::Body;
 use tokio::sync::Semaphore;
@@ -117,6 +117,76 @@ async fn models_without_a_name_or_a_price_are_refused() {
         told(&wire::post(house.addr, &body).await, 400, "invalid_request_error", part);
     }
     nothing_happened(&fake, &house);
+}
+
+/// The one thing in the record of a refusal that says why.
+fn refused(record: &stockade_ledger::Record) -> (String, String) {
+    let Body::Refused { deed, decision, contents } = &record.body else { panic!("{record:?}") };
+    assert!(contents.is_empty(), "what is not served is not kept");
+    assert_eq!(deed.context.get("model"), Some(&deed.resource.id.as_str().into()));
+    (decision.policies[0].id.clone(), deed.resource.id.clone())
+}
+
+#[tokio::test]
+async fn every_refusal_of_a_known_caller_has_its_record() {
+    let fake = provider().await;
+    let config = "[models.bare]\nupstream = \"x\"\nprovider = \"away\"\nprice = \"claude-opus-5\"\n\
+                  [providers.away]\nbase_url = \"http://127.0.0.1:9\"\nkey_file = \"/nowhere/at/all\"\n";
+    let house = House::with(fake.addr, Plan { config: config.to_owned(), ..Plan::default() }).await;
+    house.not_for_token("secret-model");
+    let tool = "\"tools\":[{\"type\":\"web_search_20250305\",\"name\":\"web_search\"}],";
+    let of = |model: &str| request(true).replace("alias", model);
+    let huge = "x".repeat(2_000);
+    for (body, word, model) in [
+        (of("gpt-6"), "gateway:no_price", "gpt-6"),
+        (of("rehearsal/x"), "gateway:unknown_model", "rehearsal/x"),
+        (of("secret-model"), "gateway:not_for_token", "secret-model"),
+        (of("bare"), "gateway:not_set_up", "bare"),
+        (request(true).replacen('{', &format!("{{{tool}"), 1), "gateway:no_price", "alias"),
+        ("{\"model\":\"alias\",\"messages\":[]}".to_owned(), "gateway:request", "alias"),
+        ("{\"model\":".to_owned(), "gateway:request", ""),
+        (of(&huge), "gateway:request", ""),
+    ] {
+        let before = house.records().len();
+        assert_eq!(wire::post(house.addr, &body).await.status, 400, "{body}");
+        let records = house.records();
+        assert_eq!(records.len(), before + 1, "{body}");
+        assert_eq!(refused(&records[before]), (word.to_owned(), model.to_owned()));
+    }
+    nothing_happened(&fake, &house);
+}
+
+#[tokio::test]
+async fn a_body_that_is_not_read_leaves_a_record_too() {
+    let fake = provider().await;
+    let limits = Limits { request_bytes: 1_000, ..Limits::default() };
+    let house = House::with(fake.addr, Plan { limits, ..Plan::default() }).await;
+    assert_eq!(wire::post(house.addr, &"x".repeat(1_001)).await.status, 413);
+    assert_eq!(refused(&house.records()[0]).0, "gateway:request");
+    nothing_happened(&fake, &house);
+}
+
+#[tokio::test]
+async fn a_client_in_a_loop_does_not_fill_the_ledger() {
+    let fake = provider().await;
+    let house = House::new(&fake).await;
+    for _ in 0..90 {
+        told(&wire::post(house.addr, &request(true).replace("alias", "gpt-6")).await, 400, "invalid_request_error", "");
+    }
+    let records = house.records();
+    // A slow machine may begin a second minute; then its first record says how many were left out.
+    let said: usize = records
+        .iter()
+        .map(|record| match &record.body {
+            Body::Refused { deed, .. } => match deed.context.get("left_out") {
+                Some(ContextValue::Long(count)) => usize::try_from(*count).unwrap(),
+                _ => 0,
+            },
+            other => panic!("{other:?}"),
+        })
+        .sum();
+    assert!(records.len() == 60 || records.len() + said == 90, "{} records, {said} left out", records.len());
+    assert_eq!(wire::post(house.addr, &request(false)).await.status, 200, "what is served is served as before");
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use serde_json::{Value, json};
+use stockade_domain::Usage;
 use stockade_ledger::{Body, Status};
 use tokio::sync::Semaphore;
 
@@ -153,6 +154,27 @@ impl Case {
         steps
     }
 
+    /// An error in the middle of the stream, of this kind in OpenAI's words.
+    fn error(&self, kind: &str, status: u16) -> String {
+        let error = json!({"type": kind, "code": kind, "message": "it went wrong"});
+        match self.dialect {
+            "messages" => named(&json!({"type": "error", "error": {"type": "api_error", "message": "it went wrong"}})),
+            "chat" => sse(&json!({ "error": error })),
+            "responses" => named(&json!({"type": "response.failed", "sequence_number": 1,
+                "response": {"id": "resp_1", "status": "failed", "error": error, "output": [], "usage": null}})),
+            _ => sse(&json!({"error": {"code": status, "message": "it went wrong", "status": "INTERNAL"}})),
+        }
+    }
+
+    async fn failed(&self, after: usize, kind: &str, status: u16) -> crate::house::Entry {
+        let mut steps = self.steps(after);
+        steps.extend([chunk(self.error(kind, status)), Step::End]);
+        let fake = Fake::start(steps).await;
+        let house = self.house(&fake).await;
+        let _ = self.client(&house).await.answer().await;
+        house.entry().await
+    }
+
     async fn house(&self, fake: &Fake) -> House {
         let config = format!(
             "[models.m]\nprovider = \"p\"\nupstream = \"claude-sonnet-4-6\"\n\
@@ -169,6 +191,26 @@ impl Case {
 
 async fn settled(house: &House) -> wire::Answer {
     wire::post(house.addr, &request(true)).await
+}
+
+#[tokio::test]
+async fn an_answer_that_had_begun_has_cost_its_input_in_every_dialect() {
+    for case in cases() {
+        let begun = case.failed(1, "server_error", 500).await;
+        assert_eq!(begun.status, Status::Error, "{}", case.dialect);
+        assert!(begun.usage.input_tokens > 0 && begun.cost > 0, "{}: {:?}", case.dialect, begun.usage);
+        assert_eq!(begun.code.as_deref(), Some("provider_error"), "{}", case.dialect);
+        if case.dialect == "responses" {
+            // There an error as the first word is one of an answer that has an identifier: it had begun.
+            continue;
+        }
+        let never = case.failed(0, "server_error", 500).await;
+        assert_eq!((never.usage, never.cost), (Usage::default(), 0), "{}: its first word was an error", case.dialect);
+    }
+    for case in [chat(), responses()] {
+        let refused = case.failed(1, "rate_limit_exceeded", 429).await;
+        assert_eq!((refused.usage, refused.cost), (Usage::default(), 0), "{}: it was not taken", case.dialect);
+    }
 }
 
 #[tokio::test]

@@ -56,6 +56,8 @@ pub struct Seen {
     pub unreadable: u64,
     /// Whether content was let go because of a limit.
     pub truncated: bool,
+    /// Whether the provider worked on the request before it failed. Of no meaning where there is usage.
+    pub worked_on: bool,
 }
 
 #[derive(Debug, Default)]
@@ -338,7 +340,9 @@ fn text(value: &Value, key: &str) -> Option<String> {
 }
 
 /// What is charged for an answer that began with status 200: what the provider said, and where it could not say it any
-/// more, at least what was seen. *Invariant:* never nothing, unless the provider's first and only word was an error.
+/// more, at least what was seen. *Invariant:* never nothing, unless the provider's first and only word was an error, or an error
+/// before any content says that the request was not taken. An answer that had begun before it failed has cost its input, in every
+/// dialect: Messages and Gemini say how much, for the others it is our bound.
 #[must_use]
 pub fn billed(seen: &Seen, input_bound: u64, estimate: &Estimate) -> Usage {
     let at_most = |tokens: u64| tokens.min(estimate.output_tokens);
@@ -351,7 +355,7 @@ pub fn billed(seen: &Seen, input_bound: u64, estimate: &Estimate) -> Usage {
             usage.output_tokens = usage.output_tokens.max(at_most(seen.output_tokens_seen));
             usage
         }
-        None if seen.error.is_some() && seen.output_tokens_seen == 0 => Usage::default(),
+        None if seen.error.is_some() && seen.output_tokens_seen == 0 && !seen.worked_on => Usage::default(),
         // An answer came to its end, or was not readable, and nothing told what it used: all that it may have used.
         None if seen.complete || seen.unreadable > 0 => {
             Usage { input_tokens: input_bound, output_tokens: estimate.output_tokens, ..Usage::default() }

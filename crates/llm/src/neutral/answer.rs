@@ -33,6 +33,8 @@ pub struct Answer {
     pub output_tokens_seen: u64,
     /// Whether something was let go because of a limit.
     pub truncated: bool,
+    /// Whether anything of an answer came. What comes first may be an error, and then nothing was begun.
+    pub begun: bool,
 }
 
 impl Answer {
@@ -40,10 +42,14 @@ impl Answer {
     pub fn take(&mut self, event: &Event, room: &mut usize) {
         match event {
             Event::Start { id, model } => {
+                self.begun = true;
                 self.id.clone_from(id);
                 self.model.clone_from(model);
             }
-            Event::PartStart { index, part } => self.begin(*index, part),
+            Event::PartStart { index, part } => {
+                self.begun = true;
+                self.begin(*index, part);
+            }
             Event::Delta { index, delta } => self.more(*index, delta, room),
             Event::PartStop { .. } | Event::Ping => {}
             Event::Usage(usage) => self.usage = Some(*usage),
@@ -56,6 +62,13 @@ impl Answer {
             Event::Unreadable => self.unreadable = self.unreadable.saturating_add(1),
             Event::End => self.complete = true,
         }
+    }
+
+    /// Whether the provider worked on the request, whatever came of it: its answer had begun, and no error says that the
+    /// request was not taken at all.
+    #[must_use]
+    pub fn worked_on(&self) -> bool {
+        self.begun && !self.error.as_ref().is_some_and(|fault| fault.kind.means_not_taken())
     }
 
     fn slot(&mut self, index: u32) -> Option<&mut Part> {

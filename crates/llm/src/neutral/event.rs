@@ -152,6 +152,21 @@ pub enum FaultKind {
 }
 
 impl FaultKind {
+    /// Whether it says that the request was not taken: too much at once, too long, not allowed, not understood.
+    #[must_use]
+    pub const fn means_not_taken(self) -> bool {
+        match self {
+            Self::InvalidRequest
+            | Self::Authentication
+            | Self::Permission
+            | Self::NotFound
+            | Self::TooLarge
+            | Self::RateLimit
+            | Self::NotSupported => true,
+            Self::Api | Self::Timeout | Self::Overloaded => false,
+        }
+    }
+
     /// What a provider's HTTP status means.
     #[must_use]
     pub const fn of_status(status: u16) -> Self {

@@ -1,7 +1,7 @@
 //! Model calls as people look for them.
 
 use stockade_domain::{
-    Action, Answer, ContextValue, Decision, Nanos, Principal, Resource, ResourceKind, Usage,
+    Action, Answer, ContextValue, DecidingPolicy, Decision, Nanos, Principal, Resource, ResourceKind, Usage,
     ids::{ModelCallId, RunId},
 };
 use stockade_ledger::{Body, DeedFacts, Outcome, Producer, Record, Status};
@@ -25,14 +25,18 @@ fn line(record: &Record) -> Entry {
     Entry::Record { canonical: String::from_utf8(record.canonical()).unwrap() }
 }
 
-fn opening(f: &Fixture, run: RunId, call: ModelCallId) -> Body {
+fn deed(f: &Fixture, run: RunId, call: ModelCallId) -> DeedFacts {
     let context = [("call", call.to_string()), ("model", "sonnet".to_owned()), ("session", "s1".to_owned())];
-    let deed = DeedFacts {
+    DeedFacts {
         principal: Principal::User { id: f.admin, roles: vec![] },
         action: Action::ModelCall,
         resource: Resource::new(ResourceKind::Model, "sonnet").in_project(f.project).in_run(run),
         context: context.map(|(name, value)| (name.to_owned(), ContextValue::Text(value))).into(),
-    };
+    }
+}
+
+fn opening(f: &Fixture, run: RunId, call: ModelCallId) -> Body {
+    let deed = deed(f, run, call);
     let decision = Decision { answer: Answer::Allow, bundle: 1, policies: vec![], approval: None };
     Body::Open { deed, decision, contents: vec![] }
 }
@@ -66,5 +70,22 @@ both! {
         assert_eq!((sums.len(), sums[0].calls, sums[0].input_tokens, sums[0].cost), (1, 1, 13, Nanos(70)));
         let sessions = seen!(f, |tx| calls::sessions(&mut tx, Some(f.admin), None, &Page::default())).items;
         assert_eq!((sessions.len(), sessions[0].calls, sessions[0].tokens), (1, 1, 17));
+    }
+}
+
+both! {
+    a_refused_call_says_by_what_and_counts_in_no_sum(db) {
+        let f = Fixture::new(&db.store).await;
+        let (run, ..) = f.leased(Nanos(100)).await;
+        let call = f.id();
+        let title = "The token was made for other models".to_owned();
+        let policies = vec![DecidingPolicy { id: "gateway:not_for_token".to_owned(), title }];
+        let decision = Decision { answer: Answer::Deny, bundle: 1, policies, approval: None };
+        let refused = record(&f, 0, run, Body::Refused { deed: deed(&f, run, call), decision, contents: vec![] });
+        f.ship(f.runner, &[line(&refused)]).await;
+        let found = seen!(f, |tx| calls::get(&mut tx, call));
+        assert_eq!((found.status.as_str(), found.code.as_deref()), ("refused", Some("gateway:not_for_token")));
+        assert_eq!((found.model.as_str(), found.cost), ("sonnet", Nanos(0)));
+        assert!(seen!(f, |tx| calls::totals(&mut tx, TotalsBy::Day, &CallFilter::default())).is_empty());
     }
 }

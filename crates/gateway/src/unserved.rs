@@ -1,0 +1,204 @@
+//! Refusals that no policy spoke: a model that is not known, has no price or is not the token's, a request that cannot be served, a
+//! rate, a provider that is not set up.
+//!
+//! It owns the words under which they stand in the ledger, and how many of one run are written down in a minute: a client in a
+//! loop must not fill the disk. It refuses to write what the client said: of a request that is not served nothing is kept but
+//! the model's name. *Invariant:* what is not written down is counted, and the next record of that run says how many there were.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+};
+
+use http::HeaderMap;
+use stockade_domain::{
+    Action, Answer, Context, DecidingPolicy, Decision, Deed, Resource, ResourceKind, Timestamp,
+    ids::{ModelCallId, RunId},
+};
+use stockade_llm::RequestError;
+
+use crate::{
+    CallError, Caller, ModelError, door::Asked, exchange::Inner, models::Errand, session::Origin, upstream::chain,
+};
+
+/// So many refusals of one run are written down in a minute.
+pub(crate) const RECORDED_A_MINUTE: u32 = 60;
+/// In microseconds.
+const MINUTE: i64 = 60_000_000;
+/// Above so many runs, those of which the minute is over and nothing was left out are forgotten.
+const MAX_RUNS: usize = 16_384;
+
+/// What was written down of late.
+#[derive(Debug, Default)]
+pub(crate) struct Unserved {
+    runs: Mutex<HashMap<RunId, Window>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Window {
+    since: Timestamp,
+    written: u32,
+    left_out: u64,
+}
+
+impl Unserved {
+    /// Whether one more of this run is written down, and how many before it were not.
+    fn take(&self, run: RunId, now: Timestamp) -> Option<u64> {
+        let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        // A clock that went back begins another minute.
+        let over = |window: &Window| !(0..MINUTE).contains(&now.0.saturating_sub(window.since.0));
+        if runs.len() >= MAX_RUNS && !runs.contains_key(&run) {
+            runs.retain(|_, window| !over(window) || window.left_out > 0);
+        }
+        let window = runs.entry(run).or_insert(Window { since: now, written: 0, left_out: 0 });
+        if over(window) {
+            *window = Window { since: now, written: 0, ..*window };
+        }
+        if window.written >= RECORDED_A_MINUTE {
+            window.left_out = window.left_out.saturating_add(1);
+            return None;
+        }
+        window.written += 1;
+        Some(std::mem::take(&mut window.left_out))
+    }
+}
+
+/// The word and the sentence under which a refusal stands. Nothing for what has its record already, and for what is no refusal.
+const fn words(error: &CallError) -> Option<(&'static str, &'static str)> {
+    Some(match error {
+        CallError::Request(RequestError::Unpriced(_)) | CallError::Model(ModelError::NoPrice(_)) => {
+            ("gateway:no_price", "What is asked for has no price here")
+        }
+        CallError::Request(_) => ("gateway:request", "The request cannot be served"),
+        CallError::Convert(_) => ("gateway:conversion", "The model's provider cannot be told this request"),
+        CallError::NoCount { .. } => ("gateway:no_count", "Tokens cannot be counted for this model"),
+        CallError::Model(ModelError::Unknown(_) | ModelError::NoRehearsal(_)) => {
+            ("gateway:unknown_model", "The model is not known here")
+        }
+        CallError::NotForToken { .. } => ("gateway:not_for_token", "The token was made for other models"),
+        CallError::NotSetUp { .. } => ("gateway:not_set_up", "The model's provider is not set up here"),
+        CallError::Tripped { .. } => ("gateway:provider", "The model's provider cannot serve this at the moment"),
+        CallError::Rate(_) => ("gateway:rate", "Too many requests or tokens a minute"),
+        CallError::Busy(_) => ("gateway:busy", "Too many calls at once"),
+        CallError::Erased => ("gateway:erased", "The run was erased"),
+        CallError::Denied { .. }
+        | CallError::NeedsPerson { .. }
+        | CallError::Exhausted { .. }
+        | CallError::PurseUnavailable { .. }
+        | CallError::RecordUnavailable { .. }
+        | CallError::Stopped => return None,
+    })
+}
+
+impl Inner {
+    /// Writes down that a call was refused. It does not fail: the call is refused in any case, and the log says what could not be written.
+    pub(crate) async fn note_unserved(
+        &self,
+        caller: &Caller,
+        asked: &Asked,
+        headers: &HeaderMap,
+        model: Option<&str>,
+        error: &CallError,
+    ) {
+        let Some((word, sentence)) = words(error) else { return };
+        self.note_unserved_as(caller, asked, headers, model, (word, sentence)).await;
+    }
+
+    /// The same for a request that was not read to its end.
+    pub(crate) async fn note_unread(&self, caller: &Caller, asked: &Asked, headers: &HeaderMap) {
+        let words = ("gateway:request", "The request cannot be served");
+        self.note_unserved_as(caller, asked, headers, asked.path.model.as_deref(), words).await;
+    }
+
+    async fn note_unserved_as(
+        &self,
+        caller: &Caller,
+        asked: &Asked,
+        headers: &HeaderMap,
+        model: Option<&str>,
+        (word, sentence): (&str, &str),
+    ) {
+        let Some(left_out) = self.unserved.take(caller.run, self.parts.world.now()) else { return };
+        let call: ModelCallId = self.parts.world.id();
+        let model = model.filter(|name| is_a_name(name)).unwrap_or("");
+        let origin = Origin::of(caller.run, headers, None);
+        let mut context = Context::default()
+            .with("level", i64::from(caller.level.get()))
+            .with("call", call.to_string())
+            .with("model", model)
+            .with("dialect", asked.dialect.as_str())
+            .with("client", origin.client.as_str());
+        if let Some(session) = &origin.session {
+            context = context.with("session", session.as_str());
+        }
+        if asked.errand == Errand::Count {
+            context = context.with("errand", "count");
+        }
+        if left_out > 0 {
+            context = context.with("left_out", i64::try_from(left_out).unwrap_or(i64::MAX));
+        }
+        let deed = Deed {
+            principal: caller.principal.clone(),
+            action: Action::ModelCall,
+            resource: Resource::new(ResourceKind::Model, model).in_project(caller.project).in_run(caller.run),
+            context,
+        };
+        let decision = Decision {
+            answer: Answer::Deny,
+            bundle: self.parts.policy.load().number(),
+            policies: vec![DecidingPolicy { id: word.to_owned(), title: sentence.to_owned() }],
+            approval: None,
+        };
+        if let Err(error) = self.parts.ledger.refuse(&deed, &decision, Vec::new()).await {
+            let why = chain(&error);
+            tracing::error!(%call, run = %caller.run, reason = word, why, "a refused model call could not be recorded");
+        }
+    }
+}
+
+/// Whether this may stand in a record as a model's name.
+pub(crate) fn is_a_name(name: &str) -> bool {
+    !name.is_empty() && name.len() <= stockade_llm::MAX_MODEL_NAME && !name.chars().any(char::is_control)
+}
+
+#[cfg(test)]
+mod tests {
+    use stockade_domain::World;
+    use stockade_ledger::SystemWorld;
+
+    use super::*;
+
+    fn id() -> RunId {
+        let world: &dyn World = &SystemWorld;
+        world.id()
+    }
+
+    #[test]
+    fn so_many_a_minute_are_written_down_and_the_rest_is_counted() {
+        let unserved = Unserved::default();
+        let (run, other): (RunId, RunId) = (id(), id());
+        let at = |ms: i64| Timestamp(1_000_000_000 + ms * 1_000);
+        for _ in 0..RECORDED_A_MINUTE {
+            assert_eq!(unserved.take(run, at(0)), Some(0));
+        }
+        assert_eq!((unserved.take(run, at(1)), unserved.take(run, at(59_999))), (None, None));
+        assert_eq!(unserved.take(other, at(59_999)), Some(0), "everybody has a minute of their own");
+        assert_eq!((unserved.take(run, at(60_000)), unserved.take(run, at(60_001))), (Some(2), Some(0)));
+        assert_eq!(unserved.take(run, at(-5_000)), Some(0), "a clock that goes back does not stop it");
+    }
+
+    #[test]
+    fn runs_that_are_quiet_are_forgotten_but_not_what_was_left_out() {
+        let unserved = Unserved::default();
+        let loud: RunId = id();
+        for _ in 0..=RECORDED_A_MINUTE {
+            let _ = unserved.take(loud, Timestamp(0));
+        }
+        for _ in 0..MAX_RUNS {
+            let _ = unserved.take(id(), Timestamp(0));
+        }
+        let _ = unserved.take(id(), Timestamp(MINUTE));
+        assert_eq!(unserved.runs.lock().unwrap().len(), 2);
+        assert_eq!(unserved.take(loud, Timestamp(MINUTE)), Some(1));
+    }
+}
