@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 use stockade_domain::{
-    BudgetScope, ContentRef, Nanos, Usage,
-    ids::{ModelCallId, RecordId},
+    BudgetScope, ContentRef, Nanos, Timestamp, Usage,
+    ids::{ApprovalId, ModelCallId, RecordId},
 };
 use stockade_llm::{
     RequestError,
@@ -11,7 +11,7 @@ use stockade_llm::{
 };
 
 use crate::{
-    ModelError,
+    ModelError, Unasked,
     limit::{Busy, RateRefusal},
 };
 
@@ -178,13 +178,49 @@ pub enum CallError {
         /// The record of the refusal.
         record: RecordId,
     },
-    /// Policy said: only if a person agrees. Model calls do not wait for people yet, so this is a no.
-    #[error("refused by policy: {title} (a person would have to agree to this)")]
+    /// Policy said: only if a person agrees. Nobody could be asked, so this is a no.
+    #[error("refused by policy: {title} (a person would have to agree to this: {why})")]
     NeedsPerson {
         /// The policy's title.
         title: String,
         /// The record of the refusal.
         record: RecordId,
+        /// Why nobody could be asked.
+        why: Unasked,
+    },
+    /// A person said no.
+    #[error("refused by a person: {title} (question {approval}, answered by {by}). The same request is refused again")]
+    SaidNo {
+        /// The policy's title.
+        title: String,
+        /// Which question.
+        approval: ApprovalId,
+        /// Who said it.
+        by: String,
+        /// The record of the refusal.
+        record: RecordId,
+    },
+    /// A person was asked, and has not answered yet.
+    #[error(
+        "nobody answered in time: {title}. The question {approval} stays open: when it is approved, send the same request again"
+    )]
+    Unanswered {
+        /// The policy's title.
+        title: String,
+        /// Which question.
+        approval: ApprovalId,
+        /// How long it stays open.
+        until: Timestamp,
+        /// What people read.
+        shown: ContentRef,
+    },
+    /// Too many of this person's calls wait for a person.
+    #[error("{waiting} calls of yours wait for a person's answer, which is the most: try again when one is answered")]
+    Crowded {
+        /// How many.
+        waiting: usize,
+        /// When to try again.
+        retry_after_ms: u64,
     },
     /// No money.
     #[error("the budget of this {scope} is used up")]
@@ -225,13 +261,15 @@ impl CallError {
             | Self::NotSetUp { .. }
             | Self::Denied { .. }
             | Self::NeedsPerson { .. }
+            | Self::SaidNo { .. }
+            | Self::Unanswered { .. }
             | Self::Exhausted { .. }
             | Self::Erased => (400, FaultKind::InvalidRequest),
             Self::PurseUnavailable { .. } | Self::RecordUnavailable { .. } | Self::Stopped => (503, FaultKind::Api),
             Self::NoCount { .. } => (501, FaultKind::NotSupported),
             // A request that is larger than its bound will never pass.
             Self::Rate(RateRefusal::TooLarge { .. }) => (400, FaultKind::InvalidRequest),
-            Self::Rate(RateRefusal::Later { .. }) => (429, FaultKind::RateLimit),
+            Self::Rate(RateRefusal::Later { .. }) | Self::Crowded { .. } => (429, FaultKind::RateLimit),
             Self::Busy(busy) if busy.own => (429, FaultKind::RateLimit),
             Self::Busy(_) | Self::Tripped { .. } => (529, FaultKind::Overloaded),
         }
@@ -245,14 +283,7 @@ impl CallError {
 
     /// Whether another place for the same model may do better.
     pub(crate) const fn concerns_only_the_target(&self) -> bool {
-        matches!(
-            self,
-            Self::NotSetUp { .. }
-                | Self::Convert(_)
-                | Self::NoCount { .. }
-                | Self::Denied { .. }
-                | Self::NeedsPerson { .. }
-        )
+        matches!(self, Self::NotSetUp { .. } | Self::Convert(_) | Self::NoCount { .. } | Self::Denied { .. })
     }
 
     /// When to try again, if that is known.
@@ -261,6 +292,7 @@ impl CallError {
         match self {
             Self::Rate(RateRefusal::Later { retry_after_ms, .. })
             | Self::Busy(Busy { retry_after_ms, .. })
+            | Self::Crowded { retry_after_ms, .. }
             | Self::Tripped { retry_after_ms } => Some(*retry_after_ms),
             _ => None,
         }

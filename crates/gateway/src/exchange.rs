@@ -23,27 +23,29 @@ use stockade_llm::{
 };
 use stockade_policy::{
     Engine, Permit, Ruling,
-    content::{ContentAction, ContentScope, Direction},
+    content::{ContentScope, Direction},
 };
 use tokio::sync::{mpsc, oneshot};
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     CallError, Caller, Finished, Limits, ModelTable, PurseError,
+    asking::{self, Pending, Waiting, Yes},
     capture::{Capture, Packed},
-    content::{Guard, Marker, Verdict, classes},
+    content::{Guard, Marker},
     door::{Asked, Envelope},
     envelope,
     gateway::Parts,
-    limit::{self, BreakerRules, Breakers, Candidate, Fair, Place, Rates, Taken},
+    limit::{self, AskRules, BreakerRules, Breakers, Candidate, Fair, Place, Rates, Taken},
     limits::CHUNKS_IN_FLIGHT,
+    looked::{LookedThrough, look, look_through, named},
     meter::Meter,
     metrics::{self, Metrics, TraceParent},
     models::{Errand, Route, Target},
     plumbing::{Ends, Kept},
     session::Origin,
     settle::Ending,
-    unserved::{Unserved, is_a_name},
+    unserved::Unserved,
     upstream::{Parcel, Upstream, chain, parcel},
 };
 
@@ -63,6 +65,10 @@ pub(crate) struct Inner {
     pub(crate) breakers: Breakers,
     pub(crate) metrics: Metrics,
     pub(crate) unserved: Unserved,
+    /// Calls that wait for a person.
+    pub(crate) waiting: Waiting,
+    /// No call waits for a person any more.
+    pub(crate) stopping: CancellationToken,
 }
 
 /// What a client sent, as it sent it.
@@ -118,6 +124,7 @@ pub(crate) struct Plan {
     pub(crate) origin: Origin,
     /// When each provider is left alone.
     breaker: BreakerRules,
+    ask: AskRules,
     key: Arc<RunKey>,
     /// Given back when the last attempt is over.
     place: Arc<Place>,
@@ -198,6 +205,8 @@ impl Inner {
             capture: Capture::new(limits.capture),
             metrics: Metrics::default(),
             unserved: Unserved::default(),
+            waiting: Waiting::default(),
+            stopping: CancellationToken::new(),
             tasks: TaskTracker::new(),
             models: ArcSwap::from_pointee(parts.models.clone()),
             parts,
@@ -223,25 +232,61 @@ impl Inner {
         Ok(Exchange { head, body, end })
     }
 
-    /// Tries one place after the other until one answers; a place whose answer has begun is the last.
-    async fn serve(&self, caller: Caller, wish: Wish, mut client: Client, end: oneshot::Sender<Finished>) {
-        let looked = look(&wish);
-        let name = looked.as_ref().map_or_else(|_| named(&wish), |(_, name)| Some(name.clone()));
+    /// Carries a call out. One that a person is asked about begins anew with the answer: by then, anything may be otherwise.
+    async fn serve(&self, caller: Caller, wish: Wish, mut client: Client, mut end: oneshot::Sender<Finished>) {
+        let (mut yes, mut until) = (None, None);
+        loop {
+            let pending;
+            match self.round(&caller, &wish, client, end, &mut yes).await {
+                Round::Over => return,
+                Round::Again { asks, to, told } => (pending, client, end) = (asks, to, told),
+            }
+            yes = match pending {
+                None => None,
+                Some(pending) => match self.put(&caller, *pending, &mut until, &client, wish.own).await {
+                    Ok(yes) => Some(yes),
+                    Err(error) => {
+                        self.note_unserved(&caller, &wish.asked, &wish.headers, named(&wish).as_deref(), &error).await;
+                        return client.begin(Err(error));
+                    }
+                },
+            };
+        }
+    }
+
+    /// Tries one place after the other until one answers; a place whose answer has begun is the last. If none takes the call and
+    /// one of them would with a person's yes, that is what comes out, and everything that the call held is given back.
+    async fn round(
+        &self,
+        caller: &Caller,
+        wish: &Wish,
+        mut client: Client,
+        end: oneshot::Sender<Finished>,
+        yes: &mut Option<Yes>,
+    ) -> Round {
+        let looked = look(wish);
+        let name = looked.as_ref().map_or_else(|_| named(wish), |(_, name)| Some(name.clone()));
         let planned = match looked {
-            Ok((view, name)) => self.plan(&caller, &wish, view, name).await,
+            Ok((view, name)) => self.plan(caller, wish, view, name).await,
             Err(error) => Err(error),
         };
         let (plan, taken) = match planned {
             Ok(planned) => planned,
             Err(error) => {
-                self.note_unserved(&caller, &wish.asked, &wish.headers, name.as_deref(), &error).await;
-                return client.begin(Err(error));
+                self.note_unserved(caller, &wish.asked, &wish.headers, name.as_deref(), &error).await;
+                client.begin(Err(error));
+                return Round::Over;
             }
         };
         let mut taken = Some(taken);
-        let tries = self.tries(&plan);
+        let mut tries = self.tries(&plan);
+        if let Some(yes) = yes {
+            let is_other =
+                |one: &Try| one.target.provider.name() != yes.provider || *one.target.upstream != *yes.upstream;
+            tries.sort_by_key(is_other);
+        }
         let count = tries.len();
-        let mut refused = None;
+        let (mut refused, mut asks) = (None, None);
         for (number, one) in tries.into_iter().enumerate() {
             let last = number + 1 == count;
             let now = self.parts.world.now();
@@ -253,13 +298,23 @@ impl Inner {
                     continue;
                 }
             };
-            let admitted = match self.admit(&caller, &wish, &plan, &one, number).await {
+            let admitted = match self.admit(caller, wish, &plan, &one, number, yes).await {
                 Ok(admitted) => admitted,
-                Err(error) if !last && error.concerns_only_the_target() => {
+                Err(Halt::Asks(pending)) => {
+                    asks.get_or_insert(pending);
+                    continue;
+                }
+                Err(Halt::Used) => {
+                    self.give_back(taken);
+                    return Round::Again { asks: None, to: client, told: end };
+                }
+                Err(Halt::Error(error)) if !last && error.concerns_only_the_target() => {
                     refused.get_or_insert(error);
                     continue;
                 }
-                Err(error) => {
+                Err(Halt::Error(error)) => {
+                    // With a person's yes, another place may still take it.
+                    asks = asks.filter(|_| error.concerns_only_the_target());
                     refused = Some(error);
                     break;
                 }
@@ -287,14 +342,22 @@ impl Inner {
                 let _ = head.send(Ok(None));
             }
             let _ = end.send(finished);
-            return;
+            return Round::Over;
         }
+        self.give_back(taken);
+        if asks.is_some() {
+            return Round::Again { asks, to: client, told: end };
+        }
+        let error = refused.unwrap_or(CallError::Stopped);
+        self.note_unserved(caller, &wish.asked, &wish.headers, name.as_deref(), &error).await;
+        client.begin(Err(error));
+        Round::Over
+    }
+
+    fn give_back(&self, taken: Option<Taken>) {
         if let Some(taken) = taken {
             self.rates.give_back(taken);
         }
-        let error = refused.unwrap_or(CallError::Stopped);
-        self.note_unserved(&caller, &wish.asked, &wish.headers, name.as_deref(), &error).await;
-        client.begin(Err(error));
     }
 
     /// What is tried, in order: healthy places first, by rank and weight, each with the credential whose turn it is.
@@ -380,7 +443,7 @@ impl Inner {
         };
         let origin = Origin::of(caller.run, &wish.headers, view.session.as_deref());
         let stream = asked.errand == Errand::Answer && asked.path.stream.unwrap_or(view.stream);
-        Ok((Plan { view, stream, route, origin, breaker: rules.breaker, key, place }, taken))
+        Ok((Plan { view, stream, route, origin, breaker: rules.breaker, ask: rules.ask, key, place }, taken))
     }
 
     /// Whether this call may be made there: spoken, allowed, paid for, recorded.
@@ -391,7 +454,8 @@ impl Inner {
         plan: &Plan,
         one: &Try,
         attempt: usize,
-    ) -> Result<Admitted, CallError> {
+        yes: &mut Option<Yes>,
+    ) -> Result<Admitted, Halt> {
         let (parts, target) = (&self.parts, &one.target);
         let started = parts.world.now();
         let id: ModelCallId = parts.world.id();
@@ -410,31 +474,38 @@ impl Inner {
 
         let reserved = meter.reserved();
         let facts = Facts { wish, plan, target, attempt, reserved, findings: &looked.findings };
-        let permit = match policy.decide(deed(caller, id, &facts)) {
-            Ruling::Allow(permit) => match looked.forbidden {
-                None => permit,
-                Some(forbidden) => {
-                    let refusal = permit.withheld(&forbidden.rule, &forbidden.title);
-                    let record = self.refuse(refusal.deed(), refusal.decision(), sealed).await?;
-                    self.remember(caller.run, packed, sealed_request);
-                    let title = refusal.title().to_owned();
-                    return Err(if forbidden.asks {
-                        CallError::NeedsPerson { title, record }
-                    } else {
-                        CallError::Denied { title, record }
-                    });
-                }
-            },
-            Ruling::Ask(question) => {
-                let refusal = question.refused();
-                let record = self.refuse(refusal.deed(), refusal.decision(), sealed).await?;
-                self.remember(caller.run, packed, sealed_request);
-                return Err(CallError::NeedsPerson { title: refusal.title().to_owned(), record });
+        let ruled = match (policy.decide(deed(caller, id, &facts)), &looked.forbidden) {
+            (Ruling::Allow(permit), None) => Ok(permit),
+            (Ruling::Allow(permit), Some(rule)) if rule.asks => Err(Ok(permit.questioned(&rule.rule, &rule.title))),
+            (Ruling::Allow(permit), Some(rule)) => Err(Err(permit.withheld(&rule.rule, &rule.title))),
+            (Ruling::Ask(question), None) => Err(Ok(question)),
+            (Ruling::Ask(question), Some(rule)) if rule.asks => Err(Ok(question.also(&rule.rule, &rule.title))),
+            (Ruling::Ask(question), Some(rule)) => Err(Err(question.withheld(&rule.rule, &rule.title))),
+            (Ruling::Deny(refusal), _) => Err(Err(refusal)),
+        };
+        let mut yes = yes.as_mut();
+        let permit = match ruled {
+            Ok(permit) => {
+                yes = None;
+                permit
             }
-            Ruling::Deny(refusal) => {
+            Err(Err(refusal)) => {
                 let record = self.refuse(refusal.deed(), refusal.decision(), sealed).await?;
                 self.remember(caller.run, packed, sealed_request);
-                return Err(CallError::Denied { title: refusal.title().to_owned(), record });
+                return Err(CallError::Denied { title: refusal.title().to_owned(), record }.into());
+            }
+            Err(Ok(question)) => {
+                let subject = asking::subject(&question, wish);
+                yes = yes.filter(|yes| yes.subject == subject);
+                match &yes {
+                    Some(yes) => question.granted(yes.approval),
+                    None => {
+                        let text = asking::shown(&question, wish, &looked.asking);
+                        let shown = self.seal_as(&plan.key, ContentKind::Question, text.as_bytes())?;
+                        let pending = Pending { question, subject, shown, request: sealed, rules: plan.ask };
+                        return Err(Halt::Asks(Box::new(pending)));
+                    }
+                }
             }
         };
 
@@ -444,14 +515,27 @@ impl Inner {
             Ok(entries) => entries,
             Err(PurseError::Exhausted { scope }) => {
                 self.note_exhausted(caller, id, plan, meter.reserved(), scope).await?;
-                return Err(CallError::Exhausted { scope });
+                return Err(CallError::Exhausted { scope }.into());
             }
             Err(PurseError::Unavailable(why)) => {
                 tracing::warn!(call = %id, run = %caller.run, why, "no model call: the budget cannot be reached");
                 self.note_unreachable(caller, id, plan, meter.reserved()).await?;
-                return Err(CallError::PurseUnavailable { why });
+                return Err(CallError::PurseUnavailable { why }.into());
             }
         };
+        if let Some(yes) = yes.filter(|yes| !yes.spent) {
+            match parts.approvals.spend(yes.approval).await {
+                Ok(true) => yes.spent = true,
+                Ok(false) => {
+                    parts.purse.release(id);
+                    return Err(Halt::Used);
+                }
+                Err(error) => {
+                    parts.purse.release(id);
+                    return Err(CallError::RecordUnavailable { why: chain(&error) }.into());
+                }
+            }
+        }
         let (deed, decision) = (permit.deed().clone(), permit.decision().clone());
         let mut contents = vec![sealed];
         if let Some(vault) = &looked.vault {
@@ -463,7 +547,7 @@ impl Inner {
                 let why = chain(&error);
                 tracing::error!(call = %id, run = %caller.run, why, "no model call: it cannot be recorded");
                 parts.purse.release(id);
-                return Err(CallError::RecordUnavailable { why });
+                return Err(CallError::RecordUnavailable { why }.into());
             }
         };
         self.remember(caller.run, packed, sealed_request);
@@ -664,81 +748,27 @@ impl Inner {
     }
 }
 
-/// What is wanted, and of which model.
-fn look(wish: &Wish) -> Result<(View, String), CallError> {
-    let asked = &wish.asked;
-    let mut view = asked.dialect.view(&envelope::looked_at(&wish.body, asked))?;
-    let name = asked.path.model.clone().or_else(|| view.model.clone());
-    let name = name.ok_or(stockade_llm::RequestError::Missing("model"))?;
-    if !is_a_name(&name) {
-        return Err(stockade_llm::RequestError::ModelName.into());
-    }
-    if asked.envelope != Envelope::Plain {
-        // Its positions are those of the body that was looked at, not of the client's.
-        (view.model_at, view.ask_for_usage) = (None, None);
-    }
-    Ok((view, name))
+/// How a round ended.
+enum Round {
+    /// The client has its answer, or its refusal.
+    Over,
+    /// It begins anew: when a person has agreed, or because another call used the yes that this one had.
+    Again { asks: Option<Box<Pending>>, to: Client, told: oneshot::Sender<Finished> },
 }
 
-/// The model's name in a request that cannot be served.
-fn named(wish: &Wish) -> Option<String> {
-    #[derive(serde::Deserialize)]
-    struct Named {
-        model: String,
+/// Why a call may not be made at a place.
+enum Halt {
+    Error(CallError),
+    /// It may, if a person agrees.
+    Asks(Box<Pending>),
+    /// Another call has used the yes.
+    Used,
+}
+
+impl From<CallError> for Halt {
+    fn from(error: CallError) -> Self {
+        Self::Error(error)
     }
-    let in_body = || serde_json::from_slice(&wish.body).ok().map(|Named { model }| model);
-    wish.asked.path.model.clone().or_else(in_body)
-}
-
-/// What the content rules made of a request.
-#[derive(Default)]
-struct LookedThrough {
-    /// What goes on instead of the client's body, and how it is seen.
-    body: Option<Bytes>,
-    view: Option<View>,
-    /// What was taken out, to be sealed.
-    vault: Option<Vec<u8>>,
-    findings: BTreeSet<String>,
-    forbidden: Option<Forbidden>,
-}
-
-/// A rule that a request does not pass.
-struct Forbidden {
-    rule: String,
-    title: String,
-    asks: bool,
-}
-
-/// Looks a request through, once for every place that is tried: rules may differ from provider to provider.
-fn look_through(guard: Option<&Guard>, wish: &Wish) -> Result<LookedThrough, CallError> {
-    let mut looked = LookedThrough::default();
-    let Some(guard) = guard.filter(|guard| !guard.skips_request()) else { return Ok(looked) };
-    let verdict = guard
-        .request(&wish.body)
-        .map_err(|error| stockade_llm::RequestError::Syntax(wish.asked.dialect.title(), error.to_string()))?;
-    looked.findings = classes(verdict.findings());
-    let rule = |action| verdict.findings().iter().find(|finding| finding.action == action).map(|f| f.rule.clone());
-    match &verdict {
-        Verdict::Clean | Verdict::Report(_) => {}
-        Verdict::Redact { bytes, vault, .. } => {
-            let mut view = wish.asked.dialect.view(&envelope::looked_at(bytes, &wish.asked))?;
-            if wish.asked.envelope != Envelope::Plain {
-                (view.model_at, view.ask_for_usage) = (None, None);
-            }
-            looked.view = Some(view);
-            looked.body = Some(bytes.clone());
-            looked.vault = Some(vault.to_sealed_json());
-        }
-        Verdict::Ask { title, .. } => {
-            let rule = rule(ContentAction::Ask).unwrap_or_default();
-            looked.forbidden = Some(Forbidden { rule, title: title.clone(), asks: true });
-        }
-        Verdict::Block { title, .. } => {
-            let rule = rule(ContentAction::Block).unwrap_or_default();
-            looked.forbidden = Some(Forbidden { rule, title: title.clone(), asks: false });
-        }
-    }
-    Ok(looked)
 }
 
 struct Letter {

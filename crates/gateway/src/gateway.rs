@@ -11,7 +11,7 @@ use stockade_policy::Engine;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    CallError, Caller, Finished, Limits, ModelTable, Purse, Runs,
+    Approvals, CallError, Caller, Finished, Limits, ModelTable, Purse, Runs,
     exchange::{Inner, Wish},
     http_door,
     limit::Health,
@@ -29,6 +29,8 @@ pub struct Parts {
     pub purse: Arc<dyn Purse>,
     /// Whose tokens are known.
     pub runs: Arc<dyn Runs>,
+    /// Who is asked where policy or a content rule wants a person.
+    pub approvals: Arc<dyn Approvals>,
     /// What may be asked for.
     pub models: ModelTable,
     /// Time and randomness.
@@ -134,6 +136,12 @@ impl Gateway {
         let mut gauges = vec![
             gauge("stockade_gateway_places_taken", "Calls at once.", vec![], whole(taken)),
             gauge("stockade_gateway_calls_waiting", "Calls that wait for a place.", vec![], whole(waiting)),
+            gauge(
+                "stockade_gateway_calls_asking",
+                "Calls that wait for a person's answer.",
+                vec![],
+                whole(self.inner.waiting.count()),
+            ),
         ];
         let help = "Whether a provider is asked: 0 it is, 1 one call finds out, 2 it is left alone for a while.";
         gauges.extend(self.inner.breakers.states(self.inner.parts.world.now()).into_iter().map(
@@ -150,8 +158,9 @@ impl Gateway {
         gauges
     }
 
-    /// Takes no new call and waits until every call is settled and recorded.
+    /// Takes no new call, lets none wait for a person any longer, and waits until every call is settled and recorded.
     pub async fn drain(&self) {
+        self.inner.stopping.cancel();
         self.inner.tasks.close();
         self.inner.tasks.wait().await;
     }

@@ -1,6 +1,6 @@
 //! The LLM gateway.
 //!
-//! This crate owns the way of every model call: who asks ([`Runs`]), may they (policy), is there money ([`Purse`]), the
+//! This crate owns the way of every model call: who asks ([`Runs`]), may they (policy, and people: [`Approvals`]), is there money ([`Purse`]), the
 //! record that is durable before anything is sent, the bytes that go to the provider and come back untouched, the copy of
 //! them from which usage and content are taken, and the end: settled, sealed, recorded, whatever happened in between.
 //! It also owns the rehearsal provider ([`rehearsal`]), a local server that plays cassettes instead of a model.
@@ -14,6 +14,7 @@
 //! `identity`, so that the copy can be read), the model's name where it is an alias, and members that the provider's
 //! envelope has elsewhere. Where the dialects differ, requests and answers are converted.
 
+mod asking;
 mod call;
 mod caller;
 pub mod capture;
@@ -28,6 +29,7 @@ mod http_door;
 pub mod limit;
 mod limits;
 mod listing;
+mod looked;
 mod meter;
 pub mod metrics;
 mod models;
@@ -41,6 +43,7 @@ mod settle;
 mod unserved;
 mod upstream;
 
+pub use asking::{Approvals, Inquiry, NobodyToAsk, Unasked, Word};
 pub use call::{CallError, Failure, FailureKind, Finished};
 pub use caller::{Caller, Runs};
 pub use credential::{KeyError, KeySource};

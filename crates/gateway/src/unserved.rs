@@ -80,9 +80,12 @@ const fn words(error: &CallError) -> Option<(&'static str, &'static str)> {
         CallError::Tripped { .. } => ("gateway:provider", "The model's provider cannot serve this at the moment"),
         CallError::Rate(_) => ("gateway:rate", "Too many requests or tokens a minute"),
         CallError::Busy(_) => ("gateway:busy", "Too many calls at once"),
+        CallError::Crowded { .. } => ("gateway:crowded", "Too many calls wait for a person"),
         CallError::Erased => ("gateway:erased", "The run was erased"),
         CallError::Denied { .. }
         | CallError::NeedsPerson { .. }
+        | CallError::SaidNo { .. }
+        | CallError::Unanswered { .. }
         | CallError::Exhausted { .. }
         | CallError::PurseUnavailable { .. }
         | CallError::RecordUnavailable { .. }

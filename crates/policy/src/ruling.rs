@@ -72,6 +72,14 @@ impl Permit {
         Refusal::new(self.deed, self.decision)
     }
 
+    /// The permit is given up for a question, because a content rule wants a person to see what would be said. The record
+    /// names that rule.
+    pub fn questioned(mut self, rule: &str, title: &str) -> Question {
+        self.decision.answer = Answer::Ask;
+        self.decision.policies = vec![DecidingPolicy { id: rule.to_owned(), title: title.to_owned() }];
+        Question::new(self.deed, self.decision)
+    }
+
     /// The deed that may be done.
     pub const fn deed(&self) -> &Deed {
         &self.deed
@@ -101,6 +109,18 @@ impl Question {
     /// What the person is told about why they are asked.
     pub fn title(&self) -> &str {
         self.decision.title()
+    }
+
+    /// A content rule asks too: one yes is to both.
+    pub fn also(mut self, rule: &str, title: &str) -> Self {
+        self.decision.policies.push(DecidingPolicy { id: rule.to_owned(), title: title.to_owned() });
+        self.decision.policies.sort_by(|a, b| a.id.cmp(&b.id));
+        self
+    }
+
+    /// Nobody is asked, because a content rule forbids what would be said. The record names that rule.
+    pub fn withheld(self, rule: &str, title: &str) -> Refusal {
+        Permit::new(self.deed, self.decision).withheld(rule, title)
     }
 
     /// A person has said yes. The caller has established that this approval is about this very deed, is granted,

@@ -12,7 +12,7 @@ use stockade_domain::{
     Level, Nanos, Principal, World,
     ids::{RunId, RunnerId, SliceId},
 };
-use stockade_gateway::{Caller, Gateway, ModelTable, Parts, Runs};
+use stockade_gateway::{Caller, Gateway, ModelTable, NobodyToAsk, Parts, Runs};
 use stockade_ledger::{Ledger, Log, LogOptions, Producer, RunKey, SigningKey, SystemWorld};
 use stockade_policy::{Bundle, default_bundle};
 use tokio::net::TcpListener;
@@ -91,6 +91,7 @@ pub async fn serve(dir: &Path, models: &str, stop: CancellationToken) -> Result<
         ledger: Arc::new(ledger),
         purse: Arc::new(purse),
         runs: Arc::new(OneRun { caller, key }),
+        approvals: Arc::new(NobodyToAsk),
         models: ModelTable::from_config(models).map_err(|error| RunnerError::part("models", error))?,
         world,
     };

@@ -8,7 +8,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use stockade_domain::World;
-use stockade_gateway::{Gateway, ModelTable, Parts, rehearsal};
+use stockade_gateway::{Gateway, ModelTable, NobodyToAsk, Parts, rehearsal};
 use stockade_ledger::{Ledger, Log, LogError, LogOptions, Producer, SystemWorld};
 use stockade_policy::{Bundle, default_bundle};
 use stockade_sandbox::{Driver, NamespaceConfig, NamespaceDriver};
@@ -110,6 +110,7 @@ pub async fn start(config: RunnerConfig, driver: Arc<dyn Driver>) -> Result<Runn
         ledger: Arc::clone(&ledger),
         purse: Arc::<SitePurse>::clone(&purse),
         runs: Arc::<Registry>::clone(&runs),
+        approvals: Arc::new(NobodyToAsk),
         models,
         world: Arc::clone(&world),
     });

@@ -16,4 +16,4 @@ pub use breaker::{Breakers, Health, Outcome, Pass, Tripped};
 pub use choice::{Candidate, Rotation, order};
 pub use fair::{Busy, CallBounds, Fair, Place};
 pub use rates::{RateBounds, RateRefusal, Rates, Taken};
-pub use rules::{Allowance, Bounds, BreakerRules, LimitRules, ModelAllowance, RulesError};
+pub use rules::{Allowance, AskRules, Bounds, BreakerRules, LimitRules, ModelAllowance, RulesError};

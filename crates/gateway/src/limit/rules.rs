@@ -43,6 +43,11 @@ pub const MAX_CALLS: usize = 65_536;
 /// open_ms = 5000                   # then nothing is sent for so long, doubled each time …
 /// open_most_ms = 60000             # … up to this
 /// retry_after_most_ms = 300000     # a provider that names a time is left alone for so long, at most this
+///
+/// [limits.ask]                     # calls about which a person is asked
+/// wait_ms = 300000                 # how long such a call waits for the answer; 0: it is told at once to come back
+/// valid_ms = 3600000               # how long the question stays open, and for how long a yes can be used
+/// waiting = 16                     # calls of one person that may wait for an answer
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -65,6 +70,8 @@ pub struct LimitRules {
     pub users: BTreeMap<String, Allowance>,
     /// When a provider is left alone.
     pub breaker: BreakerRules,
+    /// Calls about which a person is asked.
+    pub ask: AskRules,
 }
 
 impl Default for LimitRules {
@@ -79,6 +86,7 @@ impl Default for LimitRules {
             roles: BTreeMap::new(),
             users: BTreeMap::new(),
             breaker: BreakerRules::default(),
+            ask: AskRules::default(),
         }
     }
 }
@@ -160,6 +168,27 @@ impl Default for BreakerRules {
     }
 }
 
+/// Calls about which a person is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AskRules {
+    /// How long a call waits for the answer, in milliseconds.
+    pub wait_ms: u64,
+    /// How long the question stays open, and a yes can be used, in milliseconds.
+    pub valid_ms: u64,
+    /// Calls of one person that may wait for an answer.
+    pub waiting: usize,
+}
+
+/// The longest that a question can stay open, in milliseconds: a week.
+pub const MAX_ASK_MS: u64 = 7 * 24 * 3_600_000;
+
+impl Default for AskRules {
+    fn default() -> Self {
+        Self { wait_ms: 300_000, valid_ms: 3_600_000, waiting: 16 }
+    }
+}
+
 /// Why `[limits]` cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("limits.{at}: {why}")]
@@ -222,6 +251,19 @@ impl LimitRules {
         }
         if breaker.open_ms == 0 || breaker.open_most_ms < breaker.open_ms {
             return wrong("breaker.open_ms", "expected 1 or more, and no more than open_most_ms");
+        }
+        let ask = self.ask;
+        if !(1_000..=MAX_ASK_MS).contains(&ask.valid_ms) {
+            return wrong("ask.valid_ms", &format!("expected 1000 to {MAX_ASK_MS}"));
+        }
+        if ask.wait_ms > ask.valid_ms {
+            return wrong(
+                "ask.wait_ms",
+                "expected no more than ask.valid_ms: a call waits no longer than its question",
+            );
+        }
+        if !(1..=MAX_CALLS).contains(&ask.waiting) {
+            return wrong("ask.waiting", &format!("expected 1 to {MAX_CALLS}"));
         }
         Ok(())
     }
@@ -316,6 +358,9 @@ mod tests {
         assert!(wrong("[principal]\nrequests_per_minute = 0").starts_with("limits.principal.requests_per_minute: "));
         assert!(wrong("[users.x]\ntokens_per_minute = 0").starts_with("limits.users.x.tokens_per_minute: "));
         assert!(wrong("[models.m.principal]\ncalls = 3").starts_with("limits.models.m.principal.calls: "));
+        assert!(wrong("[ask]\nwait_ms = 4000000").starts_with("limits.ask.wait_ms: "));
+        assert!(wrong("[ask]\nvalid_ms = 1").starts_with("limits.ask.valid_ms: "));
+        assert!(wrong("[ask]\nwaiting = 0").starts_with("limits.ask.waiting: "));
         assert!(wrong("[breaker]\nof = 65").starts_with("limits.breaker: "));
         assert!(wrong("[breaker]\nopen_ms = 9\nopen_most_ms = 8").starts_with("limits.breaker.open_ms: "));
     }

@@ -12,12 +12,12 @@ use crate::{
 
 const JSON: &str = "content-type: application/json\r\n";
 /// Not a token that anybody has: made for this test, and put together here so that no scanner takes it for one.
-fn secret() -> String {
+pub fn secret() -> String {
     format!("{}{}", "PROJECT-", "ORION-4711")
 }
 
 /// The default bundle with one more rule, about a pattern of the company's own.
-fn bundle(action: &str, direction: &str) -> String {
+pub fn bundle(action: &str, direction: &str) -> String {
     format!(
         "{}\n[[content_pattern]]\nname = \"project\"\nregex = 'PROJECT-[A-Z]+-[0-9]+'\n\
          [[content]]\nid = \"projects-stay-here\"\ntitle = \"Names of secret projects stay here\"\n\
@@ -30,7 +30,7 @@ async fn house(fake: &Fake, action: &str, direction: &str) -> House {
     House::with(fake.addr, Plan { bundle: bundle(action, direction), ..Plan::default() }).await
 }
 
-fn telling() -> String {
+pub fn telling() -> String {
     request(true).replace("a story.", &format!("of {}.", secret()))
 }
 
@@ -101,7 +101,7 @@ async fn what_is_taken_out_of_a_request_is_sealed_with_it_and_everything_else_st
 }
 
 #[tokio::test]
-async fn what_a_person_would_have_to_agree_to_is_refused_and_what_is_noted_passes() {
+async fn what_nobody_can_be_asked_about_is_refused_and_what_is_noted_passes() {
     let fake = provider().await;
     let asked = house(&fake, "ask", "request").await;
     let answer = wire::post(asked.addr, &telling()).await;

@@ -20,7 +20,7 @@ use stockade_domain::{
     ids::{ModelCallId, RunId, RunnerId},
 };
 use stockade_gateway::{
-    Caller, Finished, Gateway, Limits, ModelTable, Parts, Purse, PurseError, Runs,
+    Approvals, Caller, Finished, Gateway, Limits, ModelTable, NobodyToAsk, Parts, Purse, PurseError, Runs,
     capture::{restore, unpack},
 };
 use stockade_ledger::{
@@ -140,6 +140,7 @@ pub struct House {
     pub caller: Caller,
     pub purse: Arc<TestPurse>,
     pub ledger: Arc<Ledger>,
+    pub policy: Arc<ArcSwap<Engine>>,
     runs: Arc<OneRun>,
     key: Arc<RunKey>,
     dir: tempfile::TempDir,
@@ -150,6 +151,7 @@ pub struct Plan {
     pub budget: i64,
     pub bundle: String,
     pub rehearsal: Option<SocketAddr>,
+    pub approvals: Arc<dyn Approvals>,
     /// More of the gateway's configuration.
     pub config: String,
 }
@@ -162,6 +164,7 @@ impl Default for Plan {
             budget: 1_000_000_000_000,
             bundle: default_bundle().to_owned(),
             rehearsal: None,
+            approvals: Arc::new(NobodyToAsk),
         }
     }
 }
@@ -221,11 +224,13 @@ impl House {
         } else {
             Arc::new(Bundle::parse(1, &plan.bundle).unwrap())
         };
+        let policy = Arc::new(ArcSwap::new(engine));
         let parts = Parts {
-            policy: Arc::new(ArcSwap::new(engine)),
+            policy: policy.clone(),
             ledger: ledger.clone(),
             purse: purse.clone(),
             runs: runs.clone(),
+            approvals: plan.approvals,
             models,
             world,
         };
@@ -234,7 +239,7 @@ impl House {
         let addr = listener.local_addr().unwrap();
         let router = gateway.router();
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { gateway, addr, caller, purse, ledger, runs, key, dir }
+        Self { gateway, addr, caller, purse, ledger, policy, runs, key, dir }
     }
 
     pub fn key_file(&self) -> PathBuf {
@@ -247,6 +252,11 @@ impl House {
 
     pub fn erase(&self) {
         *self.runs.key.lock().unwrap() = None;
+    }
+
+    /// The text in a sealed content of the run.
+    pub fn open(&self, kind: ContentKind, sealed: &[u8]) -> String {
+        String::from_utf8(self.key.open(kind, sealed).unwrap().to_vec()).unwrap()
     }
 
     /// A call in process.

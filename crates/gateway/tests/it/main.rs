@@ -7,6 +7,7 @@
     reason = "helpers of tests are not inside test functions, and a test fails by panicking"
 )]
 
+mod asked;
 mod budget;
 mod capture;
 mod endings;

@@ -46,7 +46,7 @@ title = "Only small models here"
 text = 'forbid(principal, action == Action::"model.call", resource) when { context has model && context.model == "alias" };'
 "#;
 
-const ASKS: &str = r#"
+pub const ASKS: &str = r#"
 [[policy]]
 id = "agents"
 title = "Agents call models"
@@ -72,11 +72,16 @@ async fn policy_says_no() {
 }
 
 #[tokio::test]
-async fn policy_says_ask_and_that_is_a_no_for_now() {
+async fn policy_says_ask_and_there_is_nobody_to_be_asked() {
     let fake = provider().await;
     let house = House::with(fake.addr, Plan { bundle: ASKS.to_owned(), ..Plan::default() }).await;
     let answer = wire::post(house.addr, &request(true)).await;
-    told(&answer, 400, "invalid_request_error", "Dear calls want a person (a person would have to agree");
+    told(
+        &answer,
+        400,
+        "invalid_request_error",
+        "Dear calls want a person (a person would have to agree to this: nobody can",
+    );
     assert!(matches!(house.records()[0].body, Body::Refused { .. }));
     let body = Bytes::from(request(true));
     let error = house.gateway.call(house.caller.clone(), body, CancellationToken::new()).await.unwrap_err();

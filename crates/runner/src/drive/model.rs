@@ -150,7 +150,10 @@ impl Drive {
 
     async fn refused(&mut self, attempt: u32, error: &CallError) -> Result<Option<Rest>, DriveError> {
         let failure = match error {
-            CallError::Denied { .. } | CallError::NeedsPerson { .. } => ModelFailure::Policy,
+            CallError::Denied { .. }
+            | CallError::NeedsPerson { .. }
+            | CallError::SaidNo { .. }
+            | CallError::Unanswered { .. } => ModelFailure::Policy,
             CallError::Exhausted { .. } => ModelFailure::Budget,
             CallError::Erased => return Err(DriveError::Halted),
             error if error.retryable() => ModelFailure::Unavailable,

@@ -25,7 +25,7 @@ use stockade_domain::{
     BudgetScope, ContentKind, ContentRef, Digest, Level, Nanos, Principal, World,
     ids::{ModelCallId, RunId, RunnerId},
 };
-use stockade_gateway::{Caller, Gateway, ModelTable, Parts, Purse, PurseError, Runs, capture};
+use stockade_gateway::{Caller, Gateway, ModelTable, NobodyToAsk, Parts, Purse, PurseError, Runs, capture};
 use stockade_ledger::{
     Body as RecordBody, EntryKind, Ledger, Log, LogEntry, LogOptions, Producer, Record, RunKey, SigningKey, SystemWorld,
 };
@@ -125,6 +125,7 @@ impl House {
             ledger: Arc::clone(&ledger),
             purse: Arc::clone(&purse) as Arc<dyn Purse>,
             runs: Arc::new(OneRun { caller, key: Arc::clone(&key) }),
+            approvals: Arc::new(NobodyToAsk),
             models,
             world,
         };
