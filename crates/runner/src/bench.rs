@@ -49,8 +49,13 @@ impl Runs for OneRun {
 }
 
 /// Serves the gateway with this configuration of models and providers on a free port of this machine, over this folder,
-/// until `stop`.
-pub async fn serve(dir: &Path, models: &str, stop: CancellationToken) -> Result<SocketAddr, RunnerError> {
+/// until `stop`. There is money for the models of these `names`.
+pub async fn serve(
+    dir: &Path,
+    models: &str,
+    names: &[&str],
+    stop: CancellationToken,
+) -> Result<SocketAddr, RunnerError> {
     let world: Arc<dyn World> = Arc::new(SystemWorld);
     let part = |name: &'static str| move |error: std::io::Error| RunnerError::part(name, error);
     let log =
@@ -65,16 +70,18 @@ pub async fn serve(dir: &Path, models: &str, stop: CancellationToken) -> Result<
     let link =
         Link::anonymous("http://127.0.0.1:9", Arc::clone(&world)).map_err(|error| RunnerError::part("link", error))?;
     let mut money = Money::default();
-    let slice: SliceId = world.id();
-    let leased = SliceState {
-        run,
-        model: String::new(),
-        amount: BUDGET,
-        spent: Nanos::ZERO,
-        reserved: BTreeMap::new(),
-        settled: BTreeMap::new(),
-    };
-    money.slices.insert(slice, leased);
+    for name in names {
+        let slice: SliceId = world.id();
+        let leased = SliceState {
+            run,
+            model: (*name).to_owned(),
+            amount: BUDGET,
+            spent: Nanos::ZERO,
+            reserved: BTreeMap::new(),
+            settled: BTreeMap::new(),
+        };
+        money.slices.insert(slice, leased);
+    }
     let purse = SitePurse::new(money, Arc::new(spool), Arc::new(link), Arc::clone(&world), dir.join("money"));
     purse.begin(run, BUDGET);
     let caller = Caller {

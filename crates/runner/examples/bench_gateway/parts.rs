@@ -16,6 +16,8 @@ use hyper_util::{
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::bodies::MODEL;
+
 /// A process that ends with this value.
 pub struct Part {
     pub addr: String,
@@ -96,7 +98,7 @@ pub fn ours(dir: &str, provider: &str) -> Result<()> {
          [limits]\ncalls = 4096\n[limits.principal]\ncalls = 4096\n"
     );
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
-        let addr = stockade_runner::bench::serve(Path::new(dir), &models, CancellationToken::new()).await?;
+        let addr = stockade_runner::bench::serve(Path::new(dir), &models, &[MODEL], CancellationToken::new()).await?;
         println!("{addr}");
         std::future::pending().await
     })
