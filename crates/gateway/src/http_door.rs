@@ -151,7 +151,7 @@ async fn call(inner: &Arc<Inner>, asked: door::Asked, request: Request) -> Resul
 
 /// The credential of the run, wherever the client's own dialect has its key. A client that sends it twice means the same by
 /// both.
-fn token(headers: &HeaderMap, query: Option<&str>) -> Option<SecretString> {
+pub(crate) fn token(headers: &HeaderMap, query: Option<&str>) -> Option<SecretString> {
     let text = |name: &str| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     let authorization = || {
         // The scheme's case means nothing (RFC 9110, section 11.1).
@@ -175,10 +175,13 @@ fn token(headers: &HeaderMap, query: Option<&str>) -> Option<SecretString> {
     (!token.is_empty()).then(|| SecretString::from(token))
 }
 
-/// The client's query without what is secret or belongs to one service's address.
-fn public_query(query: &str) -> Option<String> {
-    let ours =
-        |pair: &&str| !["key=", "alt=", "api-version=", "access_token="].iter().any(|prefix| pair.starts_with(prefix));
+/// The client's query without what is secret or belongs to one service's address, however its name is spelt.
+pub(crate) fn public_query(query: &str) -> Option<String> {
+    let ours = |pair: &&str| {
+        let name = pair.split('=').next().unwrap_or_default();
+        let name = percent_encoding::percent_decode_str(name).decode_utf8_lossy();
+        !["key", "alt", "api-version", "access_token", "oauth_token"].contains(&&*name)
+    };
     let kept: Vec<&str> = query.split('&').filter(ours).filter(|pair| !pair.is_empty()).collect();
     (!kept.is_empty()).then(|| kept.join("&"))
 }
@@ -249,5 +252,7 @@ mod tests {
     fn a_query_loses_what_is_secret() {
         assert_eq!(public_query("beta=true&key=secret&alt=sse"), Some("beta=true".to_owned()));
         assert_eq!(public_query("key=secret"), None);
+        // A provider decodes names: none of ours comes through in another spelling.
+        assert_eq!(public_query("%6bey=secret&acces%73_token=secret&alt&a%20b=c"), Some("a%20b=c".to_owned()));
     }
 }

@@ -23,6 +23,8 @@ pub mod credential;
 mod door;
 mod envelope;
 mod exchange;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod gateway;
 mod headers;
 mod http_door;

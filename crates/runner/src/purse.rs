@@ -247,6 +247,11 @@ impl SitePurse {
         self.books().money.slices.values().map(|slice| slice.run).collect()
     }
 
+    /// What is set aside for calls that are under way, over all slices.
+    pub fn aside(&self) -> Nanos {
+        self.books().money.slices.values().flat_map(|slice| slice.reserved.values().copied()).sum()
+    }
+
     /// What a call cost, if it was settled in a slice that is not over.
     pub fn cost_of(&self, call: ModelCallId) -> Option<Nanos> {
         let books = self.books();

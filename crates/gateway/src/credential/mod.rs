@@ -13,6 +13,8 @@ mod build;
 mod config;
 mod entra;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod google;
 mod keeper;
 mod key;

@@ -199,7 +199,7 @@ fn refusal(asked: Asked, at: String, status: StatusCode, body: &[u8], secrets: &
 
 /// Code and message of an error: OAuth's `error` and `error_description`, Google's `error.status` and `error.message`,
 /// Amazon's XML. Of anything else nothing is shown.
-fn words(body: &str) -> String {
+pub(super) fn words(body: &str) -> String {
     if let Ok(json) = serde_json::from_str::<serde_json::Value>(body) {
         let text = |pointer: &str| json.pointer(pointer).and_then(serde_json::Value::as_str).unwrap_or_default();
         let first =

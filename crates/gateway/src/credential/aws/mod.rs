@@ -1,9 +1,9 @@
 //! Amazon's credentials: where access keys come from, and signing with them.
 
 mod instance;
-mod profile;
+pub(super) mod profile;
 pub(crate) mod sigv4;
-mod sts;
+pub(super) mod sts;
 
 use std::path::PathBuf;
 
@@ -57,7 +57,7 @@ impl Source<Keys> for Static {
 /// What metadata and container endpoints answer.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Given {
+pub(super) struct Given {
     code: Option<String>,
     access_key_id: String,
     #[serde(deserialize_with = "bearer::secret")]
@@ -75,7 +75,7 @@ fn session<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SecretString>, D
 
 impl Given {
     /// Reads such an answer; the text of an error is a reason without secrets.
-    fn read(body: &[u8]) -> Result<Fresh<Keys>, &'static str> {
+    pub(super) fn read(body: &[u8]) -> Result<Fresh<Keys>, &'static str> {
         let given: Self =
             serde_json::from_slice(body).map_err(|_| "expected JSON with AccessKeyId and SecretAccessKey")?;
         if given.code.as_deref().is_some_and(|code| code != "Success") {

@@ -27,7 +27,8 @@ pub(crate) struct Profile {
     pub(crate) config: PathBuf,
 }
 
-type Section = BTreeMap<String, SecretString>;
+/// The settings of a section.
+pub(in crate::credential) type Section = BTreeMap<String, SecretString>;
 
 #[async_trait]
 impl Source<Keys> for Profile {
@@ -71,8 +72,13 @@ fn read(path: &Path, wanted: &str) -> Result<Option<Section>, CredentialError> {
         Err(CredentialError::File { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
+    Ok(section(text.expose_secret(), wanted))
+}
+
+/// A section in the text of such a file.
+pub(in crate::credential) fn section(text: &str, wanted: &str) -> Option<Section> {
     let (mut section, mut within) = (None, false);
-    for line in text.expose_secret().lines() {
+    for line in text.lines() {
         // A line that begins with space belongs to a nested setting, which none of ours is.
         if line.starts_with([' ', '\t', '#', ';']) || line.trim().is_empty() {
             continue;
@@ -87,5 +93,5 @@ fn read(path: &Path, wanted: &str) -> Result<Option<Section>, CredentialError> {
             section.insert(name.trim().to_ascii_lowercase(), SecretString::from(value.trim()));
         }
     }
-    Ok(section)
+    section
 }

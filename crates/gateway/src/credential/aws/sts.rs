@@ -107,7 +107,7 @@ impl AssumedRole {
 }
 
 /// Keys as the service gives them.
-fn read(body: &[u8], endpoint: &Url) -> Result<Fresh<Keys>, CredentialError> {
+pub(in crate::credential) fn read(body: &[u8], endpoint: &Url) -> Result<Fresh<Keys>, CredentialError> {
     let wrong = |why| CredentialError::Answer { who: ASKED.who, at: endpoint.to_string(), why };
     let xml = std::str::from_utf8(body).map_err(|_| wrong("it is no text"))?;
     let inner = element(xml, "Credentials").ok_or(wrong("it has no credentials"))?;
