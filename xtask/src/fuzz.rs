@@ -7,6 +7,8 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
@@ -29,19 +31,43 @@ const MEMORY_MIB: u32 = 2_048;
 /// The longest input, in bytes. The parsers' own bounds are tested where they are; short inputs find more.
 const INPUT_BYTES: u32 = 16 * 1024;
 
-/// Runs one target or, without a name, all of them.
-pub fn run(target: Option<&str>, seconds: u32) -> Result<()> {
+/// How often it is said that targets are still at work.
+const PROGRESS: Duration = Duration::from_secs(60);
+
+/// The targets of these names and those that begin so; without either, all.
+pub fn chosen(names: &[String], prefixes: &[String]) -> Result<Vec<String>> {
     let all = targets()?;
-    let chosen = match target {
-        None => all,
-        Some(name) if all.iter().any(|known| known == name) => vec![name.to_owned()],
-        Some(name) => bail!("no fuzz target is called `{name}`: there are {}", all.join(", ")),
-    };
-    let programs = build(&chosen)?;
-    let mut found = Vec::new();
-    for name in &chosen {
-        found.extend(fuzz(&programs, name, seconds)?);
+    if let Some(name) = names.iter().find(|name| !all.contains(name)) {
+        bail!("no fuzz target is called `{name}`: there are {}", all.join(", "));
     }
+    if let Some(prefix) = prefixes.iter().find(|prefix| !all.iter().any(|known| known.starts_with(*prefix))) {
+        bail!("no fuzz target begins with `{prefix}`: there are {}", all.join(", "));
+    }
+    let every = names.is_empty() && prefixes.is_empty();
+    let wanted =
+        |name: &String| every || names.contains(name) || prefixes.iter().any(|prefix| name.starts_with(prefix));
+    Ok(all.into_iter().filter(wanted).collect())
+}
+
+/// Runs these targets, so many side by side.
+pub fn run(chosen: &[String], seconds: u32, jobs: usize) -> Result<()> {
+    let programs = build(chosen)?;
+    let (waiting, over) = (Mutex::new(chosen.iter()), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..jobs.clamp(1, chosen.len().max(1)) {
+            scope.spawn(|| {
+                loop {
+                    let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
+                    let Some(name) = next else { return };
+                    let ended = fuzz(&programs, name, seconds);
+                    over.lock().unwrap_or_else(PoisonError::into_inner).push(ended);
+                }
+            });
+        }
+    });
+    let over: Vec<Vec<String>> =
+        over.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter().collect::<Result<_>>()?;
+    let found = over.concat();
     if !found.is_empty() {
         bail!(
             "these inputs break a promise; a path given to the target's program shows how:\n  {}",
@@ -97,7 +123,7 @@ fn fuzz(programs: &Path, name: &str, seconds: u32) -> Result<Vec<String>> {
     }
     let before = files(&found)?;
     let output = fs::File::create(&log).with_context(|| format!("making {}", log.display()))?;
-    let status = Command::new(programs.join(name))
+    let mut child = Command::new(programs.join(name))
         .args([&kept, &seeds])
         .arg(format!("-artifact_prefix={}/", found.display()))
         .arg(format!("-max_total_time={seconds}"))
@@ -108,16 +134,28 @@ fn fuzz(programs: &Path, name: &str, seconds: u32) -> Result<Vec<String>> {
         .stdin(Stdio::null())
         .stdout(output.try_clone()?)
         .stderr(output)
-        .status()
+        .spawn()
         .with_context(|| format!("running {name}"))?;
+    let (begun, mut told) = (Instant::now(), Duration::ZERO);
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        if begun.elapsed() > told + PROGRESS {
+            told = begun.elapsed();
+            let said = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
+            sh::say(&format!("{name:<20} {:>4} of {seconds} s: {}", told.as_secs(), last_pulse(&said)));
+        }
+        pause();
+    };
     let said = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
     if status.success() {
         let (inputs, speed) = (stat(&said, "number_of_executed_units"), stat(&said, "average_exec_per_sec"));
-        sh::say(&format!("{name:<18} {inputs:>10} inputs, {speed:>7} a second: nothing found"));
+        sh::say(&format!("{name:<20} {inputs:>10} inputs, {speed:>7} a second: nothing found"));
         return Ok(Vec::new());
     }
     let new: Vec<String> = files(&found)?.into_iter().filter(|file| !before.contains(file)).collect();
-    sh::say(&format!("{name:<18} {}", why(&said)));
+    sh::say(&format!("{name:<20} {}", why(&said)));
     if new.is_empty() {
         bail!("{name} ended with {status} and kept no input: see {}", log.display());
     }
@@ -137,6 +175,16 @@ fn stat<'a>(said: &'a str, name: &str) -> &'a str {
         .map_or("?", str::trim)
 }
 
+/// The fuzzer's last line about how far it is: how many inputs, and what they reached.
+fn last_pulse(said: &str) -> &str {
+    said.lines().rfind(|line| line.starts_with('#') && line.contains("cov: ")).unwrap_or("it has just begun")
+}
+
+#[expect(clippy::disallowed_methods, reason = "a child is looked after, and asked now and then whether it is over")]
+fn pause() {
+    std::thread::sleep(Duration::from_millis(200));
+}
+
 /// The panic with its message, or the sanitizer's first line.
 fn why(said: &str) -> String {
     let mut lines = said.lines().skip_while(|line| !line.contains("panicked at") && !line.contains("ERROR: "));
@@ -146,7 +194,7 @@ fn why(said: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{stat, targets, why};
+    use super::{chosen, last_pulse, stat, targets, why};
 
     #[test]
     fn every_target_has_seeds() {
@@ -159,6 +207,16 @@ mod tests {
     }
 
     #[test]
+    fn targets_are_chosen_by_name_and_by_how_they_begin() {
+        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        assert_eq!(chosen(&[], &[]).unwrap(), targets().unwrap());
+        assert_eq!(chosen(&words(&["llm_sse", "llm_tee"]), &[]).unwrap(), words(&["llm_sse", "llm_tee"]));
+        let some = chosen(&words(&["llm_sse"]), &words(&["policy_"])).unwrap();
+        assert_eq!(some, words(&["llm_sse", "policy_check"]));
+        assert!(chosen(&words(&["x"]), &[]).is_err() && chosen(&[], &words(&["x"])).is_err());
+    }
+
+    #[test]
     fn the_fuzzer_is_understood() {
         let said = "INFO: x\nstat::number_of_executed_units: 12\nstat::average_exec_per_sec:     6\n";
         assert_eq!((stat(said, "number_of_executed_units"), stat(said, "average_exec_per_sec")), ("12", "6"));
@@ -166,5 +224,6 @@ mod tests {
         assert_eq!(why("a\nthread 'x' panicked at b.rs:1:\nno\nmore"), "thread 'x' panicked at b.rs:1: no");
         assert_eq!(why("==1== ERROR: libFuzzer: timeout\n  x"), "==1== ERROR: libFuzzer: timeout");
         assert_eq!(why(""), "ended badly");
+        assert_eq!(last_pulse("#1 INITED\n#8 NEW cov: 3\nx"), "#8 NEW cov: 3");
     }
 }

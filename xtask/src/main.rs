@@ -44,7 +44,7 @@ enum Chore {
         #[arg(long)]
         keep: bool,
     },
-    /// Measure: policy, ledger, recovery, environment, gateway.
+    /// Measure: policy, ledger, recovery, environment, gateway, soak.
     Bench {
         /// Which.
         name: String,
@@ -57,11 +57,17 @@ enum Chore {
     },
     /// Feed the parsers of hostile bytes with inputs that they have not seen (needs a nightly toolchain).
     Fuzz {
-        /// Only this target.
-        target: Option<String>,
+        /// Only these targets.
+        targets: Vec<String>,
+        /// Only targets whose names begin so, besides those that are named.
+        #[arg(long, value_name = "PREFIX")]
+        only: Vec<String>,
         /// How long each.
         #[arg(long, default_value_t = 600)]
         seconds: u32,
+        /// So many side by side.
+        #[arg(long, default_value_t = 1)]
+        jobs: usize,
     },
     /// Every client through the gateway to every provider: what works.
     Matrix(matrix::Wish),
@@ -94,7 +100,7 @@ fn run(chore: Chore) -> anyhow::Result<()> {
         Chore::Test { package, rest } => test::run(&package, &rest),
         Chore::Demo { keep } => demo::run(keep),
         Chore::Bench { name, json, peers } => bench::run(&name, json, peers),
-        Chore::Fuzz { target, seconds } => fuzz::run(target.as_deref(), seconds),
+        Chore::Fuzz { targets, only, seconds, jobs } => fuzz::run(&fuzz::chosen(&targets, &only)?, seconds, jobs),
         Chore::Matrix(wish) => matrix::run(&wish),
         Chore::Schema => sh::run(
             sh::cargo()

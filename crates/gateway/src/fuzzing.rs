@@ -93,7 +93,6 @@ fn send(body: &Bytes, view: &stockade_llm::View, asked: &Asked, stream: bool, ta
     Sent { body: out, carried, upstream: target.upstream.clone(), stream }
 }
 
-
 /// A request for [`signed`].
 ///
 /// # Errors
@@ -112,7 +111,10 @@ mod tests {
     fn a_way_in_reads() {
         let headers = HeaderMap::from_iter([(http::header::USER_AGENT, "boto3/1.2".parse().unwrap())]);
         let seen = entered(&Method::POST, "gemini/v1/models/m%2Fx:countTokens", Some("key=a&b=c"), &headers);
-        assert_eq!((seen.model.as_deref(), seen.token.as_deref(), seen.query.as_deref()), (Some("m/x"), Some("a"), Some("b=c")));
+        assert_eq!(
+            (seen.model.as_deref(), seen.token.as_deref(), seen.query.as_deref()),
+            (Some("m/x"), Some("a"), Some("b=c"))
+        );
         assert!(seen.door.contains("Count") && seen.client == "boto3/1.2" && seen.session.is_none());
     }
 }

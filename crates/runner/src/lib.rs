@@ -31,6 +31,8 @@ mod reconcile;
 mod ship;
 mod site;
 mod slot;
+#[doc(hidden)]
+pub mod soak;
 mod spool;
 mod start;
 mod telemetry;

@@ -10,8 +10,15 @@ use stockade_gateway::{
 use stockade_llm::Framing;
 
 /// What a client shows to us and nobody else.
-const SECRET: [&str; 7] =
-    ["authorization", "x-api-key", "api-key", "x-goog-api-key", "cookie", "x-amz-security-token", "proxy-authorization"];
+const SECRET: [&str; 7] = [
+    "authorization",
+    "x-api-key",
+    "api-key",
+    "x-goog-api-key",
+    "cookie",
+    "x-amz-security-token",
+    "proxy-authorization",
+];
 
 /// Percent-decoded once, as a provider does.
 fn decoded(text: &str) -> String {

@@ -13,7 +13,8 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
             assert!(body.get(at.clone()).is_some());
         }
         // Another name, and a wish for usage: the request is the same but for these.
-        let splices: Vec<_> = view.other_model("another-\"name\"").into_iter().chain(view.ask_for_usage.clone()).collect();
+        let splices: Vec<_> =
+            view.other_model("another-\"name\"").into_iter().chain(view.ask_for_usage.clone()).collect();
         let asks = view.ask_for_usage.is_some();
         let other = dialect.view(&spliced(&Bytes::copy_from_slice(body), splices)).expect("it is still a request");
         assert!(view.model.is_none() || other.model.as_deref() == Some("another-\"name\""));

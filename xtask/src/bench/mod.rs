@@ -24,6 +24,7 @@ const BENCHES: &[(&str, &str, Needs)] = &[
     ("environment", "stockade-sandbox", Needs::Helpers),
     ("recovery", "stockade-testkit", Needs::Everything),
     ("gateway", "stockade-runner", Needs::Nothing),
+    ("soak", "stockade-runner", Needs::Nothing),
 ];
 
 /// Runs one and shows it. With `others`, the same is measured of other people's programs, where that is known how.
@@ -49,8 +50,11 @@ pub fn run(name: &str, json: bool, others: bool) -> Result<()> {
             cargo.env("STOCKADE_HELPERS", &built.helpers).env("STOCKADE_BIN", &built.stockade);
         }
     }
+    // The soak is a part of the gateway's bench: the same bodies, processes of the same program.
+    let (example, part) = if name == "soak" { ("gateway", Some("soak")) } else { (name, None) };
     let output = cargo
-        .args(["run", "--quiet", "--release", "--package", package, "--example", &format!("bench_{name}")])
+        .args(["run", "--quiet", "--release", "--package", package, "--example", &format!("bench_{example}"), "--"])
+        .args(part)
         .stderr(Stdio::inherit())
         .output()
         .with_context(|| format!("running bench `{name}`"))?;

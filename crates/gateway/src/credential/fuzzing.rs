@@ -67,7 +67,10 @@ pub fn read(form: Credential, body: &[u8]) -> Result<Given, String> {
 fn of(fresh: Fresh<Keys>) -> Given {
     let Keys { id, secret, session } = fresh.value;
     let session = session.map(|session| session.expose_secret().to_owned());
-    Given { texts: [id, secret.expose_secret().to_owned()].into_iter().chain(session).collect(), expires: fresh.expires }
+    Given {
+        texts: [id, secret.expose_secret().to_owned()].into_iter().chain(session).collect(),
+        expires: fresh.expires,
+    }
 }
 
 /// What is shown of an authority's refusal.

@@ -1,4 +1,4 @@
-//! `cargo xtask bench gateway`: what the gateway adds to a call, and how many it carries.
+//! `cargo xtask bench gateway`: what the gateway adds to a call, and how many it carries. `cargo xtask bench soak`: that it does so for long.
 //!
 //! Everything is a process of its own on one machine: a provider that answers at once with prepared bytes, a relay that parses
 //! nothing, the gateway as the runner serves it, and (where xtask has installed them) other gateways. This process makes the load.
@@ -10,7 +10,9 @@ mod bodies;
 mod fake;
 mod load;
 mod measure;
+mod mishaps;
 mod parts;
+mod soak;
 
 use anyhow::{Result, bail};
 
@@ -21,6 +23,12 @@ fn main() -> Result<()> {
             println!("{}", measure::run()?);
             Ok(())
         }
+        Some("soak") => {
+            println!("{}", soak::run()?);
+            Ok(())
+        }
+        Some("soak-ours") => parts::soaked(&parts::next(&mut args)?, &parts::next(&mut args)?),
+        Some("mishaps") => mishaps::run(),
         Some("fake") => fake::run(),
         Some("relay") => parts::relay(&parts::next(&mut args)?),
         Some("ours") => parts::ours(&parts::next(&mut args)?, &parts::next(&mut args)?),

@@ -69,7 +69,7 @@ fn system(name: &str, part: Part, prefix: &str) -> System {
 }
 
 /// A folder in which the gateway keeps its spool.
-struct Folder(PathBuf);
+pub struct Folder(pub PathBuf);
 
 impl Folder {
     fn new(below: PathBuf) -> Result<Self> {
@@ -86,7 +86,7 @@ impl Drop for Folder {
 }
 
 /// Beside this program: that is the disk on which it was built.
-fn disk() -> Result<Folder> {
+pub fn disk() -> Result<Folder> {
     let program = std::env::current_exe()?;
     Folder::new(program.parent().context("no folder")?.to_owned())
 }
@@ -95,7 +95,7 @@ fn memory() -> Result<Folder> {
     Folder::new(PathBuf::from("/dev/shm"))
 }
 
-fn block<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+pub fn block<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, work)
 }

@@ -1,9 +1,9 @@
 //! The processes between load and provider: a relay that parses nothing, and the gateway.
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write},
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
 };
 
 use anyhow::{Context, Result};
@@ -16,12 +16,13 @@ use hyper_util::{
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::bodies::MODEL;
+use crate::{bodies::MODEL, soak};
 
 /// A process that ends with this value.
 pub struct Part {
     pub addr: String,
     child: Child,
+    out: BufReader<ChildStdout>,
 }
 
 impl Part {
@@ -29,13 +30,26 @@ impl Part {
     pub fn start(words: &[&str]) -> Result<Self> {
         let mut child = Command::new(std::env::current_exe()?)
             .args(words)
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .with_context(|| format!("starting {words:?}"))?;
         let mut line = String::new();
-        let out = child.stdout.take().context("no output")?;
-        BufReader::new(out).read_line(&mut line)?;
-        Ok(Self { addr: line.trim().to_owned(), child })
+        let mut out = BufReader::new(child.stdout.take().context("no output")?);
+        out.read_line(&mut line)?;
+        Ok(Self { addr: line.trim().to_owned(), child, out })
+    }
+
+    /// Asks it to come to its end, and gives what it says there.
+    pub fn end(&mut self) -> Result<String> {
+        let mut line = String::new();
+        self.child.stdin.take().context("no input")?.write_all(b"end\n")?;
+        self.out.read_line(&mut line)?;
+        Ok(line)
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Resident memory, in KiB.
@@ -101,5 +115,34 @@ pub fn ours(dir: &str, provider: &str) -> Result<()> {
         let addr = stockade_runner::bench::serve(Path::new(dir), &models, &[MODEL], CancellationToken::new()).await?;
         println!("{addr}");
         std::future::pending().await
+    })
+}
+
+/// The gateway of the soak over the folder `dir`, until a line comes in; then it says how the books stand.
+pub fn soaked(dir: &str, provider: &str) -> Result<()> {
+    let [messages, chat] = soak::MODELS;
+    let models = format!(
+        "[providers.messages]\nkind = \"anthropic\"\nbase_url = \"http://{provider}\"\nkey = \"none\"\n\
+         [providers.chat]\nkind = \"openai-compatible\"\nbase_url = \"http://{provider}/v1\"\nkey = \"none\"\n\
+         [models.{messages}]\nprovider = \"messages\"\nupstream = \"{MODEL}\"\n\
+         [models.{chat}]\nprovider = \"chat\"\nupstream = \"{MODEL}\"\n\
+         [limits]\ncalls = 4096\n[limits.principal]\ncalls = 4096\n"
+    );
+    let policy = soak::policy(stockade_policy::default_bundle());
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+        let stop = CancellationToken::new();
+        let (addr, soak) =
+            stockade_runner::bench::serve_with(Path::new(dir), &models, &soak::MODELS, &policy, CancellationToken::new())
+                .await?;
+        println!("{addr}");
+        let line = tokio::task::spawn_blocking(|| std::io::stdin().read_line(&mut String::new()));
+        let (watched, _) = tokio::join!(soak.watch(&stop), async {
+            let said = line.await;
+            stop.cancel();
+            said
+        });
+        watched?;
+        println!("{}", serde_json::to_string(&soak.end().await?)?);
+        anyhow::Ok(())
     })
 }
