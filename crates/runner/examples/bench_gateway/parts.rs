@@ -131,9 +131,14 @@ pub fn soaked(dir: &str, provider: &str) -> Result<()> {
     let policy = soak::policy(stockade_policy::default_bundle());
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
         let stop = CancellationToken::new();
-        let (addr, soak) =
-            stockade_runner::bench::serve_with(Path::new(dir), &models, &soak::MODELS, &policy, CancellationToken::new())
-                .await?;
+        let (addr, soak) = stockade_runner::bench::serve_with(
+            Path::new(dir),
+            &models,
+            &soak::MODELS,
+            &policy,
+            CancellationToken::new(),
+        )
+        .await?;
         println!("{addr}");
         let line = tokio::task::spawn_blocking(|| std::io::stdin().read_line(&mut String::new()));
         let (watched, _) = tokio::join!(soak.watch(&stop), async {

@@ -31,8 +31,8 @@ const SIZES: [usize; 2] = [1_024, 102_400];
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How often the process is looked at; more often in a short soak.
 const SAMPLE: Duration = Duration::from_secs(10);
-/// Memory that is flat grows by less than this share, or than this.
-const FLAT_SHARE: f64 = 0.05;
+/// Memory that is flat grows by less than this share, in percent, or than this.
+const FLAT_PERCENT: u64 = 5;
 const FLAT_KIB: u64 = 4 * 1_024;
 /// Descriptors and threads come and go with connections and blocking work.
 const FLAT_COUNT: u64 = 8;
@@ -424,7 +424,7 @@ fn report(samples: &[Sample], tally: &Tally, time: Duration, verdict: &Verdict, 
         targets.insert(name.to_owned(), json!({"goal": goal, "measured": measured, "holds": holds}));
     };
     let (early, late) = (median(samples, 1, resident), median(samples, 4, resident));
-    let room = ((early as f64 * FLAT_SHARE) as u64).max(FLAT_KIB);
+    let room = (early * FLAT_PERCENT / 100).max(FLAT_KIB);
     target("resident_kib", (early + room) as f64, late as f64, late <= early + room);
     for (name, of) in [("descriptors", descriptors as fn(&Sample) -> u64), ("threads", threads)] {
         let (early, late) = (median(samples, 1, of), median(samples, 4, of));
@@ -440,7 +440,7 @@ fn report(samples: &[Sample], tally: &Tally, time: Duration, verdict: &Verdict, 
     none("entries_that_do_not_verify", verdict.wrong + u64::from(!verdict.tree_holds));
     let gauge = |name: &str| {
         let line = metrics.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("1");
-        line.trim().parse::<f64>().map_or(1, |value| value as u64)
+        line.trim().parse().unwrap_or(1)
     };
     none("calls_waiting", gauge("stockade_gateway_calls_waiting "));
 
