@@ -51,5 +51,5 @@ pub use caller::{Caller, Runs};
 pub use credential::{KeyError, KeySource};
 pub use gateway::{Gateway, Parts};
 pub use limits::Limits;
-pub use models::{Kind, ModelError, ModelTable, Provider, Question, Route, Said, TableError, Target};
+pub use models::{Kind, ModelError, ModelTable, Provider, Question, Route, Said, TableError, Target, toml_error};
 pub use purse::{Purse, PurseError};

@@ -6,7 +6,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-use crate::Telemetry;
+use crate::{RunnerError, Telemetry, start};
 
 /// Everything that a runner needs to know before it starts.
 #[derive(Debug, Clone)]
@@ -27,7 +27,8 @@ pub struct RunnerConfig {
     pub helpers: PathBuf,
     /// Where environments are kept; `data_dir/environments` where it is absent.
     pub environments: Option<PathBuf>,
-    /// Models and providers, TOML as in the manual's page about models. Empty: the shipped table.
+    /// The site's configuration file, of which the table `[gateway]` is read: models and providers, as in the manual. Empty: the
+    /// shipped table.
     pub models: String,
     /// A folder with cassettes: where it is given, the runner serves the rehearsal provider on loopback for itself.
     pub cassettes: Option<PathBuf>,
@@ -66,6 +67,15 @@ impl RunnerConfig {
             spool_max_bytes: SPOOL_MAX_BYTES,
             telemetry: Telemetry::default(),
         }
+    }
+
+    /// Whether what was told can be meant, before anything is bound or started.
+    ///
+    /// # Errors
+    /// [`RunnerError::Config`] says what is wrong.
+    pub fn check(&self) -> Result<(), RunnerError> {
+        self.telemetry.check()?;
+        start::model_table(self).map(drop)
     }
 }
 

@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 use stockade_api::http::Check;
 use stockade_sandbox::{Driver as _, NamespaceConfig, NamespaceDriver};
 
-use crate::{RunnerConfig, identity, start, workspace::git};
+use crate::{RunnerConfig, error::chain, identity, start, workspace::git};
 
 /// Less free space than this in the data folder is a finding: 2 GiB.
 pub const MIN_FREE_BYTES: u64 = 2 * 1024 * 1024 * 1024;
@@ -99,7 +99,7 @@ async fn models(config: &RunnerConfig) -> Vec<Check> {
         checks.push(match provider.check_credentials(now).await {
             Ok(_) => check(&name, true, format!("{}", provider.base_url()), None),
             // A provider without a key is no defect of the machine: only its models cannot be used.
-            Err(error) => check(&name, true, format!("not usable: {error}"), Some(hint)),
+            Err(error) => check(&name, true, format!("not usable: {}", chain(&error)), Some(hint)),
         });
     }
     checks

@@ -42,6 +42,7 @@ pub use config::{EnvironmentClass, GitIdentity, RunnerConfig, SPOOL_MAX_BYTES};
 pub use doctor::doctor;
 pub use error::RunnerError;
 pub use providers::{ProviderReport, Step, check_providers};
+pub use stockade_gateway::toml_error;
 pub use telemetry::Telemetry;
 
 use std::{net::SocketAddr, path::Path, sync::Arc};

@@ -26,8 +26,10 @@ pub struct ProviderReport {
     pub kind: &'static str,
     /// Where it is.
     pub address: String,
-    /// Whether it can be used.
+    /// Whether it can be used, or need not be.
     pub ok: bool,
+    /// Whether anything here is to use it: one that is there without being configured is none without its key.
+    pub set_up: bool,
     /// What was looked at, in order. What a failed step makes senseless is left out.
     pub steps: Vec<Step>,
 }
@@ -81,16 +83,45 @@ pub async fn check_providers(config: &RunnerConfig, name: Option<&str>) -> Resul
     let mut reports = Vec::new();
     for provider in wanted {
         let mut steps = Vec::new();
-        look(provider, &table, &client, &mut steps).await;
+        let unused = if name.is_none() { unused(provider, &table).await } else { None };
+        let set_up = unused.is_none();
+        match unused {
+            Some(step) => steps.push(step),
+            None => look(provider, &table, &client, &mut steps).await,
+        }
         reports.push(ProviderReport {
             provider: provider.name().to_owned(),
             kind: provider.kind().as_str(),
             address: provider.base_url().to_string(),
             ok: steps.iter().all(|step| step.ok),
+            set_up,
             steps,
         });
     }
+    if reports.iter().all(|report| !report.set_up) {
+        return Err(RunnerError::Config {
+            what: "no provider is set up: none is configured, and there is no key for those that need no configuration"
+                .to_owned(),
+            hint: "set ANTHROPIC_API_KEY, OPENAI_API_KEY or GEMINI_API_KEY for the runner, or write \
+                   [gateway.providers.NAME] into stockade.toml; the manual's page on providers has every way"
+                .to_owned(),
+        });
+    }
     Ok(reports)
+}
+
+/// Why nobody here means to use a provider that is there without being configured; nothing if somebody does.
+async fn unused(provider: &Provider, table: &ModelTable) -> Option<Step> {
+    if !provider.is_built_in() || !table.names_at(provider.name()).is_empty() {
+        return None;
+    }
+    let now = stockade_ledger::SystemWorld.now();
+    provider.check_credentials(now).await.err()?;
+    let key = provider.credentials().next().unwrap_or_default();
+    Some(fine(
+        "credential",
+        format!("not set up, and so not looked at: {key} is not there, and nothing here asks for it"),
+    ))
 }
 
 async fn look(provider: &Provider, table: &ModelTable, client: &reqwest::Client, steps: &mut Vec<Step>) {
@@ -313,11 +344,11 @@ mod tests {
 
     fn configured(addr: SocketAddr, key: &str) -> String {
         format!(
-            "[providers.p]\nbase_url = \"http://{addr}\"\n{key}\n\
-             [models.a]\nprovider = \"p\"\nupstream = \"claude-opus-5\"\n\
-             [models.b]\nprovider = \"p\"\nupstream = \"claude-sonnet-4-6\"\n\
-             [models.c]\nprovider = \"p\"\nupstream = \"gone\"\n\
-             [prices.gone]\ninput = \"1\"\noutput = \"2\"\ncontext_window = 1000\n"
+            "[gateway.providers.p]\nbase_url = \"http://{addr}\"\n{key}\n\
+             [gateway.models.a]\nprovider = \"p\"\nupstream = \"claude-opus-5\"\n\
+             [gateway.models.b]\nprovider = \"p\"\nupstream = \"claude-sonnet-4-6\"\n\
+             [gateway.models.c]\nprovider = \"p\"\nupstream = \"gone\"\n\
+             [gateway.prices.gone]\ninput = \"1\"\noutput = \"2\"\ncontext_window = 1000\n"
         )
     }
 

@@ -18,6 +18,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     RunnerConfig, RunnerError, RunningRunner,
     book::Desk,
+    error::chain,
     files, identity,
     link::Link,
     listener,
@@ -51,9 +52,9 @@ pub fn model_table(config: &RunnerConfig) -> Result<ModelTable, RunnerError> {
 }
 
 fn models_of(text: &str) -> Result<ModelTable, RunnerError> {
-    ModelTable::from_config(text).map_err(|e| RunnerError::Config {
-        what: format!("the models cannot be set up: {e}"),
-        hint: "correct the configuration's part about the gateway".to_owned(),
+    ModelTable::from_file(text).map_err(|error| RunnerError::Config {
+        what: format!("models and providers cannot be set up: {}", chain(&error)),
+        hint: "correct it there; the manual's pages on configuration and on providers have every word".to_owned(),
     })
 }
 

@@ -68,6 +68,10 @@ impl Telemetry {
         }
         let url = self.otlp_endpoint.as_deref().map(url::Url::parse);
         match url {
+            Some(Ok(url)) if !url.username().is_empty() || url.password().is_some() => wrong(
+                "telemetry.otlp_endpoint: a name or a password does not belong into an address",
+                "put a header into a file and name it with otlp_headers_file",
+            ),
             Some(Ok(url)) if matches!(url.scheme(), "http" | "https") && url.host().is_some() => Ok(()),
             None => Ok(()),
             Some(_) => wrong("telemetry.otlp_endpoint is no URL", "write it like http://127.0.0.1:4318"),
@@ -251,6 +255,8 @@ mod tests {
         assert!(check("").is_ok());
         assert!(check("otlp_endpoint = \"http://127.0.0.1:4318\"").is_ok());
         assert!(check("otlp_endpoint = \"127.0.0.1\"").unwrap_err().to_string().contains("otlp_endpoint"));
+        let secret = check("otlp_endpoint = \"https://u:SECRET@x.example\"").unwrap_err().to_string();
+        assert!(secret.contains("otlp_headers_file") && !secret.contains("SECRET"), "{secret}");
         assert!(check("interval_s = 0").unwrap_err().to_string().contains("interval_s"));
         assert!(toml::from_str::<Telemetry>("surprise = 1").is_err());
     }

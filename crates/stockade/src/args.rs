@@ -14,6 +14,9 @@ pub struct Cli {
     pub command: Command,
 }
 
+/// How long a budget counts before it begins anew.
+const PERIODS: [&str; 4] = ["total", "day", "week", "month"];
+
 const AFTER: &str = "Begin with `stockade up`, then `stockade run --project PATH_OR_URL \"fix the failing test\"`.\n\
 Exit status: 0 done, 1 the thing asked about failed, 2 the request is wrong, 3 the installation is set up wrongly,\n\
 4 refused by policy or not signed in, 5 something outside did not answer, 70 a defect of ours.";
@@ -412,7 +415,7 @@ pub enum Budget {
         /// In dollars.
         limit: String,
         /// total, day, week or month (UTC).
-        #[arg(long, default_value = "month", value_name = "PERIOD")]
+        #[arg(long, default_value = "month", value_name = "PERIOD", value_parser = PERIODS)]
         period: String,
     },
     /// Limits and what is spent of them.
@@ -444,10 +447,10 @@ pub struct TokenCreate {
     #[arg(long, short, value_name = "PROJECT")]
     pub project: String,
     /// At most so many dollars in a period; 50 if absent.
-    #[arg(long, value_name = "DOLLARS")]
+    #[arg(long, value_name = "DOLLARS", allow_negative_numbers = true)]
     pub budget: Option<String>,
     /// That period: total, day, week or month (UTC); a month if absent.
-    #[arg(long, value_name = "PERIOD")]
+    #[arg(long, value_name = "PERIOD", value_parser = PERIODS)]
     pub period: Option<String>,
     /// When it ends, for example 12h or 30d; 90 days if absent.
     #[arg(long, value_name = "DURATION")]

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
-use stockade_runner::{EnvironmentClass, RunnerConfig, Telemetry};
+use serde::{Deserialize, de::IgnoredAny};
+use stockade_runner::{EnvironmentClass, RunnerConfig, RunnerError, Telemetry, toml_error};
 
 use crate::{
     args,
@@ -22,9 +22,9 @@ struct File {
     environment: Environment,
     #[serde(default)]
     git: Git,
-    /// Handed on as it is to the gateway, which knows what may stand there.
-    #[serde(default)]
-    gateway: toml::Table,
+    /// The gateway reads it for itself, from the same text: it knows what may stand there.
+    #[serde(default, rename = "gateway")]
+    _gateway: IgnoredAny,
     #[serde(default)]
     telemetry: Telemetry,
 }
@@ -55,11 +55,10 @@ struct Git {
 
 /// A runner's configuration: the file, then what the command line says.
 pub fn runner(home: &Home, site: &args::Site, server_url: &str, listen: &str) -> Outcome<RunnerConfig> {
-    let file = read(home, site)?;
-    let mut config = RunnerConfig::new(home.runner(), server_url, helpers()?);
+    let (file, mut config) = checked(home, site)?;
+    server_url.clone_into(&mut config.server_url);
+    config.helpers = helpers()?;
     config.listen = address(listen)?;
-    config.models = file.gateway.to_string();
-    config.telemetry = file.telemetry;
     config.cassettes.clone_from(&site.cassettes);
     if let Some(folder) = &site.cassettes
         && !folder.is_dir()
@@ -81,9 +80,27 @@ pub fn runner(home: &Home, site: &args::Site, server_url: &str, listen: &str) ->
     Ok(config)
 }
 
-/// The gateway's part of the file, as it is now.
+/// The file, and a configuration of what the runner itself reads of it: found right, before anything is bound or started.
+fn checked(home: &Home, site: &args::Site) -> Outcome<(File, RunnerConfig)> {
+    let (mut file, text) = read(home, site)?;
+    let mut config = RunnerConfig::new(home.runner(), String::new(), PathBuf::new());
+    config.models = text;
+    config.telemetry = std::mem::take(&mut file.telemetry);
+    config.check().map_err(|error| in_file(&path(home, site).0, error))?;
+    Ok((file, config))
+}
+
+/// The file as it is now, for the gateway.
 pub fn gateway(home: &Home, site: &args::Site) -> Outcome<String> {
-    Ok(read(home, site)?.gateway.to_string())
+    Ok(read(home, site)?.1)
+}
+
+/// What a runner found wrong with the file, with the file's name.
+pub fn in_file(path: &Path, error: RunnerError) -> Failure {
+    match error {
+        RunnerError::Config { what, hint } => Failure::config("config", format!("{}: {what}", path.display()), hint),
+        other => Failure::from(other),
+    }
 }
 
 /// Where the file is, whether or not it is there, and whether somebody named it.
@@ -94,7 +111,7 @@ pub fn path(home: &Home, site: &args::Site) -> (PathBuf, bool) {
     }
 }
 
-fn read(home: &Home, site: &args::Site) -> Outcome<File> {
+fn read(home: &Home, site: &args::Site) -> Outcome<(File, String)> {
     let (path, asked) = path(home, site);
     let wrong = |why: String| {
         Failure::config(
@@ -106,12 +123,14 @@ fn read(home: &Home, site: &args::Site) -> Outcome<File> {
     match std::fs::metadata(&path) {
         Ok(meta) if meta.len() > MAX_CONFIG => return Err(wrong(format!("is larger than {MAX_CONFIG} bytes"))),
         Ok(_) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !asked => return Ok(File::default()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !asked => {
+            return Ok((File::default(), String::new()));
+        }
         Err(error) => return Err(wrong(error.to_string())),
     }
     let text = std::fs::read_to_string(&path).map_err(|error| wrong(error.to_string()))?;
-    // The parser's message shows the line with a mark under the word.
-    toml::from_str(&text).map_err(|error| wrong(error.to_string()))
+    let file = toml::from_str(&text).map_err(|error| wrong(toml_error(&text, &error)))?;
+    Ok((file, text))
 }
 
 fn class(environment: &Environment) -> EnvironmentClass {
@@ -164,10 +183,39 @@ fn helpers() -> Outcome<PathBuf> {
 mod tests {
     use super::*;
 
+    fn wrong(text: &str) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let global =
+            args::Global { json: false, data_dir: Some(folder.path().to_owned()), url: None, token_file: None };
+        std::fs::write(folder.path().join("stockade.toml"), text).unwrap();
+        let site = args::Site { config: None, cassettes: None, allow_degraded: Vec::new() };
+        let Err(Failure::Error(error)) = checked(&Home::find(&global).unwrap(), &site) else { panic!("{text}") };
+        assert!(error.message.contains("stockade.toml: ") && error.hint.is_some(), "{error:?}");
+        format!("{error:?}")
+    }
+
     #[test]
-    fn a_misspelt_limit_is_an_error_that_shows_the_line() {
-        let error = toml::from_str::<File>("[environment]\nmemory_mb = 5\n").unwrap_err().to_string();
+    fn what_is_wrong_is_said_with_its_line_in_the_file_and_without_what_stands_there() {
+        let error = wrong("[environment]\nmemory_mb = 5\n");
         assert!(error.contains("memory_mb") && error.contains("line 2"), "{error}");
+        for text in [
+            "[git]\n\n[gateway.providers.a]\nkey = sk-SECRET\n",
+            "[git]\n\n[gateway.providers.a]\nkind = \"sk-SECRET\"\n",
+            "[git]\n\n[gateway]\nonly_listed = \"sk-SECRET\"\n",
+            "\n\n[telemetry]\notlp_headers = \"authorization: SECRET\"\n",
+        ] {
+            let error = wrong(text);
+            assert!(error.contains("line 4") && !error.contains("SECRET"), "{error}");
+        }
+        for text in [
+            "[gateway.providers.a]\nkey = \"sk-SECRET\"\n",
+            "[gateway.providers.a]\nkey_file = \"sk-SECRET\"\n",
+            "[gateway.providers.a]\nkey_variable = \"sk-SECRET\"\n",
+            "[gateway.providers.a]\nkey = \"none\"\nbase_url = \"https://x:SECRET@y.example/?key=SECRET\"\n",
+        ] {
+            let error = wrong(text);
+            assert!(error.contains("providers.a") && !error.contains("SECRET"), "{error}");
+        }
     }
 
     #[test]

@@ -92,7 +92,15 @@ impl From<stockade_server::ServerError> for Failure {
 
 impl From<stockade_runner::RunnerError> for Failure {
     fn from(error: stockade_runner::RunnerError) -> Self {
-        Self::Error(ApiError::new(error.fault(), "runner_does_not_start", chain(&error)))
+        let fault = error.fault();
+        let told = |what: String| ApiError::new(fault, "runner_does_not_start", what);
+        Self::Error(match error {
+            stockade_runner::RunnerError::Config { what, hint } => told(what).hint(hint),
+            stockade_runner::RunnerError::Server { url, what, hint } => {
+                told(format!("the server at {url} {what}")).hint(hint)
+            }
+            other => told(chain(&other)),
+        })
     }
 }
 

@@ -202,16 +202,51 @@ impl Login {
     }
 }
 
+/// A new file that only its owner can read, for a secret that is not made yet: one that nobody could keep is not made.
+#[derive(Debug)]
+pub struct SecretFile {
+    path: PathBuf,
+    file: fs::File,
+    written: bool,
+}
+
+impl SecretFile {
+    /// Makes it, empty.
+    pub fn new(path: &Path) -> Outcome<Self> {
+        Ok(Self { file: new_secret(path)?, path: path.to_owned(), written: false })
+    }
+
+    /// Writes the secret.
+    pub fn write(mut self, secret: &SecretString) -> Outcome {
+        self.file.write_all(secret.expose_secret().as_bytes())?;
+        self.file.sync_all()?;
+        self.written = true;
+        Ok(())
+    }
+}
+
+impl Drop for SecretFile {
+    fn drop(&mut self) {
+        if !self.written {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
 /// Writes a secret into a new file that only its owner can read.
 pub fn write_secret(path: &Path, secret: &SecretString) -> Outcome {
+    let mut file = new_secret(path)?;
+    file.write_all(secret.expose_secret().as_bytes())?;
+    Ok(file.sync_all()?)
+}
+
+fn new_secret(path: &Path) -> Outcome<fs::File> {
     let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    let mut file = file.map_err(|error| {
+    file.map_err(|error| {
         Failure::user(
             "output_file",
             format!("{} cannot be made: {error}", path.display()),
-            "name a file that does not exist yet, in a folder that does",
+            "name a file that does not exist yet, in a folder that does and that you may write to",
         )
-    })?;
-    file.write_all(secret.expose_secret().as_bytes())?;
-    Ok(file.sync_all()?)
+    })
 }

@@ -45,7 +45,9 @@ macro_rules! session_columns {
 macro_rules! session_wishes {
     () => {
         "first_call < $1 AND (CAST($3 AS TEXT) IS NULL OR person = $3) \
-         AND (CAST($4 AS TEXT) IS NULL OR project = $4) ORDER BY first_call DESC LIMIT $2"
+         AND (CAST($4 AS TEXT) IS NULL OR project = $4) AND (CAST($5 AS TEXT) IS NULL OR session = $5) \
+         AND (CAST($6 AS TEXT) IS NULL OR run = $6) AND (CAST($7 AS TEXT) IS NULL OR client = $7) \
+         AND last_at >= $8 AND first_at < $9 ORDER BY first_call DESC LIMIT $2"
     };
 }
 
@@ -299,19 +301,27 @@ pub async fn list(tx: &mut Tx, filter: &CallFilter, page: &Page) -> Result<Paged
     Ok(page.cut(rows.iter().map(read).collect::<Result<_>>()?, |call| call.id.to_string()))
 }
 
-/// Sessions, the one that began last first.
-pub async fn sessions(
-    tx: &mut Tx,
-    person: Option<UserId>,
-    project: Option<ProjectId>,
-    page: &Page,
-) -> Result<Paged<Session>> {
-    let sql = match (person, project) {
+/// Sessions, the one that began last first. Time means those that were at work within it; of the filter, model, provider and
+/// status are not looked at, because a session has many.
+pub async fn sessions(tx: &mut Tx, filter: &CallFilter, page: &Page) -> Result<Paged<Session>> {
+    let sql = match (filter.person, filter.project) {
         (Some(_), _) => WHICH_SESSIONS_HAD_THIS_PERSON,
         (None, Some(_)) => WHICH_SESSIONS_HAD_THIS_PROJECT,
         (None, None) => WHICH_SESSIONS_WERE_THERE,
     };
-    let rows = tx.all(ask!(sql, page.before()?, page.fetch(), person, project)).await?;
+    let ask = ask!(
+        sql,
+        page.before()?,
+        page.fetch(),
+        filter.person,
+        filter.project,
+        filter.session.as_deref(),
+        filter.run,
+        filter.client.as_deref(),
+        filter.since.map_or(i64::MIN, |since| since.0),
+        filter.until.map_or(i64::MAX, |until| until.0)
+    );
+    let rows = tx.all(ask).await?;
     let found = rows.iter().map(|row| Ok((row.text("first_call")?, read_session(row)?))).collect::<Result<Vec<_>>>()?;
     let cut = page.cut(found, |(first, _)| first.clone());
     Ok(Paged { items: cut.items.into_iter().map(|(_, session)| session).collect(), next_cursor: cut.next_cursor })

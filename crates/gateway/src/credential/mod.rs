@@ -31,7 +31,6 @@ use http::{HeaderName, HeaderValue, header, request::Parts};
 use secrecy::{ExposeSecret, SecretString};
 use stockade_domain::Timestamp;
 
-pub(crate) use self::key::Key;
 use self::{
     aws::{Keys, Scope, sigv4},
     keeper::Keeper,
@@ -45,6 +44,7 @@ pub use self::{
     outside::{ANSWER_TIME, MAX_ANSWER, Outside},
     secret::SecretRef,
 };
+pub(crate) use self::{key::Key, secret::is_variable};
 
 type Variables = dyn Fn(&str) -> Option<String> + Send + Sync;
 

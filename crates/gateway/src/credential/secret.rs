@@ -42,8 +42,9 @@ impl TryFrom<String> for SecretRef {
         match text.split_once(':') {
             Some(("file", path)) if path.starts_with('/') => Ok(Self::File(PathBuf::from(path))),
             Some(("file", _)) => Err("a secret's file needs its whole path: `file:/…`"),
-            Some(("env", name)) if !name.is_empty() && !name.contains(['=', '\0']) => {
-                Ok(Self::Variable(name.to_owned()))
+            Some(("env", name)) if is_variable(name) => Ok(Self::Variable(name.to_owned())),
+            Some(("env", _)) => {
+                Err("expected `env:NAME` with the name of an environment variable: letters, digits and `_`")
             }
             Some(("command", line)) if !line.trim().is_empty() => {
                 Ok(Self::Command(line.split_whitespace().map(str::to_owned).collect()))
@@ -54,6 +55,13 @@ impl TryFrom<String> for SecretRef {
             }
         }
     }
+}
+
+/// Whether an environment variable may be called so. Keys mostly may not: somebody may have written one where its name belongs.
+pub(crate) fn is_variable(name: &str) -> bool {
+    !name.is_empty()
+        && !name.starts_with(|first: char| first.is_ascii_digit())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 /// A secret that follows its reference.

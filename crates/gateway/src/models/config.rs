@@ -7,10 +7,12 @@ use stockade_llm::{Dialect, PriceTable, prices::Entry};
 use url::{Host, Url};
 
 use super::{
-    ATTEMPTS, Goal, Kind, MAX_TARGETS, Model, ModelTable, Provider, REHEARSAL, TableError, provider::header_of,
+    ATTEMPTS, Goal, Kind, MAX_TARGETS, Model, ModelTable, Provider, REHEARSAL, TableError,
+    provider::header_of,
+    wording::{address, toml_error},
 };
 use crate::{
-    credential::{Credential, CredentialConfig, KeyHeader, KeySource, Surroundings},
+    credential::{Credential, CredentialConfig, KeyHeader, KeySource, Surroundings, is_variable},
     limit::{LimitRules, Rotation},
 };
 
@@ -20,6 +22,13 @@ const BUILT_IN: [(&str, Kind, &str); 3] = [
     ("openai", Kind::Openai, "OPENAI_API_KEY"),
     ("gemini", Kind::Gemini, "GEMINI_API_KEY"),
 ];
+
+/// A site's whole configuration file, as far as it is the gateway's.
+#[derive(Deserialize)]
+struct Site {
+    #[serde(default)]
+    gateway: File,
+}
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
@@ -134,7 +143,20 @@ impl ModelTable {
     /// # Errors
     /// [`TableError`] names what is wrong.
     pub fn from_config(text: &str) -> Result<Self, TableError> {
-        let file: File = toml::from_str(text).map_err(|error| TableError::Syntax(without_the_line(text, &error)))?;
+        Self::made(toml::from_str(text).map_err(|error| TableError::Syntax(toml_error(text, &error)))?)
+    }
+
+    /// Reads the table `[gateway]` of a site's whole file, so that what is wrong is said with the file's own lines. What else stands
+    /// in the file is somebody else's to read.
+    ///
+    /// # Errors
+    /// [`TableError`] names what is wrong.
+    pub fn from_file(text: &str) -> Result<Self, TableError> {
+        let site: Site = toml::from_str(text).map_err(|error| TableError::Syntax(toml_error(text, &error)))?;
+        Self::made(site.gateway)
+    }
+
+    fn made(file: File) -> Result<Self, TableError> {
         file.limits.check()?;
         let around = Surroundings::of_process();
         let mut providers = BTreeMap::new();
@@ -151,6 +173,7 @@ impl ModelTable {
                 api_version: None,
                 converts_to: None,
                 responses: false,
+                built_in: true,
             };
             providers.insert(name.to_owned(), Arc::new(provider));
         }
@@ -242,8 +265,12 @@ impl ProviderEntry {
         let key = |source| Ok(vec![Credential::key(header, source)]);
         let credentials =
             match (self.key_file, self.key_variable, self.key.as_deref(), self.credential, self.credentials) {
-                (Some(path), None, None, None, None) => key(KeySource::File(path)),
-                (None, Some(variable), None, None, None) => key(KeySource::Variable(variable)),
+                (Some(path), None, None, None, None) if path.is_absolute() => key(KeySource::File(path)),
+                (Some(_), None, None, None, None) => Err(TableError::KeyFile(name.to_owned())),
+                (None, Some(variable), None, None, None) if is_variable(&variable) => {
+                    key(KeySource::Variable(variable))
+                }
+                (None, Some(_), None, None, None) => Err(TableError::KeyVariable(name.to_owned())),
                 (None, None, Some("none"), None, None) => key(KeySource::None),
                 (None, None, None, Some(one), None) => Ok(vec![made(one)?]),
                 (None, None, None, None, Some(pool)) if !pool.is_empty() => pool.into_iter().map(made).collect(),
@@ -279,16 +306,8 @@ impl ProviderEntry {
             api_version: self.api_version,
             converts_to,
             responses: self.responses.unwrap_or(false),
+            built_in: false,
         })
-    }
-}
-
-/// What is wrong, and in which line, but not the line itself: somebody may have written a key into it.
-fn without_the_line(text: &str, error: &toml::de::Error) -> String {
-    let line = error.span().and_then(|span| text.get(..span.start)).map(|before| before.matches('\n').count() + 1);
-    match line {
-        Some(line) => format!("line {line}: {}", error.message()),
-        None => error.message().to_owned(),
     }
 }
 
@@ -319,7 +338,7 @@ fn default_url(kind: Kind, place: Option<&str>) -> Option<String> {
 
 /// Reads an address that may be dialled.
 pub(super) fn base_url(provider: &str, text: &str) -> Result<Url, TableError> {
-    let wrong = |why| TableError::Url { provider: provider.to_owned(), url: text.to_owned(), why };
+    let wrong = |why| TableError::Url { provider: provider.to_owned(), url: address(text), why };
     let url = Url::parse(text).map_err(|_| wrong("expected a URL like https://api.example.com"))?;
     let here = match url.host() {
         Some(Host::Domain(name)) => name == "localhost",

@@ -4,6 +4,7 @@ mod config;
 mod probe;
 mod provider;
 mod route;
+mod wording;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
@@ -14,6 +15,7 @@ pub use self::{
     probe::{Question, Said},
     provider::{Kind, Provider},
     route::{Route, Target},
+    wording::toml_error,
 };
 use crate::{
     credential::{Credential, CredentialError, KeyHeader, KeySource},
@@ -46,14 +48,14 @@ pub enum ModelError {
 #[derive(Debug, thiserror::Error)]
 pub enum TableError {
     /// It does not read.
-    #[error("the models' configuration does not read: {0}")]
+    #[error("{0}")]
     Syntax(String),
     /// A provider's address is none that may be dialled.
     #[error("providers.{provider}.base_url = \"{url}\": {why}")]
     Url {
         /// Whose.
         provider: String,
-        /// What stands there.
+        /// What stands there, without what may be a secret in it.
         url: String,
         /// What is wrong with it.
         why: &'static str,
@@ -63,6 +65,14 @@ pub enum TableError {
         "providers.{0}: give one of `key_file`, `key_variable`, `credential` and `credentials`, or `key = \"none\"` if it wants none"
     )]
     KeySource(String),
+    /// A provider's key file is none that can be found from everywhere. What stands there may be the key itself and is not shown.
+    #[error("providers.{0}.key_file: expected the whole path of a file, beginning with `/`, and never the key itself")]
+    KeyFile(String),
+    /// A provider's key variable has no name of a variable. What stands there may be the key itself and is not shown.
+    #[error(
+        "providers.{0}.key_variable: expected the name of an environment variable (letters, digits and `_`), and never the key itself"
+    )]
+    KeyVariable(String),
     /// A name is taken.
     #[error("`{0}` is reserved for the rehearsal provider: choose another name")]
     Reserved(String),
@@ -168,6 +178,7 @@ impl ModelTable {
                 api_version: None,
                 converts_to: None,
                 responses: false,
+                built_in: false,
             };
             self.providers.insert(REHEARSAL.to_owned(), Arc::new(provider));
         }

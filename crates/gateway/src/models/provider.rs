@@ -77,6 +77,8 @@ pub struct Provider {
     pub(super) converts_to: Option<Dialect>,
     /// Whether it speaks Responses although its kind does not say so.
     pub(super) responses: bool,
+    /// Whether it is there although nobody configured it.
+    pub(super) built_in: bool,
 }
 
 impl fmt::Debug for Provider {
@@ -109,6 +111,12 @@ impl Provider {
     #[must_use]
     pub const fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// Whether it is there although nobody configured it.
+    #[must_use]
+    pub const fn is_built_in(&self) -> bool {
+        self.built_in
     }
 
     /// Where it is.
@@ -317,6 +325,7 @@ mod tests {
             api_version: None,
             converts_to: None,
             responses: false,
+            built_in: false,
         }
     }
 

@@ -97,7 +97,17 @@ pub async fn sums(cx: Cx, Query(query): Query<SumCalls>) -> Answer<Page<CallSum>
     responses((status = 200, body = Page<Session>)))]
 pub async fn sessions(cx: Cx, Query(query): Query<ListSessions>) -> Answer<Page<Session>> {
     let (mut tx, person) = for_whom(&cx, query.user.as_deref()).await?;
-    let found = calls::sessions(&mut tx, person, query.project, &page(query.limit, query.cursor)).await?;
+    let filter = CallFilter {
+        person,
+        project: query.project,
+        session: query.session,
+        run: query.run,
+        client: query.client,
+        since: query.since,
+        until: query.until,
+        ..CallFilter::default()
+    };
+    let found = calls::sessions(&mut tx, &filter, &page(query.limit, query.cursor)).await?;
     Ok(Json(paged(found, |session| Session {
         session: session.session,
         run: session.run,

@@ -74,9 +74,21 @@ async fn calls(context: &Context, client: &Client, list: &args::CallsList) -> Ou
 }
 
 async fn sessions(context: &Context, client: &Client, list: &args::CallsList) -> Outcome {
+    if list.model.is_some() || list.provider.is_some() || list.status.is_some() {
+        return Err(Failure::user(
+            "bad_filter",
+            "a session has calls of several models, providers and ends, so sessions are not looked for by them",
+            "leave --model, --provider and --status out, or --by; `calls list --session SESSION --model NAME` has one session's",
+        ));
+    }
     let query = ListSessions {
         user: list.user.clone(),
         project: project(client, list).await?,
+        session: list.session.clone(),
+        run: list.run.as_deref().map(|run| parse("run", run)).transpose()?,
+        client: list.client.clone(),
+        since: list.since.as_deref().map(moment).transpose()?,
+        until: list.until.as_deref().map(moment).transpose()?,
         limit: Some(list.page.limit),
         cursor: list.page.cursor.clone(),
     };
@@ -106,8 +118,8 @@ async fn sums(context: &Context, client: &Client, list: &args::CallsList, by: &s
     if list.session.is_some() || list.run.is_some() || list.status.is_some() {
         return Err(Failure::user(
             "bad_filter",
-            "sums are kept by day, person, project, model, provider and client",
-            "leave --session, --run and --status out, or --by",
+            "sums are kept by day, person, project, model, provider and client, for calls that are over",
+            "leave --session, --run and --status out, or --by; `--by session` knows --session and --run",
         ));
     }
     let query = SumCalls {

@@ -57,12 +57,18 @@ impl Context {
 
 /// Reads an identifier, a number, a word; says what is wrong with it.
 pub fn parse<T: FromStr<Err: std::fmt::Display>>(what: &str, text: &str) -> Outcome<T> {
-    text.parse().map_err(|error| {
-        Failure::user(
-            "bad_argument",
-            format!("`{text}` is no {what}: {error}"),
-            format!("write {what}s as the lists show them"),
-        )
+    text.parse().map_err(|error: T::Err| {
+        // Words of ours say themselves what they are and what to write; identifiers do not.
+        let said = error.to_string();
+        if said.contains(&format!("`{text}`")) {
+            return Failure::user("bad_argument", said, "`--help` of the command says what may stand there");
+        }
+        let hint = match what {
+            "period" => "write total, day, week or month".to_owned(),
+            "amount of dollars" => "write for example 5 or 0.25".to_owned(),
+            _ => format!("write a {what} as the lists show it"),
+        };
+        Failure::user("bad_argument", format!("`{text}` is no {what}: {said}"), hint)
     })
 }
 

@@ -27,7 +27,11 @@ async fn check(context: &Context, name: Option<&str>, site: &args::Site) -> Outc
                     Some(hint) => format!("{}; try: {hint}", step.detail),
                     None => step.detail.clone(),
                 };
-                let mark = if step.ok { "ok" } else { "WRONG" };
+                let mark = match (step.ok, report.set_up) {
+                    (true, false) => "-",
+                    (true, true) => "ok",
+                    (false, _) => "WRONG",
+                };
                 [mark.to_owned(), report.provider.clone(), step.step.clone(), detail]
             })
         });

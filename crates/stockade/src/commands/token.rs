@@ -5,7 +5,7 @@ use std::path::Path;
 use secrecy::{ExposeSecret as _, SecretString};
 use stockade_api::{
     client::Client,
-    domain::{Nanos, Period, ids::GatewayTokenId},
+    domain::{Nanos, Period, RunState, ids::GatewayTokenId},
     http::{CreateGatewayToken, CreatedGatewayToken, GatewayToken, ListGatewayTokens, PrepareToken},
 };
 use stockade_runner::offline;
@@ -14,7 +14,7 @@ use super::{Context, parse, projects, run, time};
 use crate::{
     args,
     failure::{Failure, Outcome},
-    home::write_secret,
+    home::SecretFile,
     output::table,
 };
 
@@ -22,9 +22,10 @@ pub async fn main(context: &Context, command: args::Token) -> Outcome {
     let client = context.client()?;
     match command {
         args::Token::Create(create) => {
-            let out = create.out.clone();
+            let out = create.out.as_deref().map(SecretFile::new).transpose()?;
+            let shown = create.out.clone().unwrap_or_default();
             let created = make(context, &client, create).await?;
-            give(context, &created, out.as_deref())
+            give(context, &created, out, &shown)
         }
         args::Token::List { all } => {
             let query = ListGatewayTokens { all, limit: Some(200), cursor: None };
@@ -69,12 +70,12 @@ pub async fn make(context: &Context, client: &Client, create: args::TokenCreate)
     Ok(client.create_gateway_token(&body).await?)
 }
 
-fn give(context: &Context, created: &CreatedGatewayToken, out: Option<&Path>) -> Outcome {
+fn give(context: &Context, created: &CreatedGatewayToken, out: Option<SecretFile>, path: &Path) -> Outcome {
     let about = &created.about;
     if let Some(file) = out {
-        write_secret(file, &SecretString::from(created.token.clone()))?;
+        file.write(&SecretString::from(created.token.clone()))?;
         return context.output.show(about, |about| {
-            format!("{} ({}) is in {}, which only you can read", about.name, about.id, file.display())
+            format!("{} ({}) is in {}, which only you can read", about.name, about.id, path.display())
         });
     }
     context.output.remark(&format!("{} ({}): keep this token, it is shown only now.", about.name, about.id));
@@ -99,6 +100,16 @@ async fn by_name(client: &Client, name: &str) -> Outcome<GatewayTokenId> {
     }
 }
 
+/// What became of it, in the words of a token and not of a run.
+fn state(token: &GatewayToken) -> &'static str {
+    match (token.erased, token.ended_at, token.state) {
+        (true, ..) => "erased",
+        (false, None, _) => "lives",
+        (false, Some(_), RunState::Cancelled) => "revoked",
+        (false, Some(_), _) => "expired",
+    }
+}
+
 fn list(tokens: &[GatewayToken]) -> String {
     table(
         ["name", "state", "spent", "limit", "ends", "models", "id", "run"],
@@ -106,7 +117,7 @@ fn list(tokens: &[GatewayToken]) -> String {
             let limit = token.limit.zip(token.period).map(|(limit, period)| format!("{limit} a {period}"));
             [
                 token.name.clone(),
-                if token.erased { "erased".to_owned() } else { token.state.to_string() },
+                state(token).to_owned(),
                 token.cost.to_string(),
                 limit.unwrap_or_default(),
                 token.ended_at.or(token.expires_at).map(time).unwrap_or_default(),

@@ -149,8 +149,8 @@ async fn serve(context: &Context, site: &args::Site, runner: &RunningRunner) -> 
                     known = now;
                 }
             }
-            let taken =
-                config::gateway(&context.home, site).and_then(|text| runner.set_models(&text).map_err(Failure::from));
+            let taken = config::gateway(&context.home, site)
+                .and_then(|text| runner.set_models(&text).map_err(|error| config::in_file(&path, error)));
             match taken {
                 Ok(()) => {
                     tracing::info!(path = %path.display(), "models and providers of {} are in force", path.display())

@@ -1,7 +1,7 @@
 //! Model calls as people look for them.
 
 use stockade_domain::{
-    Action, Answer, ContextValue, DecidingPolicy, Decision, Nanos, Principal, Resource, ResourceKind, Usage,
+    Action, Answer, ContextValue, DecidingPolicy, Decision, Nanos, Principal, Resource, ResourceKind, Timestamp, Usage,
     ids::{ModelCallId, RunId},
 };
 use stockade_ledger::{Body, DeedFacts, Outcome, Producer, Record, Status};
@@ -68,8 +68,21 @@ both! {
         assert_eq!((found.repository.as_str(), found.person), ("/srv/sample", Some(f.admin)));
         let sums = seen!(f, |tx| calls::totals(&mut tx, TotalsBy::Day, &CallFilter::default()));
         assert_eq!((sums.len(), sums[0].calls, sums[0].input_tokens, sums[0].cost), (1, 1, 13, Nanos(70)));
-        let sessions = seen!(f, |tx| calls::sessions(&mut tx, Some(f.admin), None, &Page::default())).items;
+        let mine = CallFilter { person: Some(f.admin), ..CallFilter::default() };
+        let sessions = seen!(f, |tx| calls::sessions(&mut tx, &mine, &Page::default())).items;
         assert_eq!((sessions.len(), sessions[0].calls, sessions[0].tokens), (1, 1, 17));
+        let it = &sessions[0];
+        let count = async |filter: CallFilter| seen!(f, |tx| calls::sessions(&mut tx, &filter, &Page::default())).items.len();
+        let all = CallFilter::default;
+        for (wish, other) in [
+            (CallFilter { session: Some(it.session.clone()), ..all() }, CallFilter { session: Some("x".into()), ..all() }),
+            (CallFilter { client: Some(it.client.clone()), ..all() }, CallFilter { client: Some("x".into()), ..all() }),
+            (CallFilter { run: Some(it.run), ..all() }, CallFilter { run: Some(f.id()), ..all() }),
+            (CallFilter { since: Some(it.last_at), ..all() }, CallFilter { since: Some(Timestamp(it.last_at.0 + 1)), ..all() }),
+            (CallFilter { until: Some(Timestamp(it.first_at.0 + 1)), ..all() }, CallFilter { until: Some(it.first_at), ..all() }),
+        ] {
+            assert_eq!((count(wish.clone()).await, count(other).await), (1, 0), "{wish:?}");
+        }
     }
 }
 

@@ -1,7 +1,9 @@
 //! Pointing a tool at the gateway: what to set is printed or written, with a token that never stands in an argument, and one
 //! small request in the tool's own dialect shows that it works.
 //!
-//! What is written is merged with what is there; the file as it was lies beside it, and `--undo` puts it back.
+//! It owns what each tool has to be told and where; [`files`] owns how that is written and put back.
+
+mod files;
 
 use std::{
     fs,
@@ -12,9 +14,14 @@ use std::{
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use stockade_api::client::GatewayClient;
+use stockade_api::{
+    client::{Client, GatewayClient},
+    domain::ids::{GatewayTokenId, ProjectId},
+    http::ListGatewayTokens,
+};
 
-use super::{Context, token};
+use self::files::{Form, Piece, PutBack, Written};
+use super::{Context, projects, token};
 use crate::{
     args::{self, Tool},
     failure::{Failure, Outcome},
@@ -31,23 +38,25 @@ const PAUSE: Duration = Duration::from_millis(250);
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Made {
     gateway: String,
-    /// Files that were written, and where each one's former content lies; nothing if there was none.
-    files: Vec<(PathBuf, Option<PathBuf>)>,
+    /// For which project the token beside this is, and which one it is, if it was made here.
+    #[serde(default)]
+    token: Option<(ProjectId, GatewayTokenId)>,
+    /// Files that were written.
+    #[serde(default)]
+    files: Vec<Written>,
 }
 
-/// One file of a tool's configuration.
-struct Piece {
-    path: PathBuf,
-    form: Form,
-}
+impl Made {
+    fn read(record: &Path) -> Self {
+        fs::read(record).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+    }
 
-enum Form {
-    /// Merged into a JSON file.
-    Json(Value),
-    /// Merged into a TOML file.
-    Toml(Value),
-    /// A file of our own.
-    Whole(String),
+    /// Whole or not at all.
+    fn save(&self, record: &Path) -> Outcome {
+        let fresh = record.with_extension("json.new");
+        fs::write(&fresh, serde_json::to_vec(self).map_err(std::io::Error::from)?)?;
+        Ok(fs::rename(&fresh, record)?)
+    }
 }
 
 pub async fn main(context: &Context, connect: args::Connect) -> Outcome {
@@ -60,20 +69,31 @@ pub async fn main(context: &Context, connect: args::Connect) -> Outcome {
         return undo(context, &record);
     }
     super::private_dir(&folder)?;
-    let mut made: Made =
-        fs::read(&record).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
-    let token_file = token_for(context, &connect, &folder, &mut made).await?;
+    let mut made = Made::read(&record);
     let model = connect.model.clone().unwrap_or_else(|| DEFAULT_MODEL.to_owned());
-    let pieces = pieces(connect.tool, &made.gateway, &token_file, &model, &folder)?;
     if connect.write {
-        for piece in &pieces {
-            write(piece, &mut made)?;
+        // Whether their files read and can be written is seen before a token is made.
+        let token = own_token(&folder, connect.tool);
+        for piece in pieces(connect.tool, "http://127.0.0.1", &token, &model, &folder)? {
+            piece.prepare()?;
         }
     }
-    fs::write(&record, serde_json::to_vec(&made).map_err(std::io::Error::from)?)?;
+    let token_file = token_for(context, &connect, &folder, &mut made).await?;
+    made.save(&record)?;
+    let pieces = pieces(connect.tool, &made.gateway, &token_file, &model, &folder)?;
+    if connect.write {
+        let prepared = pieces.iter().filter_map(|piece| piece.prepare().transpose()).collect::<Outcome<Vec<_>>>()?;
+        for file in &prepared {
+            file.keep(&mut made.files)?;
+        }
+        made.save(&record)?;
+        for file in &prepared {
+            file.write()?;
+        }
+    }
     let shown: Vec<Value> = pieces
         .iter()
-        .map(|piece| Ok(json!({"file": piece.path, "content": text(piece, None)?})))
+        .map(|piece| Ok(json!({"file": piece.path, "content": piece.text(None)?})))
         .collect::<Outcome<_>>()?;
     let answer = json!({"tool": word, "gateway": made.gateway, "token_file": token_file, "written": connect.write, "files": shown});
     context.output.show(&answer, |_| {
@@ -102,7 +122,7 @@ pub async fn main(context: &Context, connect: args::Connect) -> Outcome {
 
 /// The token's file: the one that was named, the one that was made before, or a new one. `made` learns where the gateway is.
 async fn token_for(context: &Context, connect: &args::Connect, folder: &Path, made: &mut Made) -> Outcome<PathBuf> {
-    let own = folder.join(format!("{}.token", connect.tool.word()));
+    let own = own_token(folder, connect.tool);
     if let Some(gateway) = &connect.gateway {
         made.gateway.clone_from(gateway);
     }
@@ -115,6 +135,7 @@ async fn token_for(context: &Context, connect: &args::Connect, folder: &Path, ma
                 "name it with --gateway http://HOST:7081",
             ));
         }
+        made.token = None;
         return Ok(fs::canonicalize(file)?);
     }
     let Some(project) = &connect.project else {
@@ -127,6 +148,15 @@ async fn token_for(context: &Context, connect: &args::Connect, folder: &Path, ma
             "name it with --project NAME, or bring a token with --gateway-token-file FILE --gateway URL",
         ));
     };
+    let client = context.client()?;
+    let project_id = projects::find(&client, project).await?.id;
+    if own.is_file()
+        && let Some((of, id)) = made.token
+        && of == project_id
+        && lives(&client, id).await?
+    {
+        return Ok(own);
+    }
     let create = args::TokenCreate {
         name: format!("{} (connect)", connect.tool.word()),
         project: project.clone(),
@@ -136,7 +166,7 @@ async fn token_for(context: &Context, connect: &args::Connect, folder: &Path, ma
         models: Vec::new(),
         out: None,
     };
-    let created = token::make(context, &context.client()?, create).await?;
+    let created = token::make(context, &client, create).await?;
     if connect.gateway.is_none() {
         let listener = created.listeners.first().ok_or_else(|| {
             Failure::config(
@@ -151,12 +181,30 @@ async fn token_for(context: &Context, connect: &args::Connect, folder: &Path, ma
     let _ = fs::remove_file(&fresh);
     write_secret(&fresh, &SecretString::from(created.token))?;
     fs::rename(&fresh, &own)?;
+    made.token = Some((project_id, created.about.id));
     Ok(own)
+}
+
+fn own_token(folder: &Path, tool: Tool) -> PathBuf {
+    folder.join(format!("{}.token", tool.word()))
+}
+
+/// Whether the token that was made before still opens the gateway.
+async fn lives(client: &Client, id: GatewayTokenId) -> Outcome<bool> {
+    let query = ListGatewayTokens { limit: Some(200), ..ListGatewayTokens::default() };
+    let tokens = client.gateway_tokens(&query).await?.items;
+    Ok(tokens.iter().any(|token| token.id == id && token.ended_at.is_none() && !token.erased))
 }
 
 /// What the tool has to be told, in the files where it looks.
 fn pieces(tool: Tool, gateway: &str, token: &Path, model: &str, folder: &Path) -> Outcome<Vec<Piece>> {
-    let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
+    // Each tool has a variable of its own for another place.
+    let place = |variable: &str, otherwise: &str| {
+        let named = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        named(variable).or_else(|| named("HOME").map(|home| home.join(otherwise))).ok_or_else(|| {
+            Failure::config("no_home", "there is no home directory where the tool would look", "set HOME")
+        })
+    };
     let base = gateway.trim_end_matches('/');
     let file = token.display();
     if file.to_string().contains(['\'', '"', '\\', '\n']) {
@@ -173,7 +221,7 @@ fn pieces(tool: Tool, gateway: &str, token: &Path, model: &str, folder: &Path) -
     let secret = |name: &str| format!("{name}=\"$(cat '{file}')\"");
     Ok(match tool {
         Tool::Claude => vec![Piece {
-            path: home.join(".claude/settings.json"),
+            path: place("CLAUDE_CONFIG_DIR", ".claude")?.join("settings.json"),
             form: Form::Json(json!({
                 "apiKeyHelper": format!("cat '{file}'"),
                 "model": model,
@@ -182,7 +230,7 @@ fn pieces(tool: Tool, gateway: &str, token: &Path, model: &str, folder: &Path) -
         }],
         Tool::Codex => vec![
             Piece {
-                path: home.join(".codex/config.toml"),
+                path: place("CODEX_HOME", ".codex")?.join("config.toml"),
                 form: Form::Toml(json!({
                     "model": model,
                     "model_provider": "stockade",
@@ -200,7 +248,7 @@ fn pieces(tool: Tool, gateway: &str, token: &Path, model: &str, folder: &Path) -
         ],
         Tool::Gemini => vec![
             Piece {
-                path: home.join(".gemini/settings.json"),
+                path: place("GEMINI_CLI_HOME", "")?.join(".gemini/settings.json"),
                 form: Form::Json(
                     json!({"security": {"auth": {"selectedType": "gemini-api-key"}}, "model": {"name": model}}),
                 ),
@@ -208,7 +256,7 @@ fn pieces(tool: Tool, gateway: &str, token: &Path, model: &str, folder: &Path) -
             shell(&[format!("GOOGLE_GEMINI_BASE_URL='{base}/gateway/gemini'"), secret("GEMINI_API_KEY")]),
         ],
         Tool::Opencode => vec![Piece {
-            path: home.join(".config/opencode/opencode.json"),
+            path: place("XDG_CONFIG_HOME", ".config")?.join("opencode/opencode.json"),
             form: Form::Json(json!({
                 "model": format!("stockade/{model}"),
                 "provider": {"stockade": {
@@ -247,89 +295,36 @@ fn start_with(tool: Tool, folder: &Path, model: &str) -> String {
     }
 }
 
-/// The file's content: what is there, with ours merged into it.
-fn text(piece: &Piece, there: Option<&str>) -> Outcome<String> {
-    let broken = |why: String| {
-        Failure::user(
-            "their_configuration",
-            format!("{} cannot be read: {why}", piece.path.display()),
-            "repair it, or use --print",
-        )
-    };
-    let ours = match &piece.form {
-        Form::Whole(text) => return Ok(text.clone()),
-        Form::Json(ours) | Form::Toml(ours) => ours,
-    };
-    let is_toml = matches!(piece.form, Form::Toml(_));
-    let mut value = match there.filter(|text| !text.trim().is_empty()) {
-        None => json!({}),
-        Some(text) if is_toml => toml::from_str::<Value>(text).map_err(|error| broken(error.to_string()))?,
-        Some(text) => serde_json::from_str(text).map_err(|error| broken(error.to_string()))?,
-    };
-    merge(&mut value, ours);
-    if is_toml {
-        return toml::to_string(&value).map_err(|error| broken(error.to_string()));
-    }
-    Ok(serde_json::to_string_pretty(&value).map_err(std::io::Error::from)? + "\n")
-}
-
-fn merge(into: &mut Value, from: &Value) {
-    match (into, from) {
-        (Value::Object(into), Value::Object(from)) => {
-            for (name, value) in from {
-                merge(into.entry(name.clone()).or_insert(Value::Null), value);
-            }
-        }
-        (into, from) => *into = from.clone(),
-    }
-}
-
-/// Writes one file: whole or not at all, and never without keeping what was there before the first time.
-fn write(piece: &Piece, made: &mut Made) -> Outcome {
-    let there = match fs::read_to_string(&piece.path) {
-        Ok(text) => Some(text),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-        Err(error) => return Err(error.into()),
-    };
-    let text = text(piece, there.as_deref())?;
-    if there.as_deref() == Some(text.as_str()) {
-        return Ok(());
-    }
-    if let Some(folder) = piece.path.parent() {
-        super::private_dir(folder)?;
-    }
-    let beside = |end: &str| {
-        let mut name = piece.path.as_os_str().to_owned();
-        name.push(end);
-        PathBuf::from(name)
-    };
-    if !made.files.iter().any(|(path, _)| *path == piece.path) {
-        let kept = there.is_some().then(|| beside(".before-stockade"));
-        if let Some(kept) = &kept {
-            fs::copy(&piece.path, kept)?;
-        }
-        made.files.push((piece.path.clone(), kept));
-    }
-    let fresh = beside(".new");
-    let _ = fs::remove_file(&fresh);
-    write_secret(&fresh, &SecretString::from(text))?;
-    Ok(fs::rename(&fresh, &piece.path)?)
-}
-
 fn undo(context: &Context, record: &Path) -> Outcome {
-    let nothing = || {
-        Failure::user("not_connected", "nothing was written for this tool", "`stockade connect TOOL --write` writes it")
-    };
-    let made: Made = fs::read(record).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).ok_or_else(nothing)?;
-    for (path, kept) in &made.files {
-        match kept {
-            Some(kept) => fs::rename(kept, path)?,
-            None => fs::remove_file(path)?,
-        }
+    let mut made = Made::read(record);
+    if made.files.is_empty() {
+        return Err(Failure::user(
+            "not_connected",
+            "nothing was written for this tool",
+            "`stockade connect TOOL --write` writes it",
+        ));
     }
-    fs::remove_file(record)?;
-    let files: Vec<String> = made.files.iter().map(|(path, _)| path.display().to_string()).collect();
-    context.output.show(&json!({"undone": files}), |_| format!("as it was before: {}", files.join(", ")))
+    let mut done = Vec::new();
+    while let Some(written) = made.files.first() {
+        done.push(files::put_back(written)?);
+        made.files.remove(0);
+        made.save(record)?;
+    }
+    context.output.show(&json!({"undone": done}), |_| {
+        let line = |file: &PutBack| match &file.changed {
+            None => format!("as it was before: {}", file.path.display()),
+            Some(changed) => format!(
+                "as it was before: {}; it had been changed since, and lies as it was now in {}",
+                file.path.display(),
+                changed.display()
+            ),
+        };
+        let mut lines: Vec<String> = done.iter().map(line).collect();
+        if made.token.is_some() {
+            lines.push("the token lives on: `stockade token list` and `stockade token revoke` end it".to_owned());
+        }
+        lines.join("\n")
+    })
 }
 
 /// One small request in the tool's dialect; what came back, in words.
@@ -398,41 +393,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_there_stays_and_a_second_time_changes_nothing() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("settings.json");
-        fs::write(&path, "{\"theme\": \"dark\", \"env\": {\"A\": \"1\"}}").unwrap();
-        let piece = || Piece { path: path.clone(), form: Form::Json(json!({"env": {"B": "2"}})) };
-        let mut made = Made::default();
-        write(&piece(), &mut made).unwrap();
-        let first = fs::read_to_string(&path).unwrap();
-        let value: Value = serde_json::from_str(&first).unwrap();
-        assert_eq!(value, json!({"theme": "dark", "env": {"A": "1", "B": "2"}}));
-        write(&piece(), &mut made).unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), first);
-        let [(_, Some(kept))] = made.files.as_slice() else { panic!("{made:?}") };
-        assert!(fs::read_to_string(kept).unwrap().contains("\"A\": \"1\"}}"), "the file as it was is kept");
-    }
-
-    #[test]
-    fn a_table_of_theirs_stays_and_ours_is_added() {
-        let piece = Piece {
-            path: PathBuf::from("config.toml"),
-            form: Form::Toml(json!({"model": "m", "model_providers": {"stockade": {"wire_api": "responses"}}})),
-        };
-        let text = text(&piece, Some("model = \"x\"\n[model_providers.mine]\nname = \"mine\"\n")).unwrap();
-        let value: Value = toml::from_str(&text).unwrap();
-        assert_eq!(value["model"], "m");
-        assert_eq!(value["model_providers"]["mine"]["name"], "mine");
-        assert_eq!(value["model_providers"]["stockade"]["wire_api"], "responses");
-    }
-
-    #[test]
     fn no_configuration_holds_the_token_itself() {
         let (token, folder) = (Path::new("/home/ada/t"), Path::new("/home/ada/c"));
         for tool in [Tool::Claude, Tool::Codex, Tool::Gemini, Tool::Opencode, Tool::Aider, Tool::Copilot] {
             let pieces = pieces(tool, "http://127.0.0.1:7081/", token, "m", folder).unwrap();
-            let all: String = pieces.iter().map(|piece| text(piece, None).unwrap()).collect();
+            let all: String = pieces.iter().map(|piece| piece.text(None).unwrap()).collect();
             assert!(all.contains("/home/ada/t") && !all.contains("stk_gw_"), "{all}");
             assert!(all.contains("http://127.0.0.1:7081/gateway/"), "{all}");
         }
