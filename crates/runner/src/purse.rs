@@ -10,6 +10,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -21,6 +22,7 @@ use stockade_domain::{
 };
 use stockade_gateway::{Purse, PurseError};
 use stockade_ledger::LogEntry;
+use tokio::sync::Notify;
 
 use crate::{
     files,
@@ -32,6 +34,9 @@ use crate::{
 pub const SLICE_FACTOR: i64 = 4;
 /// The largest slice that is asked for beyond what is needed: 2 dollars.
 pub const SLICE_MOST: Nanos = Nanos(2_000_000_000);
+
+/// So long it is waited, before a budget counts as used up, for what goes back to reach the server.
+pub const TELLING: Duration = Duration::from_secs(5);
 
 /// One slice of a run's money.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -140,6 +145,8 @@ struct Books {
     spending: BTreeMap<ModelCallId, Vec<BudgetEntry>>,
     /// Slices on their way back to the server: nothing of them is given any more.
     leaving: BTreeSet<SliceId>,
+    /// Where in the spool it stands, for each run, what was last spent or went back.
+    told: BTreeMap<RunId, u64>,
 }
 
 impl Books {
@@ -201,9 +208,30 @@ impl Books {
         entries
     }
 
-    fn spent(&mut self, call: ModelCallId) {
+    /// `end` is where the spool ends now.
+    fn spent(&mut self, call: ModelCallId, end: u64) {
         let entries = self.spending.remove(&call).unwrap_or_default();
-        entries.iter().for_each(|entry| self.money.take(entry));
+        for entry in &entries {
+            self.money.take(entry);
+            self.told_of(entry, end);
+        }
+    }
+
+    fn told_of(&mut self, entry: &BudgetEntry, end: u64) {
+        if let BudgetEntry::Settled { slice, .. } | BudgetEntry::Returned { slice, .. } = entry
+            && let Some(state) = self.money.slices.get(slice)
+        {
+            let _ = self.told.insert(state.run, end);
+        }
+    }
+
+    /// Whether a call of this run is over and its end on its way into the spool.
+    fn settles(&self, run: RunId) -> bool {
+        let slice = |entry: &BudgetEntry| match entry {
+            BudgetEntry::Settled { slice, .. } => self.money.slices.get(slice).is_some_and(|s| s.run == run),
+            _ => false,
+        };
+        self.spending.values().any(|entries| entries.iter().any(slice))
     }
 }
 
@@ -211,6 +239,8 @@ impl Books {
 #[derive(Debug)]
 pub struct SitePurse {
     books: Mutex<Books>,
+    /// Whenever a call is settled.
+    settled: Notify,
     spool: Arc<Spool>,
     link: Arc<Link>,
     world: Arc<dyn World>,
@@ -230,7 +260,7 @@ impl SitePurse {
     /// Takes up the slices that a restart found. `dir` is where requests for slices are noted while they are under way.
     pub fn new(money: Money, spool: Arc<Spool>, link: Arc<Link>, world: Arc<dyn World>, dir: PathBuf) -> Self {
         let books = Mutex::new(Books { money, ..Books::default() });
-        Self { books, spool, link, world, dir }
+        Self { books, settled: Notify::new(), spool, link, world, dir }
     }
 
     fn books(&self) -> MutexGuard<'_, Books> {
@@ -288,7 +318,9 @@ impl SitePurse {
     /// Writes an entry down, and only then believes it.
     async fn write(&self, entry: BudgetEntry) -> Result<(), SpoolError> {
         self.spool.append(vec![budget_entry(&entry)]).await?;
-        self.books().money.take(&entry);
+        let books = &mut *self.books();
+        books.told_of(&entry, self.spool.log().end());
+        books.money.take(&entry);
         Ok(())
     }
 
@@ -330,6 +362,39 @@ impl SitePurse {
     }
 
     async fn lease(&self, run: RunId, model: &str, need: Nanos) -> Result<(), NoMoney> {
+        let Some(scope) = self.ask(run, model, need).await? else { return Ok(()) };
+        // What this run does not need any more may be what is missing. The server may not know of it yet.
+        let told = tokio::time::timeout(TELLING, self.tell_all(run)).await;
+        let news = told.unwrap_or(Ok(true)).map_err(|e| NoMoney::Unavailable(e.to_string()))?;
+        match news {
+            true => self.ask(run, model, need).await?.map_or(Ok(()), |scope| Err(NoMoney::Exhausted(scope))),
+            false => Err(NoMoney::Exhausted(scope)),
+        }
+    }
+
+    /// Waits until the server knows of all the money that this run has spent or does not need any more. Whether there was anything
+    /// that it did not know.
+    async fn tell_all(&self, run: RunId) -> Result<bool, SpoolError> {
+        let mut news = false;
+        loop {
+            let settled = self.settled.notified();
+            if !self.books().settles(run) {
+                break;
+            }
+            news = true;
+            settled.await;
+        }
+        self.give_back_idle(run, None).await?;
+        let told = self.books().told.get(&run).copied().unwrap_or(0);
+        if self.spool.cursor() < told {
+            news = true;
+            self.spool.shipped(told).await;
+        }
+        Ok(news)
+    }
+
+    /// Asks the server for a slice. The scope that is used up, if one is.
+    async fn ask(&self, run: RunId, model: &str, need: Nanos) -> Result<Option<BudgetScope>, NoMoney> {
         let unavailable = |e: &dyn std::fmt::Display| NoMoney::Unavailable(e.to_string());
         let path = self.pending_file(run);
         // A request that a crash cut off is made again first: the server may have leased that slice already.
@@ -355,13 +420,7 @@ impl SitePurse {
         }
         files::remove_all(&path).map_err(|e| unavailable(&e))?;
         // Nothing, and no budget is used up: an old slice of which nothing is left. The caller asks for another.
-        if leased.amount > Nanos::ZERO || leased.exhausted.is_none() {
-            Ok(())
-        } else {
-            // What lies idle for other models of this run may be what is missing: whoever asks next finds it.
-            self.give_back_idle(run, None).await.map_err(|e| unavailable(&e))?;
-            Err(NoMoney::Exhausted(leased.exhausted.unwrap_or(BudgetScope::Organization)))
-        }
+        Ok(leased.exhausted.filter(|_| leased.amount == Nanos::ZERO))
     }
 
     /// The request for a slice that a crash cut off. If the slice had arrived, the note is only removed: asked for again after it
@@ -410,7 +469,9 @@ impl SitePurse {
                 Err(error) => tracing::warn!(%error, %run, "a slice of {run} may stay leased until the server is back"),
             }
         }
-        self.give_back_idle(run, None).await
+        self.give_back_idle(run, None).await?;
+        self.books().told.remove(&run);
+        Ok(())
     }
 
     fn pending_file(&self, run: RunId) -> PathBuf {
@@ -476,7 +537,8 @@ impl Purse for SitePurse {
     }
 
     fn spent(&self, call: ModelCallId) {
-        self.books().spent(call);
+        self.books().spent(call, self.spool.log().end());
+        self.settled.notify_waiters();
     }
 }
 

@@ -7,10 +7,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -19,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use stockade_api::runner::{BudgetEntry, Entry};
 use stockade_domain::{ContentRef, Digest, RunEvent, ids::RunId};
 use stockade_ledger::{EntryKind, Log, LogEntry, LogError};
+use tokio::sync::watch;
 
 use crate::{files, purse::Money};
 
@@ -115,7 +113,7 @@ pub struct Spool {
     live: Mutex<BTreeMap<RunId, u64>>,
     shipped: Mutex<Index>,
     /// What the server expects next. Behind the index only after the server was restored from an older state.
-    cursor: AtomicU64,
+    cursor: watch::Sender<u64>,
     bound: u64,
 }
 
@@ -148,7 +146,7 @@ impl Spool {
             log,
             archive,
             live: Mutex::new(live.events),
-            cursor: AtomicU64::new(shipped.position),
+            cursor: watch::Sender::new(shipped.position),
             shipped: Mutex::new(shipped),
             bound,
         };
@@ -201,7 +199,13 @@ impl Spool {
 
     /// The position to ship next.
     pub fn cursor(&self) -> u64 {
-        self.cursor.load(Ordering::Relaxed)
+        *self.cursor.borrow()
+    }
+
+    /// Waits until the server has everything before `position`.
+    pub async fn shipped(&self, position: u64) {
+        // The sender is ours: there is an end only when there is nobody to wait.
+        let _ = self.cursor.subscribe().wait_for(|cursor| *cursor >= position).await;
     }
 
     /// How far the server has had it, as far as is known.
@@ -211,7 +215,7 @@ impl Spool {
 
     /// The server has everything before `next`: archives the content on the way. Blocking.
     pub fn shipped_before(&self, next: u64) -> Result<(), SpoolError> {
-        self.cursor.store(next, Ordering::Relaxed);
+        self.cursor.send_replace(next);
         let mut index = self.shipped.lock().unwrap_or_else(PoisonError::into_inner).clone();
         while index.position < next {
             let want = usize::try_from(next - index.position).unwrap_or(READ_ITEMS).min(READ_ITEMS);

@@ -8,6 +8,7 @@
 )]
 
 mod bad_input;
+mod books;
 mod budget;
 mod commands;
 mod crowd;
