@@ -5,7 +5,11 @@
 //! decision, reservation and record. All of it happens in a task of its own, so that nothing that the client does can leave a
 //! reservation or a record behind.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -33,6 +37,7 @@ use crate::{
     asking::{self, Pending, Waiting, Yes},
     capture::{Capture, Packed},
     content::{Guard, Marker},
+    credential::Proof,
     door::{Asked, Envelope},
     envelope,
     gateway::Parts,
@@ -135,6 +140,8 @@ pub(crate) struct Plan {
 struct Try {
     target: Target,
     credential: usize,
+    /// Whether it is the second time, with a new token because the first was not taken.
+    renewed: bool,
 }
 
 /// A call whose record is open.
@@ -192,6 +199,8 @@ pub(crate) struct Ready {
     pub(crate) parcel: Parcel,
     pub(crate) ends: Ends,
     pub(crate) guard: Option<Guard>,
+    /// What is shown, and of which credential. Nothing if another token would not be tried.
+    pub(crate) proof: Option<(usize, Proof)>,
 }
 
 impl Inner {
@@ -283,12 +292,12 @@ impl Inner {
         if let Some(yes) = yes {
             let is_other =
                 |one: &Try| one.target.provider.name() != yes.provider || *one.target.upstream != *yes.upstream;
-            tries.sort_by_key(is_other);
+            tries.make_contiguous().sort_by_key(is_other);
         }
-        let count = tries.len();
         let (mut refused, mut asks) = (None, None);
-        for (number, one) in tries.into_iter().enumerate() {
-            let last = number + 1 == count;
+        let mut number = 0;
+        while let Some(one) = tries.pop_front() {
+            let last = tries.is_empty();
             let now = self.parts.world.now();
             let key = u32::try_from(one.credential).unwrap_or(u32::MAX);
             let pass = match self.breakers.pass(one.target.provider.shared_name(), key, plan.breaker, now) {
@@ -298,7 +307,9 @@ impl Inner {
                     continue;
                 }
             };
-            let admitted = match self.admit(caller, wish, &plan, &one, number, yes).await {
+            let admitted = self.admit(caller, wish, &plan, &one, number, yes).await;
+            number += 1;
+            let admitted = match admitted {
                 Ok(admitted) => admitted,
                 Err(Halt::Asks(pending)) => {
                     asks.get_or_insert(pending);
@@ -324,6 +335,9 @@ impl Inner {
             let (broken, again) = (!answer.told && !matches!(ending, Ending::Whole), matches!(ending, Ending::Passed));
             pass.report(ending.about_the_provider(&answer), self.parts.world.now());
             if again {
+                if answer.stale_proof {
+                    tries.push_front(Try { renewed: true, ..one });
+                }
                 self.finish(call, ending, answer).await;
                 refused = Some(CallError::Tripped { retry_after_ms: 1_000 });
                 continue;
@@ -361,7 +375,7 @@ impl Inner {
     }
 
     /// What is tried, in order: healthy places first, by rank and weight, each with the credential whose turn it is.
-    fn tries(&self, plan: &Plan) -> Vec<Try> {
+    fn tries(&self, plan: &Plan) -> VecDeque<Try> {
         let now = self.parts.world.now();
         let health = |target: &Target, credential: usize| {
             let key = u32::try_from(credential).unwrap_or(u32::MAX);
@@ -387,14 +401,14 @@ impl Inner {
         let mut dice = [0; 8];
         self.parts.world.random(&mut dice);
         let order = limit::order(&candidates, u64::from_le_bytes(dice));
-        let mut tries = Vec::new();
+        let mut tries = VecDeque::new();
         // Every place once before any place again with another of its keys.
         while tries.len() < plan.route.attempts {
             let before = tries.len();
             for at in &order {
                 let (Some(target), Some(keys)) = (plan.route.targets.get(*at), keys.get_mut(*at)) else { continue };
                 if !keys.is_empty() && tries.len() < plan.route.attempts {
-                    tries.push(Try { target: target.clone(), credential: keys.remove(0) });
+                    tries.push_back(Try { target: target.clone(), credential: keys.remove(0), renewed: false });
                 }
             }
             if tries.len() == before {
@@ -510,7 +524,8 @@ impl Inner {
         };
 
         let Letter { address, headers, body, ends, .. } = letter;
-        let parcel = self.proven(plan, one, &address, headers, body).await?;
+        let (parcel, proof) = self.proven(plan, one, &address, headers, body).await?;
+        let proof = (!one.renewed).then_some((one.credential, proof));
         let money = match parts.purse.hold(caller.run, &plan.route.name, id, meter.reserved()).await {
             Ok(entries) => entries,
             Err(PurseError::Exhausted { scope }) => {
@@ -568,7 +583,7 @@ impl Inner {
             trace: wish.headers.get("traceparent").and_then(|text| TraceParent::parse(text.to_str().ok()?)),
             _place: Arc::clone(&plan.place),
         };
-        Ok(Admitted { call, ready: Ready { opened, parcel, ends, guard } })
+        Ok(Admitted { call, ready: Ready { opened, parcel, ends, guard, proof } })
     }
 
     /// What is sent there: the client's bytes, or their conversion.
@@ -659,7 +674,7 @@ impl Inner {
         address: &str,
         headers: HeaderMap,
         body: Bytes,
-    ) -> Result<Parcel, CallError> {
+    ) -> Result<(Parcel, Proof), CallError> {
         let (model, provider) = (&plan.route.name, one.target.provider.name());
         let not_set_up = |why: String| {
             tracing::error!(model, provider, why, "the provider cannot be called");
@@ -669,8 +684,8 @@ impl Inner {
         let credential = one.target.provider.credential(one.credential);
         let credential = credential.ok_or_else(|| not_set_up("it has no such credential".to_owned()))?;
         let signed = credential.sign(&mut parts, &body, self.parts.world.now()).await;
-        signed.map_err(|error| not_set_up(chain(&error)))?;
-        Ok(Parcel::from_parts(parts, whole))
+        let proof = signed.map_err(|error| not_set_up(chain(&error)))?;
+        Ok((Parcel::from_parts(parts, whole), proof))
     }
 
     /// The request is durable: what comes next may stand on it.

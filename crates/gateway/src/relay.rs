@@ -27,9 +27,10 @@ const HELD_BACK: Duration = Duration::from_millis(250);
 const REFUSAL_TIME: Duration = Duration::from_secs(5);
 
 impl Inner {
-    /// `last` says whether there is no other place to try: then the provider's refusal is the client's answer.
+    /// `last` says whether there is no other place to try: then the provider's refusal is the client's answer. Unless it is a token
+    /// that is not taken any more, and a new one was not tried yet.
     pub(crate) async fn relay(&self, call: &Call, ready: Ready, client: &mut Client, last: bool) -> (Ending, Answer) {
-        let Ready { opened, parcel, ends, guard } = ready;
+        let Ready { opened, parcel, ends, guard, proof } = ready;
         let mut answer = Answer::default();
         if client.body.is_closed() {
             return (Ending::ClientGoneEarly, answer);
@@ -53,7 +54,12 @@ impl Inner {
         let (head, body) = response.into_parts();
         answer.status = Some(head.status.as_u16());
         answer.retry_after_ms = retry_after(&head.headers);
-        if !last && worth_another(head.status) {
+        answer.stale_proof = proof.is_some_and(|(number, proof)| {
+            let error = head.headers.get("x-amzn-errortype").and_then(|value| value.to_str().ok());
+            let credential = call.target.provider.credential(number);
+            credential.is_some_and(|one| one.refused(&proof, head.status.as_u16(), error, self.parts.world.now()))
+        });
+        if answer.stale_proof || !last && worth_another(head.status) {
             answer.bytes = refusal(body).await;
             let fault = ends.provider.read_error(head.status.as_u16(), &answer.bytes);
             answer.seen.error = Some(stockade_llm::anthropic::ApiError { kind: fault.code, message: fault.message });

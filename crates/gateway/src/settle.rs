@@ -53,6 +53,8 @@ impl Ending {
     pub(crate) fn about_the_provider(&self, answer: &Answer) -> Health {
         match (self, answer.status) {
             (Self::ClientGoneEarly, _) => Health::Nothing,
+            // That a token was withdrawn says nothing until a new one is not taken either.
+            _ if answer.stale_proof => Health::Nothing,
             (_, Some(429 | 529)) => Health::Limited { retry_after_ms: answer.retry_after_ms },
             (_, Some(503)) if answer.retry_after_ms.is_some() => {
                 Health::Limited { retry_after_ms: answer.retry_after_ms }
@@ -90,6 +92,8 @@ pub(crate) struct Answer {
     pub(crate) topped_up: Nanos,
     /// Whether the client was told in its own form how it ended.
     pub(crate) told: bool,
+    /// Whether a token was not taken that was good when it was fetched: it is tried again with a new one.
+    pub(crate) stale_proof: bool,
     /// When the request was sent, and when the first byte of the answer's body came.
     pub(crate) sent: Option<Timestamp>,
     pub(crate) first_byte: Option<Timestamp>,
@@ -183,6 +187,7 @@ const fn counts(usage: &Usage) -> stockade_llm::Usage {
         cache_read_tokens: usage.cache_read_tokens,
         cache_write_5m_tokens: usage.cache_write_5m_tokens,
         cache_write_1h_tokens: usage.cache_write_1h_tokens,
+        reasoning_tokens: None,
     }
 }
 

@@ -475,6 +475,7 @@ mod tests {
                 cache_read_tokens: parts[1],
                 cache_write_5m_tokens: if cache == CacheUse::None { 0 } else { parts[2] },
                 cache_write_1h_tokens: if cache == CacheUse::Hour { parts[3] } else { 0 },
+                reasoning_tokens: None,
             };
             if usage.all_input() > price.context_window {
                 usage = Usage { input_tokens: parts[0].min(price.context_window), output_tokens: output, ..Usage::default() };

@@ -13,6 +13,8 @@ pub struct Usage {
     pub cache_write_5m_tokens: u64,
     /// Written to the cache for an hour.
     pub cache_write_1h_tokens: u64,
+    /// So many of `output_tokens` were thought. Nothing where the provider does not say it, or says that there were none.
+    pub reasoning_tokens: Option<u64>,
 }
 
 impl Usage {
@@ -34,6 +36,11 @@ impl Usage {
             cache_read_tokens: self.cache_read_tokens.saturating_add(other.cache_read_tokens),
             cache_write_5m_tokens: self.cache_write_5m_tokens.saturating_add(other.cache_write_5m_tokens),
             cache_write_1h_tokens: self.cache_write_1h_tokens.saturating_add(other.cache_write_1h_tokens),
+            reasoning_tokens: match (self.reasoning_tokens, other.reasoning_tokens) {
+                (Some(one), Some(more)) => Some(one.saturating_add(more)),
+                (Some(only), None) | (None, Some(only)) => Some(only),
+                (None, None) => None,
+            },
         }
     }
 }

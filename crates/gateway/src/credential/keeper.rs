@@ -1,7 +1,7 @@
 //! Tokens that are kept while they are good and renewed in time.
 //!
 //! *Invariants:* at most one renewal at a time; a token is never handed out after its end; nobody waits while the old one is
-//! good; a renewal does not stop because whoever asked for it has gone; when a file that it came from changes, the next
+//! good and taken; a renewal does not stop because whoever asked for it has gone; when a file that it came from changes, the next
 //! caller gets what the new file gives.
 
 use std::{
@@ -52,6 +52,8 @@ struct Held<T> {
     renew_at: Option<Timestamp>,
     unusable_at: Option<Timestamp>,
     expires: Option<Timestamp>,
+    /// Whether it was shown and not taken.
+    refused: bool,
 }
 
 struct Failure {
@@ -64,6 +66,8 @@ struct State<T> {
     held: Option<Held<T>>,
     failure: Option<Failure>,
     attempts: u64,
+    /// When a token was not taken by whoever it was shown to.
+    refused: Option<Timestamp>,
 }
 
 struct Inner<T> {
@@ -106,7 +110,7 @@ enum Look<T> {
 impl<T: Send + Sync + 'static> Keeper<T> {
     pub(crate) fn new(source: impl Source<T> + 'static) -> Self {
         let files = source.files();
-        let state = Mutex::new(State { held: None, failure: None, attempts: 0 });
+        let state = Mutex::new(State { held: None, failure: None, attempts: 0, refused: None });
         Self { inner: Arc::new(Inner { source: Box::new(source), files, state, gate: Arc::default() }) }
     }
 
@@ -152,6 +156,24 @@ impl<T: Send + Sync + 'static> Keeper<T> {
         }
     }
 
+    /// This token was shown and not taken, although it is not over: the next caller waits for a new one, and only if there is none
+    /// gets this one again. Whether there may be a better one: where a new token is not taken either, another is not asked for
+    /// before [`RETRY_AFTER`] seconds.
+    pub(crate) fn refused(&self, shown: &Arc<T>, now: Timestamp) -> bool {
+        let state = &mut *self.inner.state();
+        // Somebody who was refused before us may have brought a new one.
+        let Some(held) = state.held.as_mut().filter(|held| Arc::ptr_eq(&held.value, shown)) else { return true };
+        if held.refused {
+            return state.failure.is_none();
+        }
+        if state.refused.is_some_and(|at| now < at.plus_seconds(RETRY_AFTER)) {
+            return false;
+        }
+        held.refused = true;
+        (state.refused, state.failure) = (Some(now), None);
+        true
+    }
+
     /// Waits until no renewal is on its way.
     #[cfg(test)]
     pub(crate) async fn settled(&self) {
@@ -178,7 +200,7 @@ async fn renew<T: Send + Sync + 'static>(
             let spare = life_s.map(|life| UNUSABLE_BEFORE.min(life / 4)).unwrap_or_default();
             let unusable_at = fresh.expires.map(|end| earlier(end, spare));
             let value = Arc::new(fresh.value);
-            state.held = Some(Held { value, stamps, renew_at, unusable_at, expires: fresh.expires });
+            state.held = Some(Held { value, stamps, renew_at, unusable_at, expires: fresh.expires, refused: false });
             state.failure = None;
         }
         Err(error) => {
@@ -218,7 +240,7 @@ impl<T> Inner<T> {
         if failure.is_some_and(|failure| now < failure.at.plus_seconds(RETRY_AFTER)) {
             return Look::Good(kept);
         }
-        if held.stamps != stamps {
+        if held.refused || held.stamps != stamps {
             return Look::Needed;
         }
         if held.renew_at.is_some_and(|at| now >= at) { Look::Due(kept) } else { Look::Good(kept) }

@@ -24,7 +24,7 @@ mod secret;
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, header, request::Parts};
@@ -92,6 +92,32 @@ impl fmt::Debug for Credential {
     }
 }
 
+/// What was shown with a request: which of the tokens that a credential has one after the other.
+pub struct Proof(Shown);
+
+enum Shown {
+    /// Nothing that can be had anew.
+    Nothing,
+    Token(Arc<SecretString>),
+    Keys(Arc<Keys>),
+}
+
+impl Proof {
+    const fn none() -> Self {
+        Self(Shown::Nothing)
+    }
+
+    const fn token(token: Arc<SecretString>) -> Self {
+        Self(Shown::Token(token))
+    }
+}
+
+impl fmt::Debug for Proof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Proof").finish_non_exhaustive()
+    }
+}
+
 /// What a check found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checked {
@@ -133,25 +159,40 @@ impl Credential {
     ///
     /// # Errors
     /// [`CredentialError`] says why there is no proof.
-    pub async fn sign(&self, parts: &mut Parts, body: &Bytes, now: Timestamp) -> Result<(), CredentialError> {
+    pub async fn sign(&self, parts: &mut Parts, body: &Bytes, now: Timestamp) -> Result<Proof, CredentialError> {
         match &self.way {
-            Way::None => {}
+            Way::None => Ok(Proof::none()),
             Way::Header { header, secret } => {
-                if let Some(secret) = secret.get(now).await? {
-                    let (name, value) = header.with(&secret)?;
-                    parts.headers.insert(name, value);
-                }
+                let Some((secret, proof)) = secret.show(now).await? else { return Ok(Proof::none()) };
+                let (name, value) = header.with(&secret)?;
+                parts.headers.insert(name, value);
+                Ok(proof)
             }
             Way::Bearer(keeper) => {
                 let (token, _) = keeper.get(now).await?;
                 parts.headers.insert(header::AUTHORIZATION, bearer::header(&token)?);
+                Ok(Proof::token(token))
             }
             Way::Aws { keys, scope } => {
                 let (keys, _) = keys.get(now).await?;
                 sigv4::sign(parts, body, &keys, scope, now)?;
+                Ok(Proof(Shown::Keys(keys)))
             }
         }
-        Ok(())
+    }
+
+    /// The provider has answered a request with this status and this kind of error (`x-amzn-errortype`). If that means that the
+    /// token is not taken any more, although it is not over, it is dropped: true if the same request may do better with the next.
+    #[must_use]
+    pub fn refused(&self, proof: &Proof, status: u16, error: Option<&str>, now: Timestamp) -> bool {
+        match (&self.way, &proof.0) {
+            (Way::Bearer(keeper), Shown::Token(token)) if status == 401 => keeper.refused(token, now),
+            (Way::Header { secret: Secret::Command(keeper), .. }, Shown::Token(token)) if status == 401 => {
+                keeper.refused(token, now)
+            }
+            (Way::Aws { keys, .. }, Shown::Keys(shown)) if aws::is_over(status, error) => keys.refused(shown, now),
+            _ => false,
+        }
     }
 
     /// Whether the proof can be had now: reads the key, or gets a token. The provider itself is not asked.

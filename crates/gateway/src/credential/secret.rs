@@ -12,6 +12,7 @@ use stockade_domain::Timestamp;
 use tokio::io::AsyncReadExt;
 
 use super::{
+    Proof,
     error::CredentialError,
     keeper::{Fresh, Keeper, Source},
     key::{Key, KeySource, MAX_KEY_FILE, checked},
@@ -85,6 +86,17 @@ impl Secret {
         match self {
             Self::Key(key) => Ok(key.get()?),
             Self::Command(keeper) => Ok(Some(keeper.get(now).await?.0.as_ref().clone())),
+        }
+    }
+
+    /// The secret as it is now, and how it was shown.
+    pub(crate) async fn show(&self, now: Timestamp) -> Result<Option<(SecretString, Proof)>, CredentialError> {
+        match self {
+            Self::Key(key) => Ok(key.get()?.map(|secret| (secret, Proof::none()))),
+            Self::Command(keeper) => {
+                let (secret, _) = keeper.get(now).await?;
+                Ok(Some((secret.as_ref().clone(), Proof::token(secret))))
+            }
         }
     }
 

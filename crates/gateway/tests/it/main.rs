@@ -17,6 +17,7 @@ mod house;
 mod refusals;
 mod rehearsal;
 mod relay;
+mod renewal;
 mod routes;
 mod rows;
 mod wire;

@@ -13,6 +13,7 @@ pub(super) struct Raw {
     cache_write: Option<u64>,
     write_5m: Option<u64>,
     write_1h: Option<u64>,
+    thought: Option<u64>,
     iterations: Option<Usage>,
 }
 
@@ -33,6 +34,8 @@ impl Raw {
         let creation = usage.get("cache_creation");
         set(&mut self.write_5m, creation.and_then(|c| c.get("ephemeral_5m_input_tokens")));
         set(&mut self.write_1h, creation.and_then(|c| c.get("ephemeral_1h_input_tokens")));
+        let details = usage.get("output_tokens_details");
+        set(&mut self.thought, details.and_then(|d| d.get("thinking_tokens")));
         if let Some(iterations) = usage.get("iterations").and_then(Value::as_array) {
             let sum = iterations.iter().fold(Usage::default(), |sum, iteration| {
                 let mut raw = Self::default();
@@ -55,6 +58,7 @@ impl Raw {
             cache_read_tokens: self.cache_read.unwrap_or(0),
             cache_write_5m_tokens: five.saturating_add(rest),
             cache_write_1h_tokens: hour,
+            reasoning_tokens: self.thought.filter(|count| *count > 0),
         };
         // The counts on top leave out what the provider did besides; the parts are all of it.
         match self.iterations {
@@ -64,6 +68,7 @@ impl Raw {
                 cache_read_tokens: said.cache_read_tokens.max(parts.cache_read_tokens),
                 cache_write_5m_tokens: said.cache_write_5m_tokens.max(parts.cache_write_5m_tokens),
                 cache_write_1h_tokens: said.cache_write_1h_tokens.max(parts.cache_write_1h_tokens),
+                reasoning_tokens: said.reasoning_tokens.max(parts.reasoning_tokens),
             },
             None => said,
         }

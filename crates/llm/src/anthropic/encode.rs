@@ -43,13 +43,17 @@ const fn stop_word(reason: StopReason, called: bool) -> &'static str {
 
 fn usage_of(usage: Usage) -> Value {
     let (five, hour) = (usage.cache_write_5m_tokens, usage.cache_write_1h_tokens);
-    json!({
+    let mut said = json!({
         "input_tokens": usage.input_tokens,
         "output_tokens": usage.output_tokens,
         "cache_creation_input_tokens": five.saturating_add(hour),
         "cache_read_input_tokens": usage.cache_read_tokens,
         "cache_creation": {"ephemeral_5m_input_tokens": five, "ephemeral_1h_input_tokens": hour},
-    })
+    });
+    if let Some(count) = usage.reasoning_tokens {
+        said["output_tokens_details"] = json!({"thinking_tokens": count});
+    }
+    said
 }
 
 fn message_of(client: &ForClient, content: Value, usage: Usage) -> Value {

@@ -254,6 +254,7 @@ fn usage(said: Option<&Value>, out: &mut Vec<Event>) {
         cache_read_tokens: count(said, "cacheReadInputTokens"),
         cache_write_5m_tokens: written - hour,
         cache_write_1h_tokens: hour,
+        reasoning_tokens: None,
     }));
 }
 

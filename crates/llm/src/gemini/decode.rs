@@ -47,6 +47,7 @@ impl Counts {
             // What was thought is not in what was said, and costs the same.
             output_tokens: self.said.saturating_add(self.thought),
             cache_read_tokens: cached,
+            reasoning_tokens: (self.thought > 0).then_some(self.thought),
             ..Usage::default()
         }
     }

@@ -194,12 +194,17 @@ impl Writer {
         });
         let mut answer = self.answer(parts);
         answer["candidates"][0]["finishReason"] = json!(reason);
+        // What was thought is not in what was said.
+        let thought = usage.reasoning_tokens.unwrap_or(0).min(usage.output_tokens);
         answer["usageMetadata"] = json!({
             "promptTokenCount": usage.all_input(),
             "cachedContentTokenCount": usage.cache_read_tokens,
-            "candidatesTokenCount": usage.output_tokens,
+            "candidatesTokenCount": usage.output_tokens - thought,
             "totalTokenCount": usage.all_input().saturating_add(usage.output_tokens),
         });
+        if thought > 0 {
+            answer["usageMetadata"]["thoughtsTokenCount"] = json!(thought);
+        }
         self.emit(&answer, out);
         self.finish(out);
     }

@@ -26,37 +26,45 @@ pub(crate) fn read(usage: &Value) -> Option<Usage> {
         .unwrap_or(0)
         .min(written);
     let output = output.unwrap_or(0);
+    let reasoned = at(&["completion_tokens_details", "reasoning_tokens"])
+        .or_else(|| at(&["output_tokens_details", "reasoning_tokens"]))
+        .filter(|count| *count > 0);
     // Where thoughts are not among what was written, only the sum knows of them.
     let thoughts = at(&["total_tokens"]).unwrap_or(0).saturating_sub(all);
+    let output = output.max(thoughts);
     Some(Usage {
         input_tokens: all - cached - written,
-        output_tokens: output.max(thoughts),
+        output_tokens: output,
         cache_read_tokens: cached,
         cache_write_5m_tokens: written - long,
         cache_write_1h_tokens: long,
+        reasoning_tokens: reasoned.map(|count| count.min(output)),
     })
 }
 
-/// As Chat says it.
+/// As Chat says it. How much was thought is left out where nobody said it: it is not 0.
 pub(crate) fn chat(usage: &Usage) -> Value {
     let written = usage.cache_write_5m_tokens.saturating_add(usage.cache_write_1h_tokens);
-    json!({
+    let mut said = json!({
         "prompt_tokens": usage.all_input(),
         "completion_tokens": usage.output_tokens,
         "total_tokens": usage.all_input().saturating_add(usage.output_tokens),
         "prompt_tokens_details": { "cached_tokens": usage.cache_read_tokens, "cache_write_tokens": written },
-        "completion_tokens_details": { "reasoning_tokens": 0 },
-    })
+    });
+    if let Some(count) = usage.reasoning_tokens {
+        said["completion_tokens_details"] = json!({ "reasoning_tokens": count });
+    }
+    said
 }
 
-/// As Responses says it.
+/// As Responses says it. There the count of thoughts must stand: it is 0 where nobody said one.
 pub(crate) fn responses(usage: &Usage) -> Value {
     let written = usage.cache_write_5m_tokens.saturating_add(usage.cache_write_1h_tokens);
     json!({
         "input_tokens": usage.all_input(),
         "input_tokens_details": { "cached_tokens": usage.cache_read_tokens, "cache_write_tokens": written },
         "output_tokens": usage.output_tokens,
-        "output_tokens_details": { "reasoning_tokens": 0 },
+        "output_tokens_details": { "reasoning_tokens": usage.reasoning_tokens.unwrap_or(0) },
         "total_tokens": usage.all_input().saturating_add(usage.output_tokens),
     })
 }
@@ -77,10 +85,22 @@ mod tests {
             cache_read_tokens: 60,
             cache_write_5m_tokens: 30,
             cache_write_1h_tokens: 0,
+            reasoning_tokens: Some(5),
         };
         assert_eq!(usage, wanted);
         assert_eq!(read(&chat(&usage)), Some(wanted));
         assert_eq!(read(&responses(&usage)), Some(wanted));
+    }
+
+    #[test]
+    fn how_much_was_thought_is_left_out_where_nobody_said_it_and_a_schema_allows_that() {
+        let silent = Usage { output_tokens: 3, ..Usage::default() };
+        assert_eq!(chat(&silent).get("completion_tokens_details"), None);
+        assert_eq!(responses(&silent)["output_tokens_details"]["reasoning_tokens"], 0);
+        assert_eq!(read(&responses(&silent)), Some(silent));
+        let more =
+            read(&json!({"input_tokens": 1, "output_tokens": 3, "output_tokens_details": {"reasoning_tokens": 9}}));
+        assert_eq!(more.unwrap().reasoning_tokens, Some(3), "never more than was written");
     }
 
     #[test]

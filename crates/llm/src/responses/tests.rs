@@ -161,6 +161,7 @@ fn row_15_thoughts_come_with_their_seals_and_go_back() {
             output_tokens: 7,
             cache_read_tokens: 4,
             cache_write_5m_tokens: 2,
+            reasoning_tokens: Some(3),
             ..crate::Usage::default()
         }),
         Event::Stop { reason: StopReason::End, said: "end_turn".to_owned(), sequence: None },
@@ -258,7 +259,7 @@ fn what_stands_only_in_the_last_word_is_read_all_the_same() {
     PartStart { index: 1, part: ToolCall { id: "c", name: "apply_patch", free_form: true } }
     Delta { index: 1, delta: Input("*** Begin") }
     PartStop { index: 1 }
-    Usage(Usage { input_tokens: 1, output_tokens: 2, cache_read_tokens: 0, cache_write_5m_tokens: 0, cache_write_1h_tokens: 0 })
+    Usage(Usage { input_tokens: 1, output_tokens: 2, cache_read_tokens: 0, cache_write_5m_tokens: 0, cache_write_1h_tokens: 0, reasoning_tokens: None })
     Stop { reason: MaxTokens, said: "max_output_tokens", sequence: None }
     End
     "#);

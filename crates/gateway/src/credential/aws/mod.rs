@@ -25,6 +25,13 @@ use super::{
     secret::Secret,
 };
 
+/// Whether an answer means that keys which are not over are not taken any more.
+pub(crate) fn is_over(status: u16, error: Option<&str>) -> bool {
+    let kind = error.and_then(|text| text.split(':').next()).unwrap_or_default();
+    matches!(status, 400 | 401 | 403)
+        && matches!(kind, "ExpiredToken" | "ExpiredTokenException" | "UnrecognizedClientException")
+}
+
 /// Keys that are where the configuration says, each by itself. They have no end; files are read again when they change.
 #[derive(Debug)]
 pub(crate) struct Static {

@@ -133,3 +133,38 @@ async fn authorities_have_limits() {
     let nobody = try_made("kind = \"google-metadata\"\nendpoint = \"http://127.0.0.1:1/\"", &[]).unwrap();
     assert!(told(&nobody.check(NOW).await.unwrap_err()).contains("does not answer"));
 }
+
+#[tokio::test]
+async fn what_is_not_taken_is_used_again_only_where_there_is_no_other() {
+    let authority = Authority::start(|_, before| match before {
+        0 | 2 => metadata(before, 3_600),
+        _ => (500, vec![], String::new()),
+    })
+    .await;
+    let credential = made(&config(&authority));
+    let shown = |seconds| {
+        let credential = &credential;
+        async move {
+            let (mut parts, ()) = http::Request::get("http://127.0.0.1/").body(()).unwrap().into_parts();
+            let proof = credential.sign(&mut parts, &bytes::Bytes::new(), later(seconds)).await.unwrap();
+            (parts.headers["authorization"].to_str().unwrap().to_owned(), proof)
+        }
+    };
+    let (said, proof) = shown(0).await;
+    assert_eq!(said, "Bearer 0");
+    for (status, error) in [(403, None), (500, None), (403, Some("ExpiredTokenException"))] {
+        assert!(!credential.refused(&proof, status, error, later(0)), "{status}");
+    }
+    assert!(credential.refused(&proof, 401, None, later(0)));
+    // The authority has no other: the old one may still be good for something.
+    assert_eq!((shown(0).await.0.as_str(), authority.count()), ("Bearer 0", 2));
+    assert_eq!((shown(31).await.0.as_str(), authority.count()), ("Bearer 2", 3));
+    // Whoever was refused with the old one tries the new one.
+    assert!(credential.refused(&proof, 401, None, later(31)));
+    let (_, proof) = shown(31).await;
+    assert_eq!(authority.count(), 3);
+    // That one may be given up too, half a minute after the last; and where no other comes, nothing is tried again.
+    assert!(credential.refused(&proof, 401, None, later(31)));
+    assert_eq!((shown(32).await.0.as_str(), authority.count()), ("Bearer 2", 4));
+    assert!(!credential.refused(&proof, 401, None, later(32)));
+}

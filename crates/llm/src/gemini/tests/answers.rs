@@ -54,7 +54,13 @@ fn row_13_usage_is_cumulative_and_thoughts_are_billed() {
     let usage = |events: Vec<Event>| {
         events.into_iter().rev().find_map(|event| if let Event::Usage(usage) = event { Some(usage) } else { None })
     };
-    let expected = Usage { input_tokens: 40, output_tokens: 17, cache_read_tokens: 60, ..Usage::default() };
+    let expected = Usage {
+        input_tokens: 40,
+        output_tokens: 17,
+        cache_read_tokens: 60,
+        reasoning_tokens: Some(7),
+        ..Usage::default()
+    };
     assert_eq!(usage(read(&[first, last])), Some(expected));
 }
 
