@@ -85,6 +85,9 @@ pub struct Polled {
     /// Personal runs whose key was destroyed lately: nothing of them is opened any more.
     #[serde(default)]
     pub erased: Vec<RunId>,
+    /// Answers to questions about calls of personal runs that no runner has taken note of.
+    #[serde(default)]
+    pub answers: Vec<ApprovalAnswer>,
 }
 
 /// A person's token for the gateway, as its site knows it: never the token itself.

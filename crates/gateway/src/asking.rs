@@ -326,3 +326,20 @@ pub(crate) fn shown(question: &Question, wish: &Wish, findings: &[Finding]) -> S
     );
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use stockade_domain::Id;
+
+    use super::*;
+
+    #[test]
+    fn so_many_wait_and_leave_nothing_behind() {
+        let waiting = Waiting::default();
+        let (one, other): (UserId, UserId) = (Id::from_bytes([1; 16]), Id::from_bytes([2; 16]));
+        let turns: Vec<_> = (0..2).filter_map(|_| waiting.enter(one, 2)).collect();
+        assert!(turns.len() == 2 && waiting.enter(one, 2).is_none() && waiting.enter(other, 2).is_some());
+        drop(turns);
+        assert!(waiting.enter(one, 2).is_some() && waiting.count() == 0 && waiting.lock().is_empty());
+    }
+}

@@ -54,6 +54,7 @@ async fn erase(site: &Site, slot: &Slot) -> Result<(), String> {
     site.workspaces.forget(a.project.id, a.run).await;
     site.gateway.forget(a.run);
     site.desk.spool.erase(a.run).map_err(|e| e.to_string())?;
+    site.asking.forget(a.run).map_err(text)?;
     site.purse.end(a.run).await.map_err(|e| e.to_string())?;
     site.desk
         .ledger

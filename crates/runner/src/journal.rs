@@ -138,6 +138,11 @@ pub enum About {
         /// From 1.
         number: u32,
     },
+    /// A model call.
+    Model {
+        /// What would be said.
+        request: Digest,
+    },
 }
 
 /// What the runner itself must remember of a run.

@@ -8,6 +8,7 @@
 //! *Invariant:* the only network peer that a runner begins to talk to are the server, the providers of its models
 //! and the repositories of its projects.
 
+mod asking;
 #[doc(hidden)]
 pub mod bench;
 mod book;

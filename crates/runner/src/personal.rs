@@ -133,6 +133,7 @@ pub async fn tend(site: &Site) {
             slot::set_erased(&dir).map_err(|e| e.to_string())?;
             slot::destroy_wrapped_key(&dir).map_err(|e| e.to_string())?;
             site.desk.spool.erase(run).map_err(|e| e.to_string())?;
+            site.asking.forget(run).map_err(|e| e.to_string())?;
             site.desk.ledger.note("run_erased", Some(run), BTreeMap::new()).await.map_err(|e| e.to_string())
         };
         match done.await {

@@ -70,6 +70,7 @@ pub fn recall(site: &Site) {
                 enforce(site, bundle);
             }
             site.runs.tokens.replace(desired.tokens);
+            site.asking.heard(desired.assignments.iter().flat_map(|assignment| &assignment.approvals));
             if let Err(error) = site.runs.replace(desired.assignments) {
                 tracing::error!(%error, "the folders of the runs cannot be made");
             }
@@ -141,6 +142,8 @@ fn take(site: &Site, polled: Polled, known: &mut Option<BundleText>) {
     }
     site.runs.tokens.replace(desired.tokens);
     site.runs.tokens.erase(polled.erased);
+    // Before the runs: one that goes on because of an answer finds it there.
+    site.asking.heard(polled.answers.iter().chain(desired.assignments.iter().flat_map(|a| &a.approvals)));
     match site.runs.replace(desired.assignments) {
         Ok(given_back) => given_back.iter().for_each(|slot| {
             slot.stop(Halt::LeaseLost);

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     RunnerConfig,
+    asking::Asking,
     book::Desk,
     identity::{Identity, Keys},
     link::Link,
@@ -32,6 +33,8 @@ pub struct Site {
     pub link: Arc<Link>,
     /// Spool, ledger, time.
     pub desk: Desk,
+    /// The questions about model calls.
+    pub asking: Asking,
     /// The money.
     pub purse: Arc<SitePurse>,
     /// The bundle in force. Nothing is done before there is one.

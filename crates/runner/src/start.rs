@@ -8,7 +8,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use stockade_domain::World;
-use stockade_gateway::{Gateway, ModelTable, NobodyToAsk, Parts, rehearsal};
+use stockade_gateway::{Gateway, ModelTable, Parts, rehearsal};
 use stockade_ledger::{Ledger, Log, LogError, LogOptions, Producer, SystemWorld};
 use stockade_policy::{Bundle, default_bundle};
 use stockade_sandbox::{Driver, NamespaceConfig, NamespaceDriver};
@@ -17,6 +17,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     RunnerConfig, RunnerError, RunningRunner,
+    asking::Asking,
     book::Desk,
     error::chain,
     files, identity,
@@ -106,12 +107,14 @@ pub async fn start(config: RunnerConfig, driver: Arc<dyn Driver>) -> Result<Runn
     let nothing = Bundle::parse(0, default_bundle()).map_err(|e| RunnerError::part("policy", e))?;
     let policy = Arc::new(ArcSwap::from_pointee(nothing));
     let runs = Arc::new(Registry::new(data.join("runs"), Tokens::new(Arc::clone(&keys.site), Arc::clone(&world))));
+    let desk = Desk { spool: Arc::clone(&spool), ledger: Arc::clone(&ledger), world: Arc::clone(&world) };
+    let asking = Asking::start(desk.clone(), Arc::clone(&link), Arc::clone(&runs), &data);
     let gateway = Gateway::new(Parts {
         policy: Arc::clone(&policy),
         ledger: Arc::clone(&ledger),
         purse: Arc::<SitePurse>::clone(&purse),
         runs: Arc::<Registry>::clone(&runs),
-        approvals: Arc::new(NobodyToAsk),
+        approvals: Arc::new(asking.clone()),
         models,
         world: Arc::clone(&world),
     });
@@ -121,7 +124,8 @@ pub async fn start(config: RunnerConfig, driver: Arc<dyn Driver>) -> Result<Runn
         identity,
         keys,
         link: Arc::clone(&link),
-        desk: Desk { spool: Arc::clone(&spool), ledger: Arc::clone(&ledger), world },
+        desk,
+        asking,
         purse,
         policy,
         gateway,

@@ -2,7 +2,7 @@
 
 use stockade_domain::{
     Action, ContentRef, Refused, Timestamp,
-    ids::{ApprovalId, ProjectId, RunId, UserId},
+    ids::{ApprovalId, ProjectId, RunId, RunnerId, SiteId, UserId},
 };
 
 use crate::{
@@ -31,8 +31,19 @@ statements! {
                        WHERE id = $1 AND state = 'pending'";
     WHICH_APPROVALS_RAN_OUT = "SELECT id FROM approvals WHERE state = 'pending' AND expires_at <= $1 \
                                ORDER BY expires_at, id LIMIT $2";
+    WHICH_ANSWERS_WAIT_AT_THIS_SITE = concat!(
+        approval_columns!(),
+        "WHERE r.kind = 'personal' AND r.site = $1 AND a.state <> 'pending' AND a.noted_at IS NULL AND a.expires_at > $2 \
+         ORDER BY a.id DESC LIMIT $3"
+    );
     NOTE_APPROVAL = "UPDATE approvals SET noted_at = COALESCE(noted_at, $2) WHERE id = $1 AND run = $3";
 }
+
+/// The most answers about personal runs that are told to a runner at once.
+pub const MAX_ANSWERS: u32 = 4_096;
+
+/// For how long after its time a question's end is told to runners, in microseconds.
+const TELL_EXPIRED_US: i64 = 60 * 1_000_000;
 
 /// Where an approval is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -121,9 +132,8 @@ pub async fn answer(tx: &mut Tx, id: ApprovalId, granted: bool, by: UserId, now:
         && in_time
         && tx.run(ask!(ANSWER_APPROVAL, id, state.as_str(), by, now)).await? == 1
     {
-        if let Some(runner) = runs::get(tx, found.run).await?.runner {
-            sites::touch(tx, runner).await?;
-        }
+        let runners = listening(tx, found.run).await?;
+        sites::touch_these(tx, runners).await?;
         return get(tx, id).await;
     }
     // Too late, or somebody was faster: perhaps oneself.
@@ -143,12 +153,25 @@ pub async fn expire(tx: &mut Tx, now: Timestamp, limit: u32) -> Result<Vec<Appro
         let id: ApprovalId = row.word("id")?;
         if tx.run(ask!(ANSWER_APPROVAL, id, ApprovalState::Expired.as_str(), None::<UserId>, now)).await? == 1 {
             let run = get(tx, id).await?.run;
-            runners.extend(runs::get(tx, run).await?.runner);
+            runners.extend(listening(tx, run).await?);
             expired.push(id);
         }
     }
     sites::touch_these(tx, runners).await?;
     Ok(expired)
+}
+
+/// Who waits for the answers of a run: its runner, or for a personal run all of its site.
+async fn listening(tx: &mut Tx, run: RunId) -> Result<Vec<RunnerId>> {
+    let run = runs::get(tx, run).await?;
+    if run.kind.is_placed() { Ok(run.runner.into_iter().collect()) } else { sites::runners_of(tx, run.site).await }
+}
+
+/// Answers about personal runs of a site, newest first, that no runner has taken note of and that still count.
+pub async fn of_site(tx: &mut Tx, site: SiteId, now: Timestamp) -> Result<Vec<Approval>> {
+    let since = now.0.saturating_sub(TELL_EXPIRED_US);
+    let rows = tx.all(ask!(WHICH_ANSWERS_WAIT_AT_THIS_SITE, site, since, MAX_ANSWERS)).await?;
+    rows.iter().map(read).collect()
 }
 
 /// Adds one that a runner asks for.

@@ -27,6 +27,8 @@ statements! {
                  WHERE id = $1 AND fence = $2 AND lease_until < $3";
     MAY_THIS_BE_WRITTEN = "UPDATE runs SET fence_seen = $3, updated_at = $4 WHERE id = $1 AND lease_runner = $2 \
                            AND fence_since <= $3 AND fence >= $3 AND fence_seen <= $3";
+    MAY_THIS_BE_ASKED = "UPDATE runs SET updated_at = $3 WHERE id = $1 AND kind = 'personal' \
+                         AND site = (SELECT n.site FROM runners n WHERE n.id = $2)";
 }
 
 /// A lease whose time is over.
@@ -101,4 +103,10 @@ pub async fn clear(tx: &mut Tx, run: RunId, fence: u64, now: Timestamp) -> Resul
 /// from before another runner had the run.
 pub(crate) async fn admits(tx: &mut Tx, runner: RunnerId, run: RunId, fence: u64, now: Timestamp) -> Result<bool> {
     Ok(tx.run(ask!(MAY_THIS_BE_WRITTEN, run, runner, fence, now)).await? == 1)
+}
+
+/// Whether this runner may ask people about a call of this run, which nobody leases because it is a person's own; locks the run
+/// if so.
+pub(crate) async fn admits_question(tx: &mut Tx, runner: RunnerId, run: RunId, now: Timestamp) -> Result<bool> {
+    Ok(tx.run(ask!(MAY_THIS_BE_ASKED, run, runner, now)).await? == 1)
 }

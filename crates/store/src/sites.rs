@@ -228,9 +228,13 @@ pub async fn touch(tx: &mut Tx, id: RunnerId) -> Result<()> {
 
 /// Grows the revisions of all runners of a site.
 pub(crate) async fn touch_site(tx: &mut Tx, site: SiteId) -> Result<()> {
-    let rows = tx.all(ask!(WHICH_RUNNERS_HAS_THIS_SITE, site)).await?;
-    let runners = rows.iter().map(|row| row.word("id")).collect::<Result<_>>()?;
+    let runners = runners_of(tx, site).await?;
     touch_these(tx, runners).await
+}
+
+/// All runners of a site.
+pub(crate) async fn runners_of(tx: &mut Tx, site: SiteId) -> Result<Vec<RunnerId>> {
+    tx.all(ask!(WHICH_RUNNERS_HAS_THIS_SITE, site)).await?.iter().map(|row| row.word("id")).collect()
 }
 
 /// Grows the revisions of all these runners, in one order, so that two who do it never wait for each other.

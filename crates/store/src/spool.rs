@@ -254,7 +254,10 @@ impl Intake {
     }
 
     async fn event(&mut self, tx: &mut Tx, fence: u64, line: &RunEvent) -> Result<Applied> {
-        if !leases::admits(tx, self.runner, line.run, fence, self.now).await? {
+        let asks = matches!(&line.event, EventKind::ApprovalRequested { .. } | EventKind::ApprovalAnswered { .. });
+        let admitted = leases::admits(tx, self.runner, line.run, fence, self.now).await?
+            || asks && leases::admits_question(tx, self.runner, line.run, self.now).await?;
+        if !admitted {
             let known = self.has_had(tx, line.run).await?;
             return Ok(Err(if known { format!("stale_fence: {fence}") } else { format!("unknown_run: {}", line.run) }));
         }

@@ -321,3 +321,16 @@ async fn where_nobody_can_be_asked_it_is_refused_and_said_why() {
     assert!(shape["error"]["message"].as_str().unwrap().contains("the server is away"), "{shape}");
     assert!(matches!(house.records()[0].body, Body::Refused { .. }) && fake.requests().is_empty());
 }
+
+#[tokio::test]
+async fn what_is_shown_has_its_bounds() {
+    let (fake, people) = (provider().await, People::new());
+    let house = house(&fake, &people, HASTY).await;
+    let long = format!("{} {}end of it", "y".repeat(100_000), format!("{}, ", secret()).repeat(30));
+    assert_eq!(wire::post(house.addr, &telling().replace("Tell me", &long)).await.status, 400);
+    let inquiry = people.asked.lock().unwrap()[0].inquiry.clone();
+    let text = house.open(ContentKind::Question, &inquiry.shown.bytes);
+    assert!(text.len() < 30_000 && text.contains("the last 16384 bytes") && text.contains("end of it"), "{text}");
+    assert_eq!(text.matches("found:    pattern.project").count(), 20, "{text}");
+    assert!(text.contains("and 11 more"), "{text}");
+}

@@ -335,13 +335,14 @@ impl Drive {
             expires_at,
             content: Some(content.content),
         };
+        self.park_for(at, Step::Asked { approval, about, deed: digest_of(&deed), expires_at }, asked).await
+    }
+
+    /// Parks the run until a person has answered what is asked in this step.
+    async fn park_for(&mut self, at: Timestamp, step: Step, asked: EventKind) -> Result<Rest, DriveError> {
         let waits = EventKind::State { transition: RunTransition::Wait { reason: WaitReason::Approval } };
-        let draft = Draft {
-            input: Some(Input::Paused {}),
-            step: Some(Step::Asked { approval, about, deed: digest_of(&deed), expires_at }),
-            events: vec![asked, waits],
-            ..Draft::default()
-        };
+        let events = vec![asked, waits];
+        let draft = Draft { input: Some(Input::Paused {}), step: Some(step), events, ..Draft::default() };
         self.write_at(at, draft).await?;
         Ok(self.parked())
     }

@@ -5,11 +5,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::Value;
 use stockade_agent::{Input, ModelFailure, tool_calls};
-use stockade_domain::{ContentKind, EventKind, Nanos, Timestamp, Usage, ids::CallId};
+use stockade_domain::{Action, ContentKind, EventKind, Nanos, Timestamp, Usage, ids::CallId};
 use stockade_gateway::{CallError, Caller, FailureKind, Finished};
 
+use stockade_ledger::sha256;
+
 use super::{Drive, DriveError, Rest, prepare::notice};
-use crate::book::{Draft, hold};
+use crate::{
+    book::{Draft, hold},
+    journal::{About, Step},
+};
 
 /// A run for which no money can be set aside looks again after one second, and after twice as long each time, so often: then
 /// every 32 seconds.
@@ -39,6 +44,12 @@ impl Drive {
             principal: self.agent(),
         };
         let request = Bytes::from(serde_json::to_vec(&body).map_err(|e| DriveError::Defect(e.to_string()))?);
+        let about = About::Model { request: sha256(&[&request]) };
+        if let Some((approval, false)) = self.state.answers.get(&about) {
+            // A no, or silence for too long. The gateway is not asked: it would ask anew.
+            let text = format!("refused: nobody agreed to this model call (question {approval})");
+            return self.not_made(attempt, ModelFailure::Policy, text).await;
+        }
         let stop = self.halt.child_token();
         let called = {
             let call = self.site.gateway.call(caller, request, stop.clone());
@@ -55,6 +66,20 @@ impl Drive {
         let called = match called {
             Err(CallError::Stopped) if self.halt.is_cancelled() => return Err(DriveError::Halted),
             Err(CallError::PurseUnavailable { why }) => return self.wait_for_money(&why).await,
+            Err(CallError::Unanswered { title, approval, until, shown }) => {
+                let model = body.get("model").and_then(Value::as_str).unwrap_or_default().to_owned();
+                let asked = EventKind::ApprovalRequested {
+                    approval,
+                    action: Action::ModelCall,
+                    resource: model,
+                    policy: title,
+                    expires_at: until,
+                    content: Some(shown),
+                };
+                // What the yes is bound to is the gateway's to know.
+                let step = Step::Asked { approval, about, deed: None, expires_at: until };
+                return self.park_for(self.now(), step, asked).await.map(Some);
+            }
             other => other,
         };
         self.moneyless = 0;
@@ -150,21 +175,28 @@ impl Drive {
 
     async fn refused(&mut self, attempt: u32, error: &CallError) -> Result<Option<Rest>, DriveError> {
         let failure = match error {
-            CallError::Denied { .. }
-            | CallError::NeedsPerson { .. }
-            | CallError::SaidNo { .. }
-            | CallError::Unanswered { .. } => ModelFailure::Policy,
+            CallError::Denied { .. } | CallError::NeedsPerson { .. } | CallError::SaidNo { .. } => ModelFailure::Policy,
             CallError::Exhausted { .. } => ModelFailure::Budget,
             CallError::Erased => return Err(DriveError::Halted),
             error if error.retryable() => ModelFailure::Unavailable,
             CallError::Stopped => ModelFailure::Unavailable,
             _ => ModelFailure::Rejected,
         };
+        self.not_made(attempt, failure, error.to_string()).await
+    }
+
+    /// Tells the agent that its call was not made.
+    async fn not_made(
+        &mut self,
+        attempt: u32,
+        failure: ModelFailure,
+        text: String,
+    ) -> Result<Option<Rest>, DriveError> {
         let input = Input::ModelFailed {
             attempt,
             failure,
             retry_after_ms: None,
-            text: error.to_string(),
+            text,
             usage: Usage::default(),
             cost: Nanos::ZERO,
         };

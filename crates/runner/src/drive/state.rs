@@ -148,6 +148,8 @@ impl State {
             Some(Step::Again {}) => {
                 self.over = false;
                 self.again += 1;
+                // Whoever has it tried again may be asked again about what it says.
+                self.answers.retain(|about, _| !matches!(about, About::Model { .. }));
                 self.asked = None;
                 self.questioned = None;
             }

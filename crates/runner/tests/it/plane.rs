@@ -294,7 +294,8 @@ async fn serve(
             inner.listener = asked.listener;
             let bundle = (asked.bundle != 1)
                 .then(|| BundleText { number: 1, text: stockade_policy::default_bundle().to_owned() });
-            Json(Polled { revision, bundle, assignments: inner.assignments.clone(), tokens: vec![], erased: vec![] })
+            let assignments = inner.assignments.clone();
+            Json(Polled { revision, bundle, assignments, tokens: vec![], erased: vec![], answers: vec![] })
                 .into_response()
         }
         "lease" => {

@@ -6,7 +6,7 @@ use axum::extract::State;
 use stockade_api::runner::{
     AgentSpec, ApprovalAnswer, Assignment, BundleText, Order, Poll, Polled, ProjectSpec, Reply, SiteToken,
 };
-use stockade_store::{bundles, placement, runs, sites, tokens};
+use stockade_store::{approvals, bundles, placement, runs, sites, tokens};
 
 use super::{MAX_POLL_MS, MAX_TEXT, proven::Proven};
 use crate::{
@@ -41,6 +41,7 @@ pub async fn poll(State(app): State<Arc<App>>, proven: Proven) -> Answer<Polled>
             let (site, at) = (proven.runner.site, app.now());
             let tokens = tokens::of_site(&mut tx, site, at).await?;
             let erased = tokens::erased_of_site(&mut tx, site, at).await?;
+            let answers = approvals::of_site(&mut tx, site, at).await?;
             let other = bundle.number != body.bundle;
             return Ok(Json(Polled {
                 revision,
@@ -48,6 +49,7 @@ pub async fn poll(State(app): State<Arc<App>>, proven: Proven) -> Answer<Polled>
                 assignments: assignments.into_iter().map(told).collect(),
                 tokens: tokens.into_iter().map(known).collect(),
                 erased,
+                answers: answers.into_iter().filter_map(answered).collect(),
             }));
         }
         drop(tx);
@@ -58,6 +60,11 @@ pub async fn poll(State(app): State<Arc<App>>, proven: Proven) -> Answer<Polled>
             () = app.stopping.cancelled() => {}
         }
     }
+}
+
+fn answered(from: approvals::Approval) -> Option<ApprovalAnswer> {
+    let granted = from.state == approvals::ApprovalState::Granted;
+    Some(ApprovalAnswer { approval: from.id, granted, by: from.by, at: from.answered_at? })
 }
 
 fn known(from: tokens::SiteToken) -> SiteToken {

@@ -1,6 +1,6 @@
 //! Approvals: asked once, answered once.
 
-use stockade_domain::{Action, EventKind, Nanos, ids::ApprovalId, ids::RunId};
+use stockade_domain::{Action, EventKind, Nanos, RunTransition, ids::ApprovalId, ids::RunId};
 use stockade_store::{
     Page, StoreError,
     approvals::{self, ApprovalFilter, ApprovalState},
@@ -73,6 +73,31 @@ both! {
         assert_eq!(f.revision(f.runner).await, revision + 1);
         let told = seen!(f, |tx| placement::assignments(&mut tx, f.runner)).remove(0).approvals;
         assert_eq!((told[0].granted, told[0].by), (false, None));
+    }
+
+    a_personal_run_is_asked_about_without_a_lease_and_all_of_its_site_hears(db) {
+        let f = Fixture::new(&db.store).await;
+        let run = f.personal().await;
+        let (id, other): (ApprovalId, ApprovalId) = (f.id(), f.id());
+        let strange = f.event(run, 0, 1, EventKind::State { transition: RunTransition::Succeed });
+        let shipped = f.ship(f.runner, &[asked(&f, run, 0, id), asked(&f, run, 0, other), strange]).await;
+        assert_eq!(shipped.refused, 1, "questions only");
+        assert!(seen!(f, |tx| approvals::of_site(&mut tx, f.site, f.now())).is_empty());
+        let revision = f.revision(f.runner).await;
+        written!(f, |tx| approvals::answer(&mut tx, id, true, f.admin, f.now())).unwrap();
+        assert_eq!(f.revision(f.runner).await, revision + 1);
+        let heard = seen!(f, |tx| approvals::of_site(&mut tx, f.site, f.now()));
+        assert_eq!((heard.len(), heard[0].id, heard[0].state), (1, id, ApprovalState::Granted));
+        let noted = EventKind::ApprovalAnswered { approval: id, granted: true };
+        assert_eq!(f.ship(f.runner, &[f.event(run, 0, 3, noted)]).await.refused, 0);
+        assert!(seen!(f, |tx| approvals::of_site(&mut tx, f.site, f.now())).is_empty(), "it is noted");
+        f.pass(60);
+        let revision = f.revision(f.runner).await;
+        assert_eq!(written!(f, |tx| approvals::expire(&mut tx, f.now(), 9)).unwrap(), [other]);
+        assert_eq!(f.revision(f.runner).await, revision + 1);
+        assert_eq!(seen!(f, |tx| approvals::of_site(&mut tx, f.site, f.now())).len(), 1);
+        f.pass(60);
+        assert!(seen!(f, |tx| approvals::of_site(&mut tx, f.site, f.now())).is_empty(), "its time is long over");
     }
 
     of_many_answers_one_counts(db) {

@@ -134,9 +134,18 @@ impl Fixture {
 
     /// A run that waits for a place.
     pub async fn queued(&self, max_cost: Nanos) -> RunId {
+        self.begun(RunKind::Task, max_cost).await
+    }
+
+    /// A run of a person's own tool.
+    pub async fn personal(&self) -> RunId {
+        self.begun(RunKind::Personal, Nanos::DOLLAR).await
+    }
+
+    async fn begun(&self, kind: RunKind, max_cost: Nanos) -> RunId {
         let sealed = b"sealed task".to_vec();
         let start = runs::Start {
-            kind: RunKind::Task,
+            kind,
             period: Period::Total,
             task: self.id(),
             run: self.id(),
