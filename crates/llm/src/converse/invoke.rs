@@ -8,7 +8,10 @@ use std::borrow::Cow;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::{Bytes, BytesMut};
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{IgnoredAny, MapAccess, Visitor},
+};
 use serde_json::{Value, json};
 
 use super::{
@@ -111,10 +114,9 @@ pub const fn version() -> &'static str {
     VERSION
 }
 
-#[derive(Deserialize)]
+/// The flags that an object says in its body. A member that stands twice counts twice: no reader agrees with another on which it is.
 struct Top {
-    #[serde(default)]
-    anthropic_beta: Option<Value>,
+    flags: Vec<String>,
 }
 
 impl Top {
@@ -123,8 +125,33 @@ impl Top {
     }
 
     fn flags(&self) -> Vec<String> {
-        let listed = self.anthropic_beta.as_ref().and_then(Value::as_array);
-        listed.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+        self.flags.clone()
+    }
+}
+
+impl<'de> Deserialize<'de> for Top {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Each;
+        impl<'de> Visitor<'de> for Each {
+            type Value = Top;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Top, A::Error> {
+                let mut flags = Vec::new();
+                while let Some(key) = map.next_key::<String>()? {
+                    if key == "anthropic_beta" {
+                        let listed = map.next_value::<Value>()?;
+                        let texts = listed.as_array().into_iter().flatten().filter_map(Value::as_str);
+                        flags.extend(texts.map(str::to_owned));
+                    } else {
+                        map.next_value::<IgnoredAny>()?;
+                    }
+                }
+                Ok(Top { flags })
+            }
+        }
+        deserializer.deserialize_map(Each)
     }
 }
 

@@ -125,6 +125,16 @@ const DELTA: &str = r#"{ "type": "content_block_delta","index":0,"delta":{"type"
 const END: &str = r#"{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":9}}"#;
 const STOP: &str = r#"{"type":"message_stop"}"#;
 
+#[test]
+fn flags_that_stand_twice_count_twice_and_go_all() {
+    let body = Bytes::from_static(br#"{"anthropic_beta":["a"],"max_tokens":5,"anthropic_beta":["b",1],"messages":[]}"#);
+    let plain = uncarry(&body, "m", false).unwrap();
+    assert_eq!(plain.flags, ["a", "b"]);
+    assert_eq!(plain.body, r#"{"model":"m","max_tokens":5,"messages":[]}"#.as_bytes());
+    let odd = Bytes::from_static(br#"{"anthropic_beta":"x","max_tokens":5}"#);
+    assert_eq!(uncarry(&odd, "m", false).unwrap().flags, Vec::<String>::new());
+}
+
 fn events(list: &[&str]) -> String {
     let one = |data: &&str| {
         let kind = serde_json::from_str::<Value>(data).unwrap()["type"].as_str().unwrap().to_owned();
