@@ -217,7 +217,14 @@ async fn relayed(exchange: Exchange) -> Result<Response, Refusal> {
 fn chunks(
     body: mpsc::Receiver<Result<Bytes, Broken>>,
 ) -> impl futures_util::Stream<Item = Result<Bytes, Broken>> + Send + 'static {
-    futures_util::stream::unfold(body, |mut body| async move { body.recv().await.map(|chunk| (chunk, body)) })
+    futures_util::stream::unfold(body, |mut body| async move {
+        let chunk = body.recv().await?;
+        if chunk.is_err() {
+            // What came before it goes out first, were it only the head: who gets nothing at all does not know what became of the call.
+            tokio::task::yield_now().await;
+        }
+        Some((chunk, body))
+    })
 }
 
 #[cfg(test)]
@@ -246,6 +253,29 @@ mod tests {
         assert_eq!(found(&[("authorization", aws)], None), t);
         assert_eq!(found(&[("authorization", "t-1")], None), None);
         assert_eq!(found(&[("x-api-key", " ")], None), None);
+    }
+
+    #[tokio::test]
+    async fn what_came_before_the_provider_broke_off_reaches_the_client() {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let (sender, body) = mpsc::channel(2);
+        sender.send(Ok(Bytes::from_static(b"half"))).await.unwrap();
+        sender.send(Err(Broken)).await.unwrap();
+        let body = Arc::new(std::sync::Mutex::new(Some(body)));
+        let answer = move || {
+            let body = body.lock().unwrap().take().unwrap();
+            std::future::ready(Body::from_stream(chunks(body)))
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        tokio::spawn(async move { axum::serve(listener, Router::new().route("/", any(answer))).await });
+        let mut client = tokio::net::TcpStream::connect(addr).await.unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        let mut came = Vec::new();
+        client.read_to_end(&mut came).await.unwrap();
+        let came = String::from_utf8(came).unwrap();
+        assert!(came.starts_with("HTTP/1.1 200") && came.contains("half"), "{came:?}");
+        assert!(!came.ends_with("0\r\n\r\n"));
     }
 
     #[test]
