@@ -141,6 +141,15 @@ pub enum CallError {
         /// Which model.
         model: String,
     },
+    /// A conversation cannot be made shorter by this model's provider.
+    #[error(
+        "`{model}` cannot compact a conversation: only models that are served in the form of Responses can (Codex: a provider of your \
+         own in config.toml, as `stockade connect codex` writes it, lets it compact by itself)"
+    )]
+    NoCompact {
+        /// Which model.
+        model: String,
+    },
     /// The name.
     #[error(transparent)]
     Model(#[from] ModelError),
@@ -256,6 +265,7 @@ impl CallError {
         match self {
             Self::Request(_)
             | Self::Convert(_)
+            | Self::NoCompact { .. }
             | Self::Model(_)
             | Self::NotForToken { .. }
             | Self::NotSetUp { .. }
@@ -283,7 +293,14 @@ impl CallError {
 
     /// Whether another place for the same model may do better.
     pub(crate) const fn concerns_only_the_target(&self) -> bool {
-        matches!(self, Self::NotSetUp { .. } | Self::Convert(_) | Self::NoCount { .. } | Self::Denied { .. })
+        matches!(
+            self,
+            Self::NotSetUp { .. }
+                | Self::Convert(_)
+                | Self::NoCount { .. }
+                | Self::NoCompact { .. }
+                | Self::Denied { .. }
+        )
     }
 
     /// When to try again, if that is known.

@@ -136,6 +136,7 @@ fn openai(method: &Method, rest: &str, upgrade: bool) -> Door {
         "chat/completions" => call(method, plain(Dialect::Chat)),
         "responses" if upgrade || *method == Method::GET => Door::WebSocket,
         "responses" => call(method, plain(Dialect::Responses)),
+        "responses/compact" => call(method, Asked { errand: Errand::Compact, ..plain(Dialect::Responses) }),
         "embeddings" => call(method, plain(Dialect::Embeddings)),
         "models" => listed(method, Listing::Openai, None),
         _ => match rest.strip_prefix("models/") {
@@ -153,7 +154,7 @@ fn azure(method: &Method, rest: &str, upgrade: bool) -> Door {
     if let Some(rest) = rest.strip_prefix("v1/") {
         return openai(method, rest, upgrade);
     }
-    if rest == "responses" || rest == "models" {
+    if matches!(rest, "responses" | "responses/compact" | "models") {
         return openai(method, rest, upgrade);
     }
     let deployment = rest.strip_prefix("deployments/").and_then(|rest| rest.split_once('/'));
@@ -331,6 +332,9 @@ mod tests {
         assert_eq!(find(&Method::GET, "bedrock/inference-profiles", None, false), Door::Models(Listing::Bedrock));
         assert!(matches!(find(&Method::GET, "gemini/v1beta/models/x", None, false), Door::Model(Listing::Gemini, _)));
         assert!(matches!(post("openai/v1/responses/r_1/cancel"), Door::NotServed(..)));
+        for path in ["openai/v1/responses/compact", "azure/openai/responses/compact?api-version=x"] {
+            assert!(matches!(post(path), Door::Call(Asked { errand: Errand::Compact, .. })), "{path}");
+        }
     }
 
     proptest::proptest! {

@@ -482,7 +482,9 @@ impl Inner {
         let sealed = self.seal(&plan.key, &packed.plain)?;
         let sealed_request = sealed.content;
         let meter = match wish.asked.errand {
-            Errand::Answer => Meter::new(&target.price, &estimate, plan.stream && parts.purse.tops_up()),
+            Errand::Answer | Errand::Compact => {
+                Meter::new(&target.price, &estimate, plan.stream && parts.purse.tops_up())
+            }
             Errand::Count => Meter::free(),
         };
 
@@ -606,7 +608,7 @@ impl Inner {
         let address = provider
             .address(dialect, &target.upstream, plan.stream, array, asked.errand, query)
             .filter(|_| same || asked.errand == Errand::Answer)
-            .ok_or_else(|| CallError::NoCount { model: plan.route.name.clone() })?;
+            .ok_or_else(|| no_way(asked.errand, &plan.route.name))?;
         let mut for_client = ForClient {
             model: plan.route.name.clone(),
             id: id.to_string().replace('_', ""),
@@ -800,6 +802,12 @@ pub(crate) const fn most_output(target: &Target) -> u64 {
     target.price.max_output
 }
 
+/// The provider has no such address.
+fn no_way(errand: Errand, model: &str) -> CallError {
+    let model = model.to_owned();
+    if errand == Errand::Compact { CallError::NoCompact { model } } else { CallError::NoCount { model } }
+}
+
 /// The most that the request can use there.
 fn estimate(view: &View, target: &Target, errand: Errand) -> Estimate {
     if errand == Errand::Count {
@@ -855,8 +863,8 @@ fn deed(caller: &Caller, call: ModelCallId, facts: &Facts<'_>) -> Deed {
     if let Some(session) = &plan.origin.session {
         context = context.with("session", session.as_str());
     }
-    if wish.asked.errand == Errand::Count {
-        context = context.with("errand", "count");
+    if let Some(word) = wish.asked.errand.word() {
+        context = context.with("errand", word);
     }
     Deed {
         principal: caller.principal.clone(),

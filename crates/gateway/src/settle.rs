@@ -230,6 +230,7 @@ impl Inner {
             call: call.id,
             operation: match (call.errand, call.dialect) {
                 (Errand::Count, _) => "count_tokens",
+                (Errand::Compact, _) => "compact",
                 (Errand::Answer, Dialect::Embeddings) => "embeddings",
                 (Errand::Answer, _) => "chat",
             },

@@ -17,9 +17,7 @@ use stockade_domain::{
 };
 use stockade_llm::RequestError;
 
-use crate::{
-    CallError, Caller, ModelError, door::Asked, exchange::Inner, models::Errand, session::Origin, upstream::chain,
-};
+use crate::{CallError, Caller, ModelError, door::Asked, exchange::Inner, session::Origin, upstream::chain};
 
 /// So many refusals of one run are written down in a minute.
 pub(crate) const RECORDED_A_MINUTE: u32 = 60;
@@ -71,6 +69,7 @@ const fn words(error: &CallError) -> Option<(&'static str, &'static str)> {
         }
         CallError::Request(_) => ("gateway:request", "The request cannot be served"),
         CallError::Convert(_) => ("gateway:conversion", "The model's provider cannot be told this request"),
+        CallError::NoCompact { .. } => ("gateway:no_compact", "This model cannot compact a conversation"),
         CallError::NoCount { .. } => ("gateway:no_count", "Tokens cannot be counted for this model"),
         CallError::Model(ModelError::Unknown(_) | ModelError::NoRehearsal(_)) => {
             ("gateway:unknown_model", "The model is not known here")
@@ -134,8 +133,8 @@ impl Inner {
         if let Some(session) = &origin.session {
             context = context.with("session", session.as_str());
         }
-        if asked.errand == Errand::Count {
-            context = context.with("errand", "count");
+        if let Some(word) = asked.errand.word() {
+            context = context.with("errand", word);
         }
         if left_out > 0 {
             context = context.with("left_out", i64::try_from(left_out).unwrap_or(i64::MAX));

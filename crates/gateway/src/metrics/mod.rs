@@ -240,7 +240,7 @@ impl Books {
 pub const fn reason(error: &CallError) -> &'static str {
     match error {
         CallError::Request(_) => "request",
-        CallError::Convert(_) | CallError::NoCount { .. } => "conversion",
+        CallError::Convert(_) | CallError::NoCount { .. } | CallError::NoCompact { .. } => "conversion",
         CallError::Model(_) | CallError::NotForToken { .. } => "model",
         CallError::NotSetUp { .. } => "not_set_up",
         CallError::Tripped { .. } => "breaker",

@@ -98,6 +98,19 @@ pub(crate) enum Errand {
     Answer,
     /// The number of tokens of a request.
     Count,
+    /// A conversation made shorter (Responses).
+    Compact,
+}
+
+impl Errand {
+    /// The word in records and numbers. Nothing for an answer.
+    pub(crate) const fn word(self) -> Option<&'static str> {
+        match self {
+            Self::Answer => None,
+            Self::Count => Some("count"),
+            Self::Compact => Some("compact"),
+        }
+    }
 }
 
 impl Provider {
@@ -210,6 +223,10 @@ impl Provider {
         let (path, mut own_query) = match errand {
             Errand::Answer => self.path(dialect, upstream, stream)?,
             Errand::Count => self.count_path(dialect, upstream)?,
+            Errand::Compact => {
+                let (path, query) = self.path(dialect, upstream, false).filter(|_| dialect == Dialect::Responses)?;
+                (format!("{path}/compact"), query)
+            }
         };
         if array {
             own_query = None;

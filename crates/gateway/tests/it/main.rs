@@ -10,6 +10,7 @@
 mod asked;
 mod budget;
 mod capture;
+mod compacting;
 mod endings;
 mod fake;
 mod guarded;

@@ -102,7 +102,8 @@ impl Reader {
             "system" => Role::System,
             _ => return Err(at("messages").wrong("role", "user, assistant or system")),
         };
-        let parts = join_signatures(self.parts(turn.remove("content").unwrap_or_default(), "messages.content")?);
+        let parts =
+            neutral::join_signatures(self.parts(turn.remove("content").unwrap_or_default(), "messages.content")?);
         rest(turn, "messages", &mut self.extra);
         Ok(Turn { role, parts })
     }
@@ -303,29 +304,6 @@ fn tool_choice(mut choice: Object) -> Result<(ToolChoice, Option<bool>), Convert
         _ => return Err(here.wrong("type", "auto, any, none or tool")),
     };
     Ok((choice, parallel))
-}
-
-/// Dialects whose signatures stand on calls. This dialect has no place for one there, so the encoder puts it into a
-/// thinking block without text in front of the call.
-fn on_calls(signature: &Signature) -> bool {
-    matches!(signature.origin(), Dialect::Gemini | Dialect::Chat)
-}
-
-/// Gives calls the signatures that came in blocks in front of them.
-fn join_signatures(parts: Vec<Part>) -> Vec<Part> {
-    let mut out: Vec<Part> = Vec::with_capacity(parts.len());
-    for mut part in parts {
-        if let Part::ToolCall { signature: slot @ None, .. } = &mut part
-            && let Some(Part::Reasoning(Reasoning { text, signature: Some(signed), redacted: false, .. })) = out.last()
-            && text.is_empty()
-            && on_calls(signed)
-        {
-            *slot = Some(signed.clone());
-            out.pop();
-        }
-        out.push(part);
-    }
-    out
 }
 
 /// Gives results the names of their tools.

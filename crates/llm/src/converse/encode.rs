@@ -1,6 +1,7 @@
 //! Neutral events become an answer for a client of this dialect, as frames or in one piece.
 //!
-//! Clients of this dialect read blocks by their index, so parts may overlap as they do in the events. There is no sign of
+//! Clients of this dialect read blocks by their index, so parts may overlap as they do in the events. A call's signature of another
+//! dialect, for which this one has no place, goes into a thought without text in front of the call. There is no sign of
 //! life on this wire: clients take no frame that they do not know.
 
 use std::collections::BTreeMap;
@@ -15,7 +16,7 @@ use super::{
 };
 use crate::{
     Dialect, Framing, Usage, eventstream, free,
-    neutral::{Answer, ApiFault, Delta, Encode, Event, FaultKind, ForClient, Part, PartHead, StopReason},
+    neutral::{Answer, ApiFault, Delta, Encode, Event, FaultKind, ForClient, Part, PartHead, Signature, StopReason},
 };
 
 /// What writes an answer for a client.
@@ -65,6 +66,12 @@ fn call_id(client: &ForClient, id: &str, index: u32) -> String {
 
 #[derive(Debug)]
 enum Kind {
+    /// A call whose signature may still come: it stands in front.
+    Coming {
+        id: String,
+        name: String,
+        free_form: bool,
+    },
     Call,
     /// A free-form call, whose text is JSON only when it is whole.
     FreeForm(String),
@@ -100,23 +107,42 @@ impl Stream {
         if matches!(part, PartHead::Foreign { .. }) {
             return;
         }
+        if let PartHead::ToolCall { id, name, free_form } = part {
+            self.called = true;
+            let coming = Kind::Coming { id: id.clone(), name: name.clone(), free_form: *free_form };
+            self.open.insert(index, (0, coming));
+            return;
+        }
+        let at = self.place();
+        if let PartHead::Redacted { data } = part {
+            Self::delta(out, at, &json!({"reasoningContent": {"redactedContent": redacted_for_client(data)}}));
+        }
+        self.open.insert(index, (at, Kind::Other));
+    }
+
+    fn place(&mut self) -> u32 {
         let at = self.next;
         self.next = self.next.saturating_add(1);
-        let mut kind = Kind::Other;
-        match part {
-            PartHead::ToolCall { id, name, free_form } => {
-                self.called = true;
-                kind = if *free_form { Kind::FreeForm(String::new()) } else { Kind::Call };
-                let id = call_id(&self.client, id, at);
-                let call = json!({"toolUseId": id, "name": self.client.aliases.original(name)});
-                Self::emit(out, "contentBlockStart", &json!({"contentBlockIndex": at, "start": {"toolUse": call}}));
-            }
-            PartHead::Redacted { data } => {
-                Self::delta(out, at, &json!({"reasoningContent": {"redactedContent": redacted_for_client(data)}}));
-            }
-            _ => {}
-        }
+        at
+    }
+
+    /// A call begins when more of it comes than its signature.
+    fn begin_call(&mut self, index: u32, out: &mut BytesMut) {
+        let Some((_, Kind::Coming { id, name, free_form })) = self.open.get(&index) else { return };
+        let kind = if *free_form { Kind::FreeForm(String::new()) } else { Kind::Call };
+        let (id, name) = (id.clone(), self.client.aliases.original(name).to_owned());
+        let at = self.place();
+        let call = json!({"toolUseId": call_id(&self.client, &id, at), "name": name});
+        Self::emit(out, "contentBlockStart", &json!({"contentBlockIndex": at, "start": {"toolUse": call}}));
         self.open.insert(index, (at, kind));
+    }
+
+    /// A thought without text for the signature of the call that follows.
+    fn signed(&mut self, signature: &Signature, out: &mut BytesMut) {
+        let at = self.place();
+        Self::delta(out, at, &json!({"reasoningContent": {"text": ""}}));
+        Self::delta(out, at, &json!({"reasoningContent": {"signature": signature.for_client(Dialect::Converse)}}));
+        Self::emit(out, "contentBlockStop", &json!({"contentBlockIndex": at}));
     }
 
     fn delta(out: &mut BytesMut, at: u32, delta: &Value) {
@@ -124,12 +150,16 @@ impl Stream {
     }
 
     fn more(&mut self, index: u32, delta: &Delta, out: &mut BytesMut) {
+        match (self.open.get(&index), delta) {
+            (Some((_, Kind::Coming { .. })), Delta::Signature(signature)) => return self.signed(signature, out),
+            _ => self.begin_call(index, out),
+        }
         let Some((at, kind)) = self.open.get_mut(&index) else { return };
         let made = match (delta, kind) {
             (Delta::Input(text), Kind::FreeForm(held)) => return held.push_str(text),
             (Delta::Input(text), _) => json!({"toolUse": {"input": text}}),
-            // A call has no place for it here.
-            (Delta::Signature(_), Kind::Call | Kind::FreeForm(_)) => return,
+            // A call that has begun has no place for it.
+            (Delta::Signature(_), Kind::Call | Kind::FreeForm(_) | Kind::Coming { .. }) => return,
             (Delta::Text(text), _) => json!({ "text": text }),
             (Delta::Reasoning(text), _) => json!({"reasoningContent": {"text": text}}),
             (Delta::Signature(signature), _) => {
@@ -142,6 +172,7 @@ impl Stream {
     }
 
     fn close(&mut self, index: u32, out: &mut BytesMut) {
+        self.begin_call(index, out);
         let Some((at, kind)) = self.open.remove(&index) else { return };
         if let Kind::FreeForm(text) = kind {
             Self::delta(out, at, &json!({"toolUse": {"input": free::arguments(&text).to_string()}}));
@@ -209,10 +240,15 @@ impl Whole {
         let mut called = false;
         let mut content = Vec::new();
         for (index, part) in (0_u32..).zip(&self.answer.parts) {
-            content.push(match part {
+            let block = match part {
                 Part::Text { text, .. } | Part::Refusal(text) if !text.is_empty() => json!({ "text": text }),
-                Part::ToolCall { id, name, input, free_form, .. } => {
+                Part::ToolCall { id, name, input, free_form, signature, .. } => {
                     called = true;
+                    if let Some(signature) = signature {
+                        let signature = signature.for_client(Dialect::Converse);
+                        content
+                            .push(json!({"reasoningContent": {"reasoningText": {"text": "", "signature": signature}}}));
+                    }
                     let (id, name) = (call_id(&self.client, id, index), self.client.aliases.original(name));
                     json!({"toolUse": {"toolUseId": id, "name": name, "input": free::object(input, *free_form)}})
                 }
@@ -228,7 +264,8 @@ impl Whole {
                     json!({"reasoningContent": {"reasoningText": said}})
                 }
                 _ => continue,
-            });
+            };
+            content.push(block);
         }
         json!({
             "output": {"message": {"role": "assistant", "content": content}},

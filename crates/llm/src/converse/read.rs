@@ -10,7 +10,7 @@ use crate::{
     Dialect,
     neutral::{
         CacheMark, ConvertError, Effort, Media, MediaKind, OutputForm, Part, Reasoning, ReasoningWish, Request, Role,
-        Signature, Source, Tool, ToolChoice, ToolKind, Turn,
+        Signature, Source, Tool, ToolChoice, ToolKind, Turn, join_signatures,
     },
     take::{self, Object, Place},
 };
@@ -51,7 +51,7 @@ pub fn read_request(body: &[u8]) -> Result<Request, ConvertError> {
             turn.block(there.as_object(block, "content[]")?, "messages[].content[]")?;
         }
         extra.extend(turn.extra);
-        request.turns.push(Turn { role, parts: turn.parts });
+        request.turns.push(Turn { role, parts: join_signatures(turn.parts) });
     }
     crate::anthropic::name_results(&mut request.turns);
     if let Some(mut config) = here.object(&mut body, "inferenceConfig")? {

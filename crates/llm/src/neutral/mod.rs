@@ -13,6 +13,8 @@ mod answer;
 #[cfg(test)]
 pub(crate) mod any;
 mod event;
+#[cfg(test)]
+mod manual;
 mod request;
 mod signature;
 mod tee;
@@ -24,6 +26,7 @@ pub use request::{
     CacheMark, ConvertError, Dropped, Effort, Media, MediaKind, OutputForm, Part, Reasoning, ReasoningWish, Request,
     Role, Source, Tool, ToolChoice, ToolKind, Turn, Written,
 };
+pub(crate) use signature::join_signatures;
 pub use signature::{MAX_SIGNATURE, Signature};
 pub use tee::Tee;
 

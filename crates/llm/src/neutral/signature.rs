@@ -6,6 +6,7 @@
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
+use super::{Part, Reasoning};
 use crate::Dialect;
 
 /// What begins a signature that travels through another dialect.
@@ -69,6 +70,29 @@ impl Signature {
         let data = String::from_utf8(URL_SAFE_NO_PAD.decode(data).ok()?).ok()?;
         Some(Self::new(origin, data))
     }
+}
+
+/// Dialects whose signatures stand on calls. Others have no place for one there, so their encoders put it into a thought without
+/// text in front of the call.
+fn on_calls(signature: &Signature) -> bool {
+    matches!(signature.origin(), Dialect::Gemini | Dialect::Chat)
+}
+
+/// Gives calls the signatures that came in thoughts in front of them.
+pub(crate) fn join_signatures(parts: Vec<Part>) -> Vec<Part> {
+    let mut out: Vec<Part> = Vec::with_capacity(parts.len());
+    for mut part in parts {
+        if let Part::ToolCall { signature: slot @ None, .. } = &mut part
+            && let Some(Part::Reasoning(Reasoning { text, signature: Some(signed), redacted: false, .. })) = out.last()
+            && text.is_empty()
+            && on_calls(signed)
+        {
+            *slot = Some(signed.clone());
+            out.pop();
+        }
+        out.push(part);
+    }
+    out
 }
 
 #[cfg(test)]

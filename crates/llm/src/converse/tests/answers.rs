@@ -285,3 +285,76 @@ proptest! {
         let _ = read_error(400, &bytes);
     }
 }
+
+/// What a client like boto3 has of a stream: the message that it sends back with the next turn.
+fn message_of(wire: &[u8]) -> Value {
+    let mut blocks: Vec<Value> = Vec::new();
+    for (kind, payload) in unframed(wire) {
+        let at = payload["contentBlockIndex"].as_u64().and_then(|at| usize::try_from(at).ok());
+        match (kind.as_str(), at) {
+            ("contentBlockStart", Some(at)) => {
+                assert_eq!(at, blocks.len(), "one after the other");
+                let mut call = payload["start"]["toolUse"].clone();
+                call["input"] = json!("");
+                blocks.push(json!({"toolUse": call}));
+            }
+            ("contentBlockDelta", Some(at)) => {
+                if at == blocks.len() {
+                    blocks.push(json!({"reasoningContent": {"reasoningText": {"text": ""}}}));
+                }
+                let delta = &payload["delta"];
+                if let Some(text) = delta["toolUse"]["input"].as_str() {
+                    let input = format!("{}{text}", blocks[at]["toolUse"]["input"].as_str().unwrap());
+                    blocks[at]["toolUse"]["input"] = json!(input);
+                } else if let Some(signature) = delta["reasoningContent"].get("signature") {
+                    blocks[at]["reasoningContent"]["reasoningText"]["signature"] = signature.clone();
+                }
+            }
+            _ => {}
+        }
+    }
+    for block in &mut blocks {
+        if let Some(text) = block["toolUse"]["input"].as_str() {
+            block["toolUse"]["input"] = serde_json::from_str(text).unwrap();
+        }
+    }
+    json!({"role": "assistant", "content": blocks})
+}
+
+#[test]
+fn row_16_a_calls_signature_comes_back_through_a_client_of_this_dialect() {
+    let signature = Signature::new(Dialect::Gemini, "c2lnbmF0dXJl/+==");
+    let call = |index, id: &str, name: &str, signed: bool| {
+        let head = PartHead::ToolCall { id: id.to_owned(), name: name.to_owned(), free_form: false };
+        let mut events = vec![Event::PartStart { index, part: head }];
+        if signed {
+            events.push(Event::Delta { index, delta: Delta::Signature(signature.clone()) });
+        }
+        events.push(Event::Delta { index, delta: Delta::Input("{\"a\":1}".to_owned()) });
+        events.push(Event::PartStop { index });
+        events
+    };
+    let mut events = vec![Event::Start { id: None, model: None }];
+    events.extend(call(0, "first", "read", true));
+    events.extend(call(1, "second", "list", false));
+    events.extend([Event::Stop { reason: StopReason::ToolUse, said: "STOP".to_owned(), sequence: None }, Event::End]);
+    let streamed = message_of(&encoded(Framing::Frames, ForClient::default(), &events));
+    let whole: Value = serde_json::from_slice(&encoded(Framing::Whole, ForClient::default(), &events)).unwrap();
+    assert_eq!(streamed, whole["output"]["message"]);
+    let result = |id: &str| json!({"toolResult": {"toolUseId": id, "content": [{"text": "ok"}]}});
+    let body = json!({"messages": [
+        {"role": "user", "content": [{"text": "go"}]}, streamed,
+        {"role": "user", "content": [result("first"), result("second")]},
+    ]});
+    let path = crate::PathFacts { model: Some("m".to_owned()), stream: Some(false) };
+    let mut request = Dialect::Converse.read_request(body.to_string().as_bytes(), &path).unwrap();
+    request.model = "gemini-3-pro".to_owned();
+    let facts = crate::Target { max_output: 1_000, reasoning: true };
+    let written = Dialect::Gemini.write_request(&request, &facts).unwrap();
+    let sent: Value = serde_json::from_slice(&written.body).unwrap();
+    let parts = &sent["contents"][1]["parts"];
+    assert_eq!(parts[0]["functionCall"]["name"], "read");
+    assert_eq!(parts[0]["thoughtSignature"], signature.data());
+    assert_eq!((parts[1].get("thoughtSignature"), parts.as_array().unwrap().len()), (None, 2));
+    assert!(written.dropped.is_empty(), "{:?}", written.dropped);
+}
