@@ -232,10 +232,15 @@ pub enum CallError {
         retry_after_ms: u64,
     },
     /// No money.
-    #[error("the budget of this {scope} is used up")]
+    #[error(
+        "the budget of this {scope} has not enough left for this call, which may cost {need}: ask whoever set it for more, or ask for \
+         less at once"
+    )]
     Exhausted {
         /// Whose budget.
         scope: BudgetScope,
+        /// What the call may cost.
+        need: Nanos,
     },
     /// It cannot be said whether there is money.
     #[error("the budget cannot be reached at the moment")]

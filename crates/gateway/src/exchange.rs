@@ -531,12 +531,13 @@ impl Inner {
         let money = match parts.purse.hold(caller.run, &plan.route.name, id, meter.reserved()).await {
             Ok(entries) => entries,
             Err(PurseError::Exhausted { scope }) => {
-                self.note_exhausted(caller, id, plan, meter.reserved(), scope).await?;
-                return Err(CallError::Exhausted { scope }.into());
+                let need = meter.reserved();
+                self.note_unpaid(caller, id, plan, need, Some(scope)).await?;
+                return Err(CallError::Exhausted { scope, need }.into());
             }
             Err(PurseError::Unavailable(why)) => {
                 tracing::warn!(call = %id, run = %caller.run, why, "no model call: the budget cannot be reached");
-                self.note_unreachable(caller, id, plan, meter.reserved()).await?;
+                self.note_unpaid(caller, id, plan, meter.reserved(), None).await?;
                 return Err(CallError::PurseUnavailable { why }.into());
             }
         };
@@ -730,37 +731,32 @@ impl Inner {
         refused.map_err(|error| CallError::RecordUnavailable { why: chain(&error) })
     }
 
-    async fn note_exhausted(
+    async fn note_unpaid(
         &self,
         caller: &Caller,
         call: ModelCallId,
         plan: &Plan,
         wanted: Nanos,
-        scope: stockade_domain::BudgetScope,
+        scope: Option<stockade_domain::BudgetScope>,
     ) -> Result<(), CallError> {
-        let facts = [
+        let mut facts: std::collections::BTreeMap<String, stockade_domain::ContextValue> = [
             ("call".to_owned(), call.to_string().into()),
+            ("client".to_owned(), plan.origin.client.as_str().into()),
             ("estimate_nanos".to_owned(), wanted.0.into()),
             ("model".to_owned(), plan.route.name.as_str().into()),
-            ("scope".to_owned(), scope.as_str().into()),
-        ];
-        let noted = self.parts.ledger.note("budget_exhausted", Some(caller.run), facts.into()).await;
-        noted.map(|_| ()).map_err(|error| CallError::RecordUnavailable { why: chain(&error) })
-    }
-
-    async fn note_unreachable(
-        &self,
-        caller: &Caller,
-        call: ModelCallId,
-        plan: &Plan,
-        wanted: Nanos,
-    ) -> Result<(), CallError> {
-        let facts = [
-            ("call".to_owned(), call.to_string().into()),
-            ("estimate_nanos".to_owned(), wanted.0.into()),
-            ("model".to_owned(), plan.route.name.as_str().into()),
-        ];
-        let noted = self.parts.ledger.note("budget_unreachable", Some(caller.run), facts.into()).await;
+        ]
+        .into();
+        if let Some(session) = &plan.origin.session {
+            facts.insert("session".to_owned(), session.as_str().into());
+        }
+        let word = match scope {
+            Some(scope) => {
+                facts.insert("scope".to_owned(), scope.as_str().into());
+                "budget_exhausted"
+            }
+            None => "budget_unreachable",
+        };
+        let noted = self.parts.ledger.note(word, Some(caller.run), facts).await;
         noted.map(|_| ()).map_err(|error| CallError::RecordUnavailable { why: chain(&error) })
     }
 }

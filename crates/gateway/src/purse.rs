@@ -56,7 +56,7 @@ pub trait Purse: Send + Sync {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PurseError {
     /// A budget has not that much left. Final.
-    #[error("the budget of this {scope} is used up")]
+    #[error("the budget of this {scope} has not that much left")]
     Exhausted {
         /// Whose.
         scope: BudgetScope,

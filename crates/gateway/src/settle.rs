@@ -72,7 +72,7 @@ impl Ending {
     pub(crate) fn for_client(&self) -> String {
         match self {
             Self::Silent => "the provider was silent for too long".to_owned(),
-            Self::OutOfMoney(Some(scope)) => format!("the answer was cut off: the budget of this {scope} is used up"),
+            Self::OutOfMoney(Some(scope)) => format!("the answer was cut off: the budget of this {scope} has no more"),
             Self::Blocked(title) => format!("refused by policy: {title}"),
             Self::OutOfMoney(None) => "the answer was cut off: the budget cannot be reached at the moment".to_owned(),
             _ => "the provider's answer was cut off".to_owned(),

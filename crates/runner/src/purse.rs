@@ -122,7 +122,7 @@ impl Money {
 #[derive(Debug, thiserror::Error)]
 pub enum NoMoney {
     /// Some budget has not that much left.
-    #[error("the budget of this {0} is used up")]
+    #[error("the budget of this {0} has not that much left")]
     Exhausted(BudgetScope),
     /// It cannot be found out, or not be written down, now.
     #[error("money for the call cannot be set aside: {0}")]

@@ -562,7 +562,7 @@ pub struct CallsList {
     #[arg(long, value_name = "CLIENT")]
     pub client: Option<String>,
     /// Only those that ended so: ok, error, cancelled, unknown, refused, open.
-    #[arg(long, value_name = "STATUS")]
+    #[arg(long, value_name = "STATUS", value_parser = ["ok", "error", "cancelled", "unknown", "refused", "open"])]
     pub status: Option<String>,
     /// Not before this day, moment, or so long ago (2026-11-21, 7d).
     #[arg(long, value_name = "TIME")]

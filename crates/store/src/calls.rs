@@ -66,6 +66,9 @@ macro_rules! totals_by {
     };
 }
 
+/// The notes that tell of a call for which there was no money.
+const UNPAID: [&str; 2] = ["budget_exhausted", "budget_unreachable"];
+
 statements! {
     ADD_CALL = "INSERT INTO calls (id, opened, closed, runner, run, project, repository, person, model, upstream, provider, \
                 dialect, client, session, turn, status, code, input_tokens, output_tokens, cache_read_tokens, \
@@ -384,8 +387,47 @@ pub(crate) async fn note(tx: &mut Tx, runner: RunnerId, record: &Record) -> Resu
             let cost = cost.unwrap_or_default();
             ended(tx, record, *of, status, outcome.code.as_deref(), usage.unwrap_or_default(), cost).await
         }
+        Body::Note { code, facts, .. } if UNPAID.contains(&code.as_str()) => {
+            unpaid(tx, runner, record, code, facts).await
+        }
         Body::Asked { .. } | Body::Note { .. } | Body::Open { .. } | Body::Refused { .. } => Ok(()),
     }
+}
+
+/// A call for which there was no money: policy had allowed it, so a note tells of it and no deed.
+async fn unpaid(
+    tx: &mut Tx,
+    runner: RunnerId,
+    record: &Record,
+    code: &str,
+    facts: &BTreeMap<String, ContextValue>,
+) -> Result<()> {
+    let fact = Facts(facts);
+    let (Some(id), Some(run)) = (fact.text("call").parse::<ModelCallId>().ok(), record.run) else { return Ok(()) };
+    let run = match runs::get(tx, run).await {
+        Err(StoreError::NotFound { .. }) => return Ok(()),
+        run => run?,
+    };
+    let ask = ask!(
+        ADD_CALL,
+        id,
+        record.id,
+        runner,
+        run.id,
+        run.project,
+        run.owner,
+        fact.text("model"),
+        "",
+        "",
+        "",
+        fact.text("client"),
+        fact.text("session"),
+        0_i64,
+        "refused",
+        record.at,
+        cut(code)
+    );
+    tx.run(ask).await.map(drop)
 }
 
 async fn begun(

@@ -178,6 +178,11 @@ async fn serve(stream: &mut TcpStream, shared: &Shared) -> Result<bool> {
         whole(stream, "401 Unauthorized", "", &error("authentication_error", "invalid x-api-key")).await?;
         return Ok(true);
     }
+    if header(&head, "anthropic-version").is_none() {
+        let text = "anthropic-version: header is required";
+        whole(stream, "400 Bad Request", "", &error("invalid_request_error", text)).await?;
+        return Ok(true);
+    }
     match mishap {
         Mishap::Overloaded => {
             whole(stream, "529 Overloaded", "", &error("overloaded_error", "Overloaded")).await?;

@@ -85,6 +85,11 @@ impl GatewayClient {
     /// `POST` to a path below `/gateway`: the status, and the answer's bytes whatever they are.
     pub async fn post(&self, path: &str, body: &serde_json::Value) -> Result<(u16, Bytes), ApiError> {
         let segments: Vec<&str> = std::iter::once("gateway").chain(path.split('/')).collect();
-        self.transport.post(&segments).body(body).whatever().await
+        let mut call = self.transport.post(&segments).body(body);
+        if path.starts_with("anthropic/") {
+            // Without it, Anthropic refuses what everybody else takes.
+            call = call.header("anthropic-version", "2023-06-01");
+        }
+        call.whatever().await
     }
 }

@@ -162,6 +162,11 @@ impl Call<'_> {
         self
     }
 
+    pub(super) fn header(mut self, name: &'static str, value: &'static str) -> Self {
+        self.request = self.request.header(name, value);
+        self
+    }
+
     /// The peer may hold the request so long before it answers.
     pub(super) const fn waits(mut self, ms: u64) -> Self {
         self.waits_ms = ms;

@@ -34,10 +34,10 @@ pub const MAX_TARGETS: usize = 16;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ModelError {
     /// Nobody configured it.
-    #[error("the model `{0}` is not known here")]
+    #[error("the model `{0}` is not known here: the gateway's list of models says which are")]
     Unknown(String),
     /// No price, no call.
-    #[error("the model `{0}` has no price here, so it cannot be called")]
+    #[error("the model `{0}` has no price here, so it cannot be called: the gateway's list of models says which can")]
     NoPrice(String),
     /// The rehearsal provider does not run.
     #[error("`{0}` is a rehearsal, and no rehearsal provider runs here")]

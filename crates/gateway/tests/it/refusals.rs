@@ -97,7 +97,7 @@ async fn the_budget_is_used_up() {
         &wire::post(house.addr, &request(true)).await,
         400,
         "invalid_request_error",
-        "the budget of this run is used up",
+        "the budget of this run has not enough left for this call, which may cost $",
     );
     let Body::Note { code, facts, .. } = &house.records()[0].body else { panic!() };
     assert_eq!((code.as_str(), &facts["scope"]), ("budget_exhausted", &"run".into()));

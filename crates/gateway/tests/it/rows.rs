@@ -280,7 +280,7 @@ async fn row_05_a_stream_holds_a_plausible_part_takes_more_as_it_runs_and_is_cut
     let answer = wire::post(house.addr, &asked).await;
     let text = String::from_utf8(answer.body).unwrap();
     assert!(
-        text.contains("event: error") && text.contains("the budget of this run is used up"),
+        text.contains("event: error") && text.contains("the budget of this run has no more"),
         "{}",
         &text[text.len() - 300..]
     );

@@ -21,11 +21,25 @@ pub async fn login(context: &Context, server: Option<String>) -> Outcome {
         Failure::user("no_server", "which server?", "name it: `stockade login --server https://stockade.example`")
     })?;
     let token = match &context.global.token_file {
-        Some(file) => SecretString::from(std::fs::read_to_string(file)?.trim().to_owned()),
+        Some(file) => {
+            let text = std::fs::read_to_string(file).map_err(|error| {
+                Failure::user(
+                    "token_file",
+                    format!("the access token in {} cannot be read: {error}", file.display()),
+                    "name a file that you can read with --token-file FILE, or leave it out and be asked",
+                )
+            })?;
+            SecretString::from(text.trim().to_owned())
+        }
         None => ask(&url)?,
     };
     if token.expose_secret().is_empty() {
         return Err(Failure::user("no_token", "there was no token", "an admin makes one for you"));
+    }
+    if goes_in_the_clear(&url) {
+        context
+            .output
+            .remark(&format!("{url} is not https: whoever is on the way can read your token and what it opens"));
     }
     let me: Me = Client::new(&url, Some(token.clone()))?.me().await?;
     let kept = Login::keep(&url, &token)?;
@@ -42,6 +56,14 @@ pub fn logout(context: &Context) -> Outcome {
         None => "nobody is signed in here".to_owned(),
     };
     context.output.show(&serde_json::json!({ "message": said }), |_| said.clone())
+}
+
+/// Whether what is sent there leaves this machine unencrypted.
+fn goes_in_the_clear(url: &str) -> bool {
+    let Some(rest) = url.strip_prefix("http://") else { return false };
+    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let here = ["localhost", "127.", "[::1]"];
+    !here.iter().any(|here| host.starts_with(here))
 }
 
 /// From a prompt that shows nothing of it, or from standard input.
@@ -85,4 +107,17 @@ impl Drop for Hidden {
 fn stty(word: &str) -> bool {
     let run = std::process::Command::new("stty").arg(word).stdin(std::process::Stdio::inherit()).status();
     run.is_ok_and(|status| status.success())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_plain_http_to_other_machines_is_in_the_clear() {
+        for here in ["https://x.example", "http://127.0.0.1:7080", "http://localhost", "http://[::1]:1/"] {
+            assert!(!goes_in_the_clear(here), "{here}");
+        }
+        assert!(goes_in_the_clear("http://stockade.example:7080") && goes_in_the_clear("http://10.0.0.5"));
+    }
 }

@@ -138,6 +138,7 @@ async fn serve(context: &Context, site: &args::Site, runner: &RunningRunner) -> 
     let mut hangup = signal(SignalKind::hangup())?;
     let follow = async {
         let mut known = stamp();
+        let mut was_there = known.is_some();
         loop {
             tokio::select! {
                 _ = hangup.recv() => known = stamp(),
@@ -149,6 +150,16 @@ async fn serve(context: &Context, site: &args::Site, runner: &RunningRunner) -> 
                     known = now;
                 }
             }
+            // Whoever writes a file anew may take it away first: that is no wish for other providers and no limits.
+            if stamp().is_none() && was_there {
+                tracing::error!(
+                    path = %path.display(),
+                    "{} is gone, so models and providers stay as they were",
+                    path.display(),
+                );
+                continue;
+            }
+            was_there = true;
             let taken = config::gateway(&context.home, site)
                 .and_then(|text| runner.set_models(&text).map_err(|error| config::in_file(&path, error)));
             match taken {
@@ -158,8 +169,7 @@ async fn serve(context: &Context, site: &args::Site, runner: &RunningRunner) -> 
                 Err(failure) => tracing::error!(
                     path = %path.display(),
                     why = %failure.message(),
-                    "{} is wrong, so models and providers stay as they were: {}",
-                    path.display(),
+                    "models and providers stay as they were, because the configuration is wrong: {}",
                     failure.message(),
                 ),
             }

@@ -15,6 +15,7 @@ mod commands;
 mod crowd;
 mod faults;
 mod kill;
+mod metrics;
 mod personal;
 mod postgres;
 mod provider;

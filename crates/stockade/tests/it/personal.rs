@@ -137,3 +137,32 @@ fn a_tool_is_connected_proven_and_put_back_as_it_was() {
     assert!(plain(&["logout"], Stdio::null()) && !kept.exists());
     assert!(!plain(&["token", "list"], Stdio::null()));
 }
+
+#[test]
+fn a_configuration_that_is_gone_or_wrong_changes_nothing() {
+    let provider = Provider::start(KEY, vec![vec![says("hello")]]).unwrap();
+    let (_folder, line) = key_file(KEY);
+    let options = Options { config: configuration(&provider, &line), ..Options::default() };
+    let installation = Installation::start(Form::OneProcess, options).unwrap();
+    let _repository = sample_in(&installation, "2");
+    let file = installation.folder().join("gateway-token").to_string_lossy().into_owned();
+    installation.json(&["token", "create", "t", "--project", "word-count", "--out", &file]).unwrap();
+    let token = fs::read_to_string(&file).unwrap();
+    installation.until("an answer", |i| (ask(i, &token).0 == 200).then_some(())).unwrap();
+    let configuration = installation.data().join("stockade.toml");
+    let said = |what: &str| {
+        installation.until(what, |i| i.log("server").contains(what).then_some(())).unwrap();
+        assert_eq!(ask(&installation, &token).0, 200, "{what}");
+    };
+    fs::remove_file(&configuration).unwrap();
+    said("is gone, so models and providers stay as they were");
+    fs::write(&configuration, "[gateway.providers.anthropic]\nkind = \"sk-ant-SECRET\"\n").unwrap();
+    said("stockade.toml: models and providers cannot be set up: line 2");
+    assert!(!installation.log("server").contains("SECRET"), "{}", installation.logs());
+
+    // A token that could not be kept is not made.
+    let (status, _, stderr) =
+        installation.stockade(&["token", "create", "u", "-p", "word-count", "-o", &file]).unwrap();
+    assert!(status == 2 && stderr.contains("gateway-token"), "{stderr}");
+    assert_eq!(installation.json(&["token", "list"]).unwrap()["items"].as_array().unwrap().len(), 1);
+}

@@ -102,3 +102,21 @@ both! {
         assert!(seen!(f, |tx| calls::totals(&mut tx, TotalsBy::Day, &CallFilter::default())).is_empty());
     }
 }
+
+both! {
+    a_call_without_money_is_told_as_refused(db) {
+        let f = Fixture::new(&db.store).await;
+        let (run, ..) = f.leased(Nanos(100)).await;
+        let call: ModelCallId = f.id();
+        let facts = [("call".to_owned(), call.to_string().into()), ("model".to_owned(), "sonnet".into())];
+        let note = |number, run| {
+            let body = Body::Note { code: "budget_exhausted".to_owned(), facts: facts.clone().into(), contents: vec![] };
+            record(&f, number, run, body)
+        };
+        f.ship(f.runner, &[line(&note(0, run)), line(&note(1, f.id()))]).await;
+        let found = seen!(f, |tx| calls::get(&mut tx, call));
+        assert_eq!((found.status.as_str(), found.code.as_deref()), ("refused", Some("budget_exhausted")));
+        assert_eq!((found.model.as_str(), found.person, found.run), ("sonnet", Some(f.admin), run));
+        assert!(seen!(f, |tx| calls::totals(&mut tx, TotalsBy::Day, &CallFilter::default())).is_empty());
+    }
+}

@@ -53,8 +53,11 @@ impl Made {
 
     /// Whole or not at all.
     fn save(&self, record: &Path) -> Outcome {
+        // As private as a secret: what was written has the user's own settings in it.
         let fresh = record.with_extension("json.new");
-        fs::write(&fresh, serde_json::to_vec(self).map_err(std::io::Error::from)?)?;
+        let _ = fs::remove_file(&fresh);
+        let text = serde_json::to_string(self).map_err(std::io::Error::from)?;
+        write_secret(&fresh, &SecretString::from(text))?;
         Ok(fs::rename(&fresh, record)?)
     }
 }
@@ -106,7 +109,7 @@ pub async fn main(context: &Context, connect: args::Connect) -> Outcome {
             lines.push(format!(
                 "\n# {}\n{}",
                 piece["file"].as_str().unwrap_or(""),
-                piece["content"].as_str().unwrap_or("")
+                piece["content"].as_str().unwrap_or("").trim_end()
             ));
         }
         lines.push(format!("\n{}", start_with(connect.tool, &folder, &model)));
