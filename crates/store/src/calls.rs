@@ -300,7 +300,7 @@ pub async fn list(tx: &mut Tx, filter: &CallFilter, page: &Page) -> Result<Paged
         filter.client.as_deref(),
         filter.status.as_deref()
     );
-    let rows = tx.all(ask).await?;
+    let rows = tx.all_planned_anew(ask).await?;
     Ok(page.cut(rows.iter().map(read).collect::<Result<_>>()?, |call| call.id.to_string()))
 }
 
@@ -324,7 +324,7 @@ pub async fn sessions(tx: &mut Tx, filter: &CallFilter, page: &Page) -> Result<P
         filter.since.map_or(i64::MIN, |since| since.0),
         filter.until.map_or(i64::MAX, |until| until.0)
     );
-    let rows = tx.all(ask).await?;
+    let rows = tx.all_planned_anew(ask).await?;
     let found = rows.iter().map(|row| Ok((row.text("first_call")?, read_session(row)?))).collect::<Result<Vec<_>>>()?;
     let cut = page.cut(found, |(first, _)| first.clone());
     Ok(Paged { items: cut.items.into_iter().map(|(_, session)| session).collect(), next_cursor: cut.next_cursor })
@@ -601,6 +601,9 @@ fn read_session(row: &Row) -> Result<Session> {
         last_at: row.at("last_at")?,
     })
 }
+
+#[cfg(test)]
+mod plans;
 
 #[cfg(test)]
 mod tests {

@@ -111,6 +111,12 @@ impl Ask {
         Ok(self.query().fetch_all(conn).await?.into_iter().map(Row).collect())
     }
 
+    /// Every row, of a question whose best plan depends on its values. Postgres plans what a connection asks often without looking at
+    /// the values any more; of such a question it would then read many times what it answers.
+    pub(crate) async fn all_planned_anew(self, conn: &mut AnyConnection) -> Result<Vec<Row>> {
+        Ok(self.query().persistent(false).fetch_all(conn).await?.into_iter().map(Row).collect())
+    }
+
     /// The row, if there is one.
     pub(crate) async fn maybe(self, conn: &mut AnyConnection) -> Result<Option<Row>> {
         Ok(self.query().fetch_optional(conn).await?.map(Row))

@@ -214,6 +214,10 @@ impl Tx {
         ask.all(self.conn()).await
     }
 
+    pub(crate) async fn all_planned_anew(&mut self, ask: Ask) -> Result<Vec<crate::sql::Row>> {
+        ask.all_planned_anew(self.conn()).await
+    }
+
     pub(crate) async fn maybe(&mut self, ask: Ask) -> Result<Option<crate::sql::Row>> {
         ask.maybe(self.conn()).await
     }
