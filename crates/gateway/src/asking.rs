@@ -72,7 +72,7 @@ pub enum Word {
     No {
         /// Which approval.
         approval: ApprovalId,
-        /// Whose word it is, if it is known.
+        /// Whose word it is; nobody's if its time ran out.
         by: Option<UserId>,
     },
     /// Nothing yet.
@@ -95,6 +95,9 @@ pub enum Unasked {
     /// The server is away.
     #[error("the server is away, so nobody can be asked now: try again later")]
     Away,
+    /// Nobody answered while the question was open.
+    #[error("nobody answered while the question was open; the same request asks anew")]
+    Silent,
     /// Too many questions are open.
     #[error("{0} questions about calls are open, which is the most: answer some first (`stockade approvals list`)")]
     TooMany(usize),
@@ -253,10 +256,13 @@ impl Inner {
                 self.refused(question).await?;
                 Err(CallError::Unanswered { title, approval, until, shown })
             }
-            Ok(Word::No { approval, by }) => {
+            Ok(Word::No { approval, by: Some(by) }) => {
                 let record = self.refused(question).await?;
-                let by = by.map_or_else(|| "nobody in time".to_owned(), |by| by.to_string());
                 Err(CallError::SaidNo { title, approval, by, record })
+            }
+            Ok(Word::No { by: None, .. }) => {
+                let record = self.refused(question).await?;
+                Err(CallError::NeedsPerson { title, record, why: Unasked::Silent })
             }
             Err(why) => {
                 if let Unasked::Unrecorded(why) = &why {

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use stockade_domain::{
     BudgetScope, ContentRef, Nanos, Timestamp, Usage,
-    ids::{ApprovalId, ModelCallId, RecordId},
+    ids::{ApprovalId, ModelCallId, RecordId, UserId},
 };
 use stockade_llm::{
     RequestError,
@@ -205,7 +205,7 @@ pub enum CallError {
         /// Which question.
         approval: ApprovalId,
         /// Who said it.
-        by: String,
+        by: UserId,
         /// The record of the refusal.
         record: RecordId,
     },
@@ -254,6 +254,9 @@ pub enum CallError {
         /// For the operator.
         why: String,
     },
+    /// The token ended while its call waited for a person.
+    #[error("the token has ended or was revoked while this call waited")]
+    TokenEnded,
     /// The run was erased.
     #[error("this run was erased")]
     Erased,
@@ -279,6 +282,7 @@ impl CallError {
             | Self::SaidNo { .. }
             | Self::Unanswered { .. }
             | Self::Exhausted { .. }
+            | Self::TokenEnded
             | Self::Erased => (400, FaultKind::InvalidRequest),
             Self::PurseUnavailable { .. } | Self::RecordUnavailable { .. } | Self::Stopped => (503, FaultKind::Api),
             Self::NoCount { .. } => (501, FaultKind::NotSupported),

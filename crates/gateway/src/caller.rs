@@ -31,6 +31,11 @@ pub trait Runs: Send + Sync {
     /// Whose token this is. A token opens the gateway and nothing else, and dies with its run.
     async fn caller(&self, token: &SecretString) -> Option<Caller>;
 
+    /// The same caller as it is now: a call that has waited for a person begins anew. Nothing if its token has ended.
+    fn renewed(&self, caller: &Caller) -> Option<Caller> {
+        Some(caller.clone())
+    }
+
     /// Whether this run may ask for a model of that name at all. Policy decides afterwards.
     fn permits(&self, run: RunId, model: &str) -> bool {
         let _ = (run, model);

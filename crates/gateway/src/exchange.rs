@@ -242,7 +242,7 @@ impl Inner {
     }
 
     /// Carries a call out. One that a person is asked about begins anew with the answer: by then, anything may be otherwise.
-    async fn serve(&self, caller: Caller, wish: Wish, mut client: Client, mut end: oneshot::Sender<Finished>) {
+    async fn serve(&self, mut caller: Caller, wish: Wish, mut client: Client, mut end: oneshot::Sender<Finished>) {
         let (mut yes, mut until) = (None, None);
         loop {
             let pending;
@@ -250,16 +250,19 @@ impl Inner {
                 Round::Over => return,
                 Round::Again { asks, to, told } => (pending, client, end) = (asks, to, told),
             }
-            yes = match pending {
-                None => None,
-                Some(pending) => match self.put(&caller, *pending, &mut until, &client, wish.own).await {
-                    Ok(yes) => Some(yes),
-                    Err(error) => {
-                        self.note_unserved(&caller, &wish.asked, &wish.headers, named(&wish).as_deref(), &error).await;
-                        return client.begin(Err(error));
-                    }
-                },
-            };
+            yes = None;
+            let Some(pending) = pending else { continue };
+            let said = self.put(&caller, *pending, &mut until, &client, wish.own).await;
+            let renewed = said.and_then(|yes| {
+                self.parts.runs.renewed(&caller).map(|caller| (yes, caller)).ok_or(CallError::TokenEnded)
+            });
+            match renewed {
+                Ok((said, now)) => (yes, caller) = (Some(said), now),
+                Err(error) => {
+                    self.note_unserved(&caller, &wish.asked, &wish.headers, named(&wish).as_deref(), &error).await;
+                    return client.begin(Err(error));
+                }
+            }
         }
     }
 

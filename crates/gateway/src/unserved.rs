@@ -80,6 +80,7 @@ const fn words(error: &CallError) -> Option<(&'static str, &'static str)> {
         CallError::Rate(_) => ("gateway:rate", "Too many requests or tokens a minute"),
         CallError::Busy(_) => ("gateway:busy", "Too many calls at once"),
         CallError::Crowded { .. } => ("gateway:crowded", "Too many calls wait for a person"),
+        CallError::TokenEnded => ("gateway:token_ended", "The token ended while the call waited for a person"),
         CallError::Erased => ("gateway:erased", "The run was erased"),
         CallError::Denied { .. }
         | CallError::NeedsPerson { .. }

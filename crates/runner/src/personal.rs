@@ -87,7 +87,15 @@ impl Tokens {
         let alike = known.by_hash.get(&prefix(&digest.0))?;
         let same =
             |p: &&Arc<Personal>| aws_lc_rs::constant_time::verify_slices_are_equal(&p.token.hash.0, &digest.0).is_ok();
-        let token = &alike.iter().find(same)?.token;
+        self.of(&alike.iter().find(same)?.token)
+    }
+
+    /// The caller of a personal run, as it is now. Nothing once its token has ended.
+    pub fn renewed(&self, run: RunId) -> Option<Caller> {
+        self.of(&self.known.load().by_run.get(&run)?.token)
+    }
+
+    fn of(&self, token: &SiteToken) -> Option<Caller> {
         if token.expires_at.is_some_and(|end| end <= self.world.now()) {
             return None;
         }
@@ -195,6 +203,7 @@ mod tests {
         tokens.replace(vec![known.clone()]);
         let caller = ask(&mine).unwrap();
         assert_eq!((caller.run, caller.principal.kind()), (run, "user"));
+        assert_eq!(tokens.renewed(run), Some(caller));
         assert!(ask(&other).is_none() && ask("").is_none() && ask("stk_gw_").is_none());
         assert!(tokens.permits(run, "claude") && !tokens.permits(run, "gpt"));
         let opened = tokens.key(run).unwrap();
@@ -202,7 +211,7 @@ mod tests {
         assert!(Arc::ptr_eq(&opened, &tokens.key(run).unwrap()), "it is opened once");
 
         tokens.replace(vec![SiteToken { expires_at: Some(Timestamp(1)), ..known }]);
-        assert!(ask(&mine).is_none(), "its time is over");
+        assert!(ask(&mine).is_none() && tokens.renewed(run).is_none(), "its time is over");
         tokens.replace(vec![]);
         assert!(ask(&mine).is_none() && tokens.key(run).is_none() && !tokens.has(run));
     }

@@ -344,6 +344,10 @@ impl Runs for Registry {
         self.tokens.caller(token)
     }
 
+    fn renewed(&self, caller: &Caller) -> Option<Caller> {
+        if self.get(caller.run).is_some() { Some(caller.clone()) } else { self.tokens.renewed(caller.run) }
+    }
+
     fn permits(&self, run: RunId, model: &str) -> bool {
         self.tokens.permits(run, model)
     }

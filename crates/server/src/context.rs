@@ -115,7 +115,8 @@ impl Cx {
     /// … to an approval.
     pub fn on_approval(&self, approval: &Approval) -> Result<Deed, Failure> {
         let resource = Resource::new(ResourceKind::Approval, approval.id);
-        self.deed(resource.in_project(approval.project).in_run(approval.run), owned_by(approval.owner))
+        let about = owned_by(approval.owner).with("asked", approval.action.as_str());
+        self.deed(resource.in_project(approval.project).in_run(approval.run), about)
     }
 
     /// … to an environment.

@@ -252,6 +252,7 @@ pub const fn reason(error: &CallError) -> &'static str {
         CallError::Exhausted { .. } => "budget",
         CallError::PurseUnavailable { .. } => "budget_unavailable",
         CallError::RecordUnavailable { .. } => "record_unavailable",
+        CallError::TokenEnded => "token",
         CallError::Erased => "erased",
         CallError::Stopped => "stopped",
     }

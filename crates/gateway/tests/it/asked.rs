@@ -31,6 +31,8 @@ struct Asked {
     inquiry: Inquiry,
     answer: Option<bool>,
     spent: bool,
+    /// Whether it was its time that answered.
+    over: bool,
 }
 
 /// People in memory.
@@ -51,7 +53,7 @@ impl People {
         let one = asked.iter().find(|one| one.approval == approval).unwrap();
         match one.answer {
             Some(true) => Word::Yes { approval },
-            Some(false) => Word::No { approval, by: Some(one.inquiry.owner) },
+            Some(false) => Word::No { approval, by: (!one.over).then_some(one.inquiry.owner) },
             None => Word::Silence { approval, until: Timestamp(0), shown: one.inquiry.shown.content },
         }
     }
@@ -87,7 +89,7 @@ impl Approvals for People {
             let known = known.map(|one| one.approval);
             known.unwrap_or_else(|| {
                 let approval = (&SystemWorld as &dyn World).id();
-                asked.push(Asked { approval, inquiry, answer: None, spent: false });
+                asked.push(Asked { approval, inquiry, answer: None, spent: false, over: false });
                 approval
             })
         };
@@ -197,6 +199,19 @@ async fn a_late_yes_is_for_the_same_request_once() {
 }
 
 #[tokio::test]
+async fn silence_until_the_questions_end_is_a_no_of_nobody() {
+    let (fake, people) = (provider().await, People::new());
+    let house = house(&fake, &people, WAITS).await;
+    let waiting = Client::post(house.addr, &telling()).await;
+    people.questions(1).await;
+    people.asked.lock().unwrap()[0].over = true;
+    people.answer(0, false);
+    let answer = waiting.answer().await;
+    assert_eq!((answer.status, fake.requests().len()), (400, 0));
+    assert!(answer.error().1.contains("nobody answered while the question was open"), "{}", answer.error().1);
+}
+
+#[tokio::test]
 async fn of_two_equal_calls_that_wait_one_yes_lets_one_go() {
     let (fake, people) = (provider().await, People::new());
     let house = house(&fake, &people, WAITS).await;
@@ -262,6 +277,20 @@ async fn a_yes_does_not_outweigh_the_policy_of_the_day() {
     assert_eq!((answer.status, fake.requests().len()), (400, 0));
     assert!(answer.error().1.starts_with("refused by policy: Names of secret projects stay here"));
     assert!(!people.asked.lock().unwrap()[0].spent, "nothing was done with the yes");
+}
+
+#[tokio::test]
+async fn a_token_that_ends_meanwhile_takes_its_call_with_it() {
+    let (fake, people) = (provider().await, People::new());
+    let house = house(&fake, &people, WAITS).await;
+    let waiting = Client::post(house.addr, &telling()).await;
+    people.questions(1).await;
+    house.erase();
+    people.answer(0, true);
+    let answer = waiting.answer().await;
+    assert_eq!((answer.status, fake.requests().len()), (400, 0));
+    assert!(answer.error().1.contains("has ended"), "{}", answer.error().1);
+    assert!(!people.asked.lock().unwrap()[0].spent);
 }
 
 #[tokio::test]

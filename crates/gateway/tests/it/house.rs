@@ -129,6 +129,9 @@ impl Runs for OneRun {
     fn permits(&self, _: RunId, model: &str) -> bool {
         *self.not_for_token.lock().unwrap() != model
     }
+    fn renewed(&self, caller: &Caller) -> Option<Caller> {
+        self.key(caller.run).map(|_| caller.clone())
+    }
     fn key(&self, run: RunId) -> Option<Arc<RunKey>> {
         (run == self.caller.run).then(|| self.key.lock().unwrap().clone()).flatten()
     }

@@ -117,7 +117,10 @@ fn check(body: &CreateGatewayToken) -> Result<Vec<u8>, Failure> {
         return Err(Failure::invalid("bad_limit", "`budget` must be more than nothing: write for example 5 or 0.25"));
     }
     if body.expires_in_s.is_some_and(|seconds| !(1..=MAX_LIFE_S).contains(&seconds)) {
-        return Err(Failure::invalid("bad_limit", "a token lives a second at least and 365 days at most (`expires_in_s`): write for example 30d"));
+        return Err(Failure::invalid(
+            "bad_limit",
+            "a token lives a second at least and 365 days at most (`expires_in_s`): write for example 30d",
+        ));
     }
     if body.wrapped_key.is_empty() || body.wrapped_key.len() > MAX_SEALED {
         return Err(Failure::invalid("bad_key", "`wrapped_key` must be the run's key, wrapped to the site's"));

@@ -1,6 +1,6 @@
 //! `/v1/approvals`
 
-use stockade_api::http::{ApprovalState, ListApprovals};
+use stockade_api::http::{ApprovalState, ListApprovals, PutPolicy};
 use stockade_domain::Role;
 
 use crate::harness::{App, databases, start};
@@ -56,6 +56,31 @@ async fn a_developer_answers_for_own_runs_only() {
     let run = start(&ada, &project).await.unwrap();
     let approval = runner.work_until_asked(run.id).await;
     assert_eq!(eve.grant(approval).await.unwrap_err().code, "refused");
+    assert_eq!(ada.grant(approval).await.unwrap().state, ApprovalState::Granted);
+    app.stop().await;
+}
+
+/// A policy knows about what is asked: here nobody answers for their own tool calls, as others may want for model calls.
+#[tokio::test]
+async fn a_policy_may_want_another_person_for_some_deeds() {
+    let app = App::new().await;
+    let mut runner = app.runner().await;
+    let project = app.project("p").await;
+    let (ada, _) = app.person("ada", &[Role::Developer]).await;
+    let forbid = |asked: &str| {
+        format!(
+            "[[policy]]\nid = \"another\"\ntitle = \"Another person answers\"\ntext = '''\n\
+             forbid(principal is User, action == Action::\"approval.answer\", resource)\n\
+             when {{ context has asked && context.asked == \"{asked}\" && context has owner && context.owner == principal.id }};\n'''\n"
+        )
+    };
+    let shipped = app.admin.policy().await.unwrap().text;
+    let put = |asked| PutPolicy { text: format!("{shipped}\n{}", forbid(asked)), replaces: None };
+    let run = start(&ada, &project).await.unwrap();
+    let approval = runner.work_until_asked(run.id).await;
+    app.admin.put_policy(&put("tool.call")).await.unwrap();
+    assert_eq!(ada.grant(approval).await.unwrap_err().code, "refused");
+    app.admin.put_policy(&put("model.call")).await.unwrap();
     assert_eq!(ada.grant(approval).await.unwrap().state, ApprovalState::Granted);
     app.stop().await;
 }
