@@ -203,15 +203,20 @@ impl Dialect {
         }
     }
 
-    /// The body of a refusal from a provider of this dialect, read. Text that is none becomes the message, cut short.
+    /// The body of a refusal from a provider of this dialect, read. Text that is none, or that has no message, becomes the message, cut
+    /// short.
     #[must_use]
     pub fn read_error(self, status: u16, body: &[u8]) -> ApiFault {
-        match self {
+        let mut fault = match self {
             Self::Messages => anthropic::read_error(status, body),
             Self::Chat | Self::Responses | Self::Embeddings => chat::read_error(status, body),
             Self::Gemini => gemini::read_error(status, body),
             Self::Converse => converse::read_error(status, body),
+        };
+        if fault.message.is_empty() {
+            fault.message = ApiFault::of_text(status, body).message;
         }
+        fault
     }
 }
 
@@ -219,5 +224,22 @@ fn unconverted(what: &str) -> ConvertError {
     ConvertError::Unsupported {
         what: what.to_owned(),
         why: "embeddings go only to a provider of the same dialect: ask for another model",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_without_a_message_says_what_came() {
+        for (dialect, body) in [
+            (Dialect::Gemini, r#"[{"error":{"code":429,"status":"RESOURCE_EXHAUSTED","details":[1]}}]"#),
+            (Dialect::Messages, r#"{"type":"error","error":{"type":"api_error","message":""}}"#),
+            (Dialect::Converse, r#"{"__type":"ThrottlingException"}"#),
+        ] {
+            assert_eq!(dialect.read_error(429, body.as_bytes()).message, body);
+        }
+        assert_eq!(Dialect::Gemini.read_error(429, br#"{"error":{"message":"m"}}"#).message, "m");
     }
 }

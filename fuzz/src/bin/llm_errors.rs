@@ -17,7 +17,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         let written = to.error_body(&fault);
         assert!(serde_json::from_slice::<serde_json::Value>(&written).is_ok_and(|value| value.is_object()));
         let again = to.read_error(status, &written);
-        assert_eq!(again.message, fault.message, "{to:?}");
+        assert!(fault.message.is_empty() || again.message == fault.message, "{to:?}: {again:?} of {fault:?}");
     }
     assert!(serde_json::from_slice::<serde_json::Value>(&error_for_messages(status, body)).is_ok());
 
