@@ -136,22 +136,29 @@ fn fuzz(programs: &Path, name: &str, seconds: u32) -> Result<Vec<String>> {
         .stderr(output)
         .spawn()
         .with_context(|| format!("running {name}"))?;
-    let (begun, mut told) = (Instant::now(), Duration::ZERO);
+    let (begun, mut told, mut processor) = (Instant::now(), Duration::ZERO, 0);
     let status = loop {
         if let Some(status) = child.try_wait()? {
             break status;
         }
+        processor = processor_seconds(child.id()).unwrap_or(processor);
         if begun.elapsed() > told + PROGRESS {
             told = begun.elapsed();
             let said = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
-            sh::say(&format!("{name:<20} {:>4} of {seconds} s: {}", told.as_secs(), last_pulse(&said)));
+            sh::say(&format!(
+                "{name:<20} {:>4} of {seconds} s ({processor} s of processor): {}",
+                told.as_secs(),
+                last_pulse(&said)
+            ));
         }
         pause();
     };
     let said = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
     if status.success() {
         let (inputs, speed) = (stat(&said, "number_of_executed_units"), stat(&said, "average_exec_per_sec"));
-        sh::say(&format!("{name:<20} {inputs:>10} inputs, {speed:>7} a second: nothing found"));
+        sh::say(&format!(
+            "{name:<20} {inputs:>10} inputs, {speed:>7} a second, {processor:>4} s of processor: nothing found"
+        ));
         return Ok(Vec::new());
     }
     let new: Vec<String> = files(&found)?.into_iter().filter(|file| !before.contains(file)).collect();
@@ -180,6 +187,15 @@ fn last_pulse(said: &str) -> &str {
     said.lines().rfind(|line| line.starts_with('#') && line.contains("cov: ")).unwrap_or("it has just begun")
 }
 
+/// What a process has had of the processor, in seconds: on a busy machine less than has passed. The kernel counts hundredths.
+fn processor_seconds(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // Behind the name, which may hold anything: the 12th and 13th are what it took itself and in the kernel.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let (own, kernel) = (fields.next()?.parse::<u64>().ok()?, fields.next()?.parse::<u64>().ok()?);
+    Some((own + kernel) / 100)
+}
+
 #[expect(clippy::disallowed_methods, reason = "a child is looked after, and asked now and then whether it is over")]
 fn pause() {
     std::thread::sleep(Duration::from_millis(200));
@@ -194,7 +210,7 @@ fn why(said: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{chosen, last_pulse, stat, targets, why};
+    use super::{chosen, last_pulse, processor_seconds, stat, targets, why};
 
     #[test]
     fn every_target_has_seeds() {
@@ -224,6 +240,7 @@ mod tests {
         assert_eq!(why("a\nthread 'x' panicked at b.rs:1:\nno\nmore"), "thread 'x' panicked at b.rs:1: no");
         assert_eq!(why("==1== ERROR: libFuzzer: timeout\n  x"), "==1== ERROR: libFuzzer: timeout");
         assert_eq!(why(""), "ended badly");
+        assert!(processor_seconds(std::process::id()).is_some() && processor_seconds(0).is_none());
         assert_eq!(last_pulse("#1 INITED\n#8 NEW cov: 3\nx"), "#8 NEW cov: 3");
     }
 }
