@@ -363,3 +363,25 @@ async fn what_is_shown_has_its_bounds() {
     assert_eq!(text.matches("found:    pattern.project").count(), 20, "{text}");
     assert!(text.contains("and 11 more"), "{text}");
 }
+
+#[tokio::test]
+async fn a_place_that_nobody_is_asked_about_is_taken_first_and_a_yes_leads_to_the_place_it_was_for() {
+    for (rule, count, sent) in [("providers = [\"anthropic\"]\n", 0, [0, 1]), ("", 1, [1, 0])] {
+        let (first, second, people) = (provider().await, provider().await, People::new());
+        let config = format!(
+            "fallbacks = [\"other\"]\n[models.other]\nprovider = \"second\"\nupstream = \"claude-sonnet-4-6\"\n\
+             [providers.second]\nkind = \"anthropic\"\nbase_url = \"http://{}\"\nkey = \"none\"\n{WAITS}",
+            second.addr
+        );
+        let approvals = Arc::new(people.clone());
+        let bundle = format!("{}{rule}", bundle("ask", "request"));
+        let house = House::with(first.addr, Plan { bundle, config, approvals, ..Plan::default() }).await;
+        let waiting = Client::post(house.addr, &telling()).await;
+        if count > 0 {
+            people.questions(count).await;
+            people.answer(0, true);
+        }
+        assert_eq!((waiting.answer().await.status, people.count()), (200, count), "{rule}");
+        assert_eq!([first.requests().len(), second.requests().len()], sent, "{rule}");
+    }
+}

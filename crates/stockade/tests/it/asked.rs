@@ -104,7 +104,8 @@ impl Scene {
         let (token, text) = (&self.token, body(text).to_string());
         let mut client = TcpStream::connect(self.installation.site_addr()).unwrap();
         let head = format!("POST /gateway/anthropic/v1/messages HTTP/1.1\r\nhost: gateway\r\nx-api-key: {token}\r\n");
-        let about = format!("content-type: application/json\r\nconnection: close\r\ncontent-length: {}", text.len());
+        let about = "content-type: application/json\r\nanthropic-version: 2023-06-01\r\nconnection: close";
+        let about = format!("{about}\r\ncontent-length: {}", text.len());
         write!(client, "{head}{about}\r\n\r\n{text}").unwrap();
         client
     }
@@ -247,23 +248,35 @@ fn a_late_yes_is_for_the_next_equal_request_and_for_one() {
 
 #[test]
 fn a_run_parks_where_policy_asks_about_its_model_call() {
-    let (installation, _repository) = super::spine::with_sample(Form::OneProcess, "4");
-    add_to_policy(&installation, FIRST_WORD, "server");
-    let run = |task: &str| installation.run("word-count", "rehearsal/fix-the-bug", task, &[]).unwrap();
-    let yes = run("The tests fail: make them green.");
+    let (mut installation, _repository) = super::spine::with_sample(Form::TwoProcesses, "4");
+    add_to_policy(&installation, FIRST_WORD, "runner");
+    let run = |installation: &Installation, more: &[&str]| {
+        installation.run("word-count", "rehearsal/fix-the-bug", "The tests fail: make them green.", more).unwrap()
+    };
+    let yes = run(&installation, &[]);
     let approval = installation.approval(&yes).unwrap();
     assert_eq!(
         (approval["action"].as_str(), approval["policy"].as_str()),
         (Some("model.call"), Some("A person says yes to the first word"))
     );
     assert_eq!(installation.json(&["runs", "show", &yes]).unwrap()["state"], "waiting_approval");
+    // A runner that dies meanwhile asks nothing anew.
+    installation.kill_runner().unwrap();
+    installation.start_runner().unwrap();
     installation.json(&["approvals", "grant", approval["id"].as_str().unwrap()]).unwrap();
     let ended = installation.ended(&yes).unwrap();
     assert_eq!(ended["state"], "succeeded", "{ended}");
 
-    let no = run("The tests fail: make them green.");
+    let asked = installation.json(&["approvals", "list", "--all"]).unwrap();
+    assert_eq!(asked["items"].as_array().unwrap().len(), 1, "{asked}");
+
+    let no = run(&installation, &[]);
     let approval = installation.approval(&no).unwrap();
     installation.json(&["approvals", "deny", approval["id"].as_str().unwrap()]).unwrap();
-    let ended = installation.ended(&no).unwrap();
-    assert_eq!((ended["state"].as_str(), ended["cause"].as_str()), (Some("failed"), Some("policy")), "{ended}");
+    // Silence is a no, too.
+    let silent = run(&installation, &["--approval-timeout", "2s"]);
+    for run in [no, silent] {
+        let ended = installation.ended(&run).unwrap();
+        assert_eq!((ended["state"].as_str(), ended["cause"].as_str()), (Some("failed"), Some("policy")), "{ended}");
+    }
 }
