@@ -433,7 +433,8 @@ impl Inner {
             // In another dialect the wish for a tier is left out.
             if target.provider.dialect_for(asked.dialect, &target.upstream) == asked.dialect {
                 let unpriced = || stockade_llm::RequestError::Unpriced(format!("the tier `{}`", view.tier.as_str()));
-                target.price = target.price.of_tier(view.tier).ok_or_else(unpriced)?;
+                target.price.of_tier(view.tier).ok_or_else(unpriced)?;
+                target.tier = view.tier;
             }
         }
         let rules = models.limits();
@@ -486,7 +487,8 @@ impl Inner {
         let sealed_request = sealed.content;
         let meter = match wish.asked.errand {
             Errand::Answer | Errand::Compact => {
-                Meter::new(&target.price, &estimate, plan.stream && parts.purse.tops_up())
+                let price = target.price.to_reserve(target.tier).unwrap_or_else(|| target.price.clone());
+                Meter::new(&price, &estimate, plan.stream && parts.purse.tops_up())
             }
             Errand::Count => Meter::free(),
         };

@@ -188,6 +188,7 @@ const fn counts(usage: &Usage) -> stockade_llm::Usage {
         cache_write_5m_tokens: usage.cache_write_5m_tokens,
         cache_write_1h_tokens: usage.cache_write_1h_tokens,
         reasoning_tokens: None,
+        tier: None,
     }
 }
 
@@ -196,7 +197,9 @@ impl Inner {
     /// is left to the runner's reaper, which charges the whole reservation.
     pub(crate) async fn finish(&self, call: Call, ending: Ending, mut answer: Answer) -> Finished {
         let (usage, failure) = judged(&call, &ending, &answer);
-        let cost = Nanos(call.target.price.cost(&counts(&usage)));
+        // How it was served decides, not how it was asked for.
+        let served = answer.seen.usage.and_then(|usage| usage.tier);
+        let cost = Nanos(call.target.price.served(call.target.tier, served).cost(&counts(&usage)));
         // The reservation is an upper bound of what the request can use. If a provider says more nevertheless, the record
         // says the truth, and the budget gives no more than was set aside: a limit is a limit.
         let reserved = call.meter.reserved().saturating_add(answer.topped_up);

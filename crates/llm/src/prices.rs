@@ -74,6 +74,19 @@ impl Tier {
             Self::Batch => "batch",
         }
     }
+
+    /// What a provider's word for how it has served a call means. Nothing for words that say nothing of a price (capacity that was
+    /// bought before, say).
+    #[must_use]
+    pub fn of_word(word: &str) -> Option<Self> {
+        Some(match word.to_ascii_lowercase().as_str() {
+            "default" | "standard" | "on_demand" => Self::Standard,
+            "flex" | "on_demand_flex" => Self::Flex,
+            "priority" | "on_demand_priority" => Self::Priority,
+            "batch" => Self::Batch,
+            _ => return None,
+        })
+    }
 }
 
 /// Nano-dollars for a million tokens of each kind.
@@ -133,6 +146,22 @@ impl Price {
         let times = *self.tiers.get(&tier)?;
         let above = self.above.as_ref().map(|(threshold, rates)| (*threshold, rates.times(times)));
         Some(Self { rates: self.rates.times(times), above, tiers: BTreeMap::new(), ..self.clone() })
+    }
+
+    /// What is reserved for a call that asks for a tier: a cheaper one may be served as everybody's, and costs as much then. Nothing
+    /// if the table has no such tier.
+    #[must_use]
+    pub fn to_reserve(&self, asked: Tier) -> Option<Self> {
+        match self.tiers.get(&asked) {
+            Some(times) if *times < 1_000 => Some(self.clone()),
+            _ => self.of_tier(asked),
+        }
+    }
+
+    /// What a call costs that asked for one tier and was served in another. Served in one that has no price, it costs what it asked for.
+    #[must_use]
+    pub fn served(&self, asked: Tier, served: Option<Tier>) -> Self {
+        served.and_then(|tier| self.of_tier(tier)).or_else(|| self.of_tier(asked)).unwrap_or_else(|| self.clone())
     }
 
     /// What this use costs, in nano-dollars, rounded up once.
@@ -377,6 +406,38 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_was_served_decides_and_what_might_be_served_is_reserved() {
+        let text = "[prices.m]\ninput = \"1\"\noutput = \"2\"\ncontext_window = 1000000\ntiers = { flex = \"0.5\", priority = \"2\" }\n\
+                    above = { input_tokens = 1000, input = \"10\", output = \"20\", cache_read = \"1\", cache_write_5m = \"10\", \
+                    cache_write_1h = \"10\" }\n";
+        let table = PriceTable::parse(text).unwrap();
+        let price = table.get("m").unwrap();
+        let small = Usage { input_tokens: 1_000, ..Usage::default() };
+        let cost = |asked, served, usage: &Usage| price.served(asked, served).cost(usage);
+        use Tier::{Batch, Flex, Priority, Standard};
+        assert_eq!(cost(Flex, Some(Flex), &small), 500_000);
+        assert_eq!(cost(Flex, Some(Standard), &small), 1_000_000, "it was not to be had cheaper");
+        assert_eq!(cost(Priority, Some(Standard), &small), 1_000_000, "it was put back");
+        assert_eq!(cost(Standard, Some(Priority), &small), 2_000_000, "a project's default at the provider");
+        assert_eq!(cost(Priority, None, &small), 2_000_000, "nothing was said");
+        assert_eq!(cost(Flex, Some(Batch), &small), 500_000, "that has no price");
+        let large = Usage { input_tokens: 1, cache_read_tokens: 1_000, ..Usage::default() };
+        assert_eq!(
+            cost(Priority, Some(Priority), &large),
+            (10_000 + 1_000 * 1_000) * 2,
+            "long requests have the tier's factor too"
+        );
+        let bound = |asked: Tier| price.to_reserve(asked).map(|price| price.cost(&small));
+        assert_eq!(
+            (bound(Standard), bound(Flex), bound(Priority), bound(Batch)),
+            (Some(1_000_000), Some(1_000_000), Some(2_000_000), None)
+        );
+        let words = ["default", "FLEX", "ON_DEMAND_PRIORITY", "batch", "scale", "auto", "PROVISIONED_THROUGHPUT"]
+            .map(Tier::of_word);
+        assert_eq!(words, [Some(Standard), Some(Flex), Some(Priority), Some(Batch), None, None, None]);
+    }
+
+    #[test]
     fn the_shipped_table_reads_and_is_plausible() {
         let table = PriceTable::shipped().unwrap();
         for name in table.names() {
@@ -476,6 +537,7 @@ mod tests {
                 cache_write_5m_tokens: if cache == CacheUse::None { 0 } else { parts[2] },
                 cache_write_1h_tokens: if cache == CacheUse::Hour { parts[3] } else { 0 },
                 reasoning_tokens: None,
+                tier: None,
             };
             if usage.all_input() > price.context_window {
                 usage = Usage { input_tokens: parts[0].min(price.context_window), output_tokens: output, ..Usage::default() };

@@ -1,5 +1,7 @@
 //! What a model call used, in tokens.
 
+use crate::Tier;
+
 /// Tokens by the price they have. `input_tokens` excludes what was read from or written to a cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Usage {
@@ -15,6 +17,9 @@ pub struct Usage {
     pub cache_write_1h_tokens: u64,
     /// So many of `output_tokens` were thought. Nothing where the provider does not say it, or says that there were none.
     pub reasoning_tokens: Option<u64>,
+    /// How it was served, where the provider says it in a word that is known here. It may be otherwise than it was asked for, and
+    /// decides about the price.
+    pub tier: Option<Tier>,
 }
 
 impl Usage {
@@ -41,6 +46,7 @@ impl Usage {
                 (Some(only), None) | (None, Some(only)) => Some(only),
                 (None, None) => None,
             },
+            tier: if other.tier.is_some() { other.tier } else { self.tier },
         }
     }
 }

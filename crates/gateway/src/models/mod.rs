@@ -8,7 +8,7 @@ mod wording;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
-use stockade_llm::{PriceError, PriceTable};
+use stockade_llm::{PriceError, PriceTable, Tier};
 
 pub(crate) use self::provider::Errand;
 pub use self::{
@@ -232,6 +232,7 @@ impl ModelTable {
             provider,
             upstream: goal.upstream.clone(),
             price,
+            tier: Tier::Standard,
             weight: goal.weight,
             reasoning: goal.reasoning,
             rank,

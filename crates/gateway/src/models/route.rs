@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use stockade_llm::Price;
+use stockade_llm::{Price, Tier};
 
 use super::Provider;
 
@@ -13,8 +13,10 @@ pub struct Target {
     pub provider: Arc<Provider>,
     /// The name there: the exact version.
     pub upstream: String,
-    /// What it costs.
+    /// What it costs, in every tier.
     pub price: Price,
+    /// How the request asks to be served.
+    pub tier: Tier,
     /// How often it is chosen, beside the others of the same name.
     pub weight: u32,
     /// Whether the model reasons.

@@ -213,6 +213,74 @@ async fn an_answer_that_had_begun_has_cost_its_input_in_every_dialect() {
     }
 }
 
+impl Case {
+    /// The same answer, which says that it was served so.
+    fn served(mut self, tier: &str) -> Self {
+        let (from, to) = match self.dialect {
+            "messages" => ("\"usage\":{", format!("\"usage\":{{\"service_tier\":\"{tier}\",")),
+            "gemini" => ("\"usageMetadata\":{", format!("\"usageMetadata\":{{\"serviceTier\":\"{tier}\",")),
+            "chat" => ("\"id\":\"c1\"", format!("\"id\":\"c1\",\"service_tier\":\"{tier}\"")),
+            _ => ("\"id\":\"resp_1\"", format!("\"id\":\"resp_1\",\"service_tier\":\"{tier}\"")),
+        };
+        let before = self.stream.concat();
+        self.stream.iter_mut().for_each(|piece| *piece = piece.replace(from, &to));
+        assert_ne!(before, self.stream.concat(), "{}", self.dialect);
+        self
+    }
+
+    /// What it costs, at a dollar for a million tokens read and two for those written, ten times that above `above` tokens read, half
+    /// as flex and three times as priority. And the most that was reserved.
+    async fn cost(&self, asked: Option<&str>, above: u64) -> (i64, i64) {
+        let mut steps = self.steps(self.stream.len());
+        steps.push(Step::End);
+        let fake = Fake::start(steps).await;
+        let config = format!(
+            "[models.m]\nprovider = \"p\"\nupstream = \"u\"\nprice = \"x\"\n[providers.p]\n{}\nbase_url = \"http://{}\"\nkey = \"none\"\n\
+             [prices.x]\ninput = \"1\"\noutput = \"2\"\ncache_read = \"0.1\"\ncontext_window = 100000\n\
+             tiers = {{ flex = \"0.5\", priority = \"3\" }}\n\
+             above = {{ input_tokens = {above}, input = \"10\", output = \"20\", cache_read = \"1\", cache_write_5m = \"10\", cache_write_1h = \"10\" }}\n",
+            self.provider, fake.addr
+        );
+        let house = House::with(fake.addr, Plan { config, ..Plan::default() }).await;
+        // So much is reserved that the dearest of these prices is no more: what is charged is what it costs.
+        let text = self.request.to_string();
+        assert!(text.contains(":100"), "{text}");
+        let mut request: Value = serde_json::from_str(&text.replacen(":100", ":5000", 1)).unwrap();
+        if let Some(asked) = asked {
+            request["service_tier"] = asked.into();
+        }
+        let answer = Client::send(house.addr, "POST", self.path, KEY, &request.to_string()).await.answer().await;
+        assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
+        let peak = house.purse.state.lock().unwrap().peak;
+        (house.entry().await.cost, peak)
+    }
+}
+
+#[tokio::test]
+async fn row_06_how_a_call_was_served_and_how_much_it_read_decide_its_price() {
+    for case in [messages, chat, responses, gemini] {
+        let dialect = case().dialect;
+        let (plain, _) = case().cost(None, 50_000).await;
+        assert!(plain > 0, "{dialect}");
+        let served = |tier| async move { case().served(tier).cost(None, 50_000).await.0 };
+        assert_eq!(served("standard").await, plain, "{dialect}");
+        assert_eq!(served("priority").await, plain * 3, "{dialect}");
+        assert_eq!(served("flex").await, plain / 2, "{dialect}");
+        assert_eq!(served("something_new").await, plain, "{dialect}: a word without a price");
+        assert_eq!(case().cost(None, 5).await.0, plain * 10, "{dialect}: a long request");
+        assert_eq!(case().served("priority").cost(None, 5).await.0, plain * 30, "{dialect}: both");
+    }
+    for case in [chat, responses] {
+        let (plain, reserved) = case().cost(None, 50_000).await;
+        // It asked to be served cheaper, and was served as everybody is: that was reserved.
+        let (cost, peak) = case().served("default").cost(Some("flex"), 50_000).await;
+        assert_eq!(cost, plain);
+        assert!(peak + 100 >= reserved, "{peak} of {reserved}");
+        assert_eq!(case().served("default").cost(Some("priority"), 50_000).await.0, plain, "it was put back");
+        assert_eq!(case().cost(Some("priority"), 50_000).await.0, plain * 3, "nothing was said: as it was asked for");
+    }
+}
+
 #[tokio::test]
 async fn row_02_parallel_requests_never_pass_the_limit() {
     let mut steps = vec![stream_head()];

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::Usage;
+use crate::{Tier, Usage};
 
 /// Counts by their names on the wire, each with the last value that was not null.
 #[derive(Debug, Default, Clone, Copy)]
@@ -14,6 +14,7 @@ pub(super) struct Raw {
     write_5m: Option<u64>,
     write_1h: Option<u64>,
     thought: Option<u64>,
+    tier: Option<Tier>,
     iterations: Option<Usage>,
 }
 
@@ -36,6 +37,8 @@ impl Raw {
         set(&mut self.write_1h, creation.and_then(|c| c.get("ephemeral_1h_input_tokens")));
         let details = usage.get("output_tokens_details");
         set(&mut self.thought, details.and_then(|d| d.get("thinking_tokens")));
+        let tier = usage.get("service_tier").and_then(Value::as_str).and_then(Tier::of_word);
+        self.tier = tier.or(self.tier);
         if let Some(iterations) = usage.get("iterations").and_then(Value::as_array) {
             let sum = iterations.iter().fold(Usage::default(), |sum, iteration| {
                 let mut raw = Self::default();
@@ -59,6 +62,7 @@ impl Raw {
             cache_write_5m_tokens: five.saturating_add(rest),
             cache_write_1h_tokens: hour,
             reasoning_tokens: self.thought.filter(|count| *count > 0),
+            tier: self.tier,
         };
         // The counts on top leave out what the provider did besides; the parts are all of it.
         match self.iterations {
@@ -69,6 +73,7 @@ impl Raw {
                 cache_write_5m_tokens: said.cache_write_5m_tokens.max(parts.cache_write_5m_tokens),
                 cache_write_1h_tokens: said.cache_write_1h_tokens.max(parts.cache_write_1h_tokens),
                 reasoning_tokens: said.reasoning_tokens.max(parts.reasoning_tokens),
+                tier: said.tier,
             },
             None => said,
         }

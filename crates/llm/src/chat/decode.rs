@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::words;
 use crate::{
-    Dialect, Framing,
+    Dialect, Framing, Tier, Usage,
     neutral::{ApiFault, Decode, Delta, Event, PartHead, Signature, StopReason},
     openai::{Body, error, some_text, text_of, usage},
     sse,
@@ -36,6 +36,8 @@ struct State {
     choices: BTreeMap<u64, Choice>,
     stop: Option<(StopReason, String)>,
     oversized: u64,
+    /// How it says that it is served. Not every chunk does.
+    tier: Option<Tier>,
 }
 
 /// One of the answers. Conversion asks for one only; a relayed stream may have more.
@@ -139,6 +141,7 @@ impl State {
             return self.fault(fault, out);
         }
         let choices = value.get("choices").and_then(Value::as_array);
+        self.tier = usage::tier(value).or(self.tier);
         let said = usage::read(value.get("usage").unwrap_or(&Value::Null))
             .or_else(|| value.pointer("/x_groq/usage").and_then(usage::read));
         if choices.is_none() && said.is_none() {
@@ -154,7 +157,7 @@ impl State {
             self.choice(choice, out);
         }
         if let Some(usage) = said {
-            out.push(Event::Usage(usage));
+            out.push(Event::Usage(Usage { tier: self.tier, ..usage }));
         }
     }
 

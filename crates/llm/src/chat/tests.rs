@@ -293,7 +293,7 @@ fn an_answer_in_one_piece_is_read() {
     PartStart { index: 0, part: Text }
     Delta { index: 0, delta: Text("hi") }
     PartStop { index: 0 }
-    Usage(Usage { input_tokens: 3, output_tokens: 1, cache_read_tokens: 0, cache_write_5m_tokens: 0, cache_write_1h_tokens: 0, reasoning_tokens: None })
+    Usage(Usage { input_tokens: 3, output_tokens: 1, cache_read_tokens: 0, cache_write_5m_tokens: 0, cache_write_1h_tokens: 0, reasoning_tokens: None, tier: None })
     Stop { reason: MaxTokens, said: "length", sequence: None }
     End
     "#);

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::error::read_exception;
 use crate::{
-    Dialect, Framing, Usage,
+    Dialect, Framing, Tier, Usage,
     eventstream::{Message, Reader},
     neutral::{Decode, Delta, Event, MAX_SIGNATURE, PartHead, Signature, StopReason},
 };
@@ -69,7 +69,7 @@ impl Steps {
                 self.stopped = true;
             }
             ("metadata", _) => {
-                usage(value.get("usage"), out);
+                usage(&value, out);
                 if self.stopped {
                     self.done = true;
                     out.push(Event::End);
@@ -206,7 +206,7 @@ impl Steps {
             self.block(index, block, out);
             self.close(index, out);
         }
-        usage(value.get("usage"), out);
+        usage(&value, out);
         stop(&value, out);
         out.push(Event::End);
     }
@@ -241,8 +241,10 @@ impl Steps {
     }
 }
 
-fn usage(said: Option<&Value>, out: &mut Vec<Event>) {
-    let Some(said) = said.filter(|said| said.is_object()) else { return };
+/// What stands beside the usage says how it was served.
+fn usage(value: &Value, out: &mut Vec<Event>) {
+    let Some(said) = value.get("usage").filter(|said| said.is_object()) else { return };
+    let tier = value.pointer("/serviceTier/type").and_then(Value::as_str).and_then(Tier::of_word);
     let count = |value: &Value, key: &str| value.get(key).and_then(Value::as_u64).unwrap_or(0);
     let details = said.get("cacheDetails").and_then(Value::as_array);
     let hours = details.into_iter().flatten().filter(|detail| detail.get("ttl").and_then(Value::as_str) == Some("1h"));
@@ -255,6 +257,7 @@ fn usage(said: Option<&Value>, out: &mut Vec<Event>) {
         cache_write_5m_tokens: written - hour,
         cache_write_1h_tokens: hour,
         reasoning_tokens: None,
+        tier,
     }));
 }
 

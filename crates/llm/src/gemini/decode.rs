@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{error, split::Split};
 use crate::{
-    Dialect, Framing, Usage,
+    Dialect, Framing, Tier, Usage,
     anthropic::MAX_CAPTURE_BYTES,
     neutral::{Decode, Delta, Event, PartHead, Signature, StopReason},
     sse,
@@ -22,6 +22,7 @@ struct Counts {
     cached: u64,
     said: u64,
     thought: u64,
+    tier: Option<Tier>,
 }
 
 impl Counts {
@@ -37,6 +38,9 @@ impl Counts {
                 *slot = count;
             }
         }
+        // The Gemini API and Vertex have words of their own.
+        let words = ["serviceTier", "trafficType"].into_iter().filter_map(|key| usage.get(key)?.as_str());
+        self.tier = words.filter_map(Tier::of_word).next().or(self.tier);
     }
 
     fn usage(&self) -> Usage {
@@ -48,6 +52,7 @@ impl Counts {
             output_tokens: self.said.saturating_add(self.thought),
             cache_read_tokens: cached,
             reasoning_tokens: (self.thought > 0).then_some(self.thought),
+            tier: self.tier,
             ..Usage::default()
         }
     }

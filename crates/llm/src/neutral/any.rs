@@ -191,6 +191,7 @@ pub(crate) fn answer(can: Can) -> impl Strategy<Value = Vec<Event>> {
                 cache_write_5m_tokens: if can.marks { write } else { 0 },
                 cache_write_1h_tokens: 0,
                 reasoning_tokens: None,
+                tier: None,
             }));
             let reason = match (max, called) {
                 (true, _) => StopReason::MaxTokens,

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::Usage;
+use crate::{Tier, Usage};
 
 /// Reads a usage object of either dialect. Nothing if it holds no count.
 pub(crate) fn read(usage: &Value) -> Option<Usage> {
@@ -39,7 +39,13 @@ pub(crate) fn read(usage: &Value) -> Option<Usage> {
         cache_write_5m_tokens: written - long,
         cache_write_1h_tokens: long,
         reasoning_tokens: reasoned.map(|count| count.min(output)),
+        tier: None,
     })
+}
+
+/// How an answer, or a piece of it, says that it was served.
+pub(crate) fn tier(answer: &Value) -> Option<Tier> {
+    answer.get("service_tier").and_then(Value::as_str).and_then(Tier::of_word)
 }
 
 /// As Chat says it. How much was thought is left out where nobody said it: it is not 0.
@@ -86,6 +92,7 @@ mod tests {
             cache_write_5m_tokens: 30,
             cache_write_1h_tokens: 0,
             reasoning_tokens: Some(5),
+            tier: None,
         };
         assert_eq!(usage, wanted);
         assert_eq!(read(&chat(&usage)), Some(wanted));

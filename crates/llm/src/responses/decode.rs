@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{tools, words};
 use crate::{
-    Framing,
+    Framing, Usage,
     neutral::{ApiFault, Decode, Delta, Event, FaultKind, PartHead, StopReason},
     openai::{Body, error, some_text, text_of, usage},
     sse,
@@ -345,7 +345,7 @@ impl State {
             }
         }
         if let Some(usage) = response.get("usage").and_then(usage::read) {
-            out.push(Event::Usage(usage));
+            out.push(Event::Usage(Usage { tier: usage::tier(response), ..usage }));
         }
         let why = response.pointer("/incomplete_details/reason").and_then(Value::as_str);
         let (reason, said) = match (status, why) {

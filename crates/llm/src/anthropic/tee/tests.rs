@@ -97,6 +97,7 @@ fn a_stream_becomes_the_message_that_it_was() {
         cache_write_5m_tokens: 10,
         cache_write_1h_tokens: 20,
         reasoning_tokens: None,
+        tier: None,
     };
     assert_eq!(seen.usage, Some(usage));
     assert_eq!(message["usage"]["output_tokens"], 77);

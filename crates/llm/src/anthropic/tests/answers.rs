@@ -53,6 +53,7 @@ fn row_12_the_start_says_an_estimate_and_the_end_the_truth() {
         cache_write_5m_tokens: 4,
         cache_write_1h_tokens: 5,
         reasoning_tokens: Some(6),
+        tier: None,
     };
     let written = write(
         Framing::Events,

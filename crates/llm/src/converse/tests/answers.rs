@@ -84,6 +84,7 @@ const USED: Usage = Usage {
     cache_write_5m_tokens: 5,
     cache_write_1h_tokens: 4,
     reasoning_tokens: None,
+    tier: None,
 };
 
 #[test]
