@@ -115,7 +115,11 @@ async fn known(inner: &Inner, headers: &HeaderMap, query: Option<&str>) -> Resul
     };
     let token = token(headers, query).ok_or_else(|| refused("a token is needed, where your tool has its API key"))?;
     let caller = inner.parts.runs.caller(&token).await;
-    caller.ok_or_else(|| refused("this token is not known here: it may have ended or been revoked"))
+    caller.ok_or_else(|| {
+        refused(
+            "this token is not known here: it may have ended or been revoked (`stockade token create` makes another)",
+        )
+    })
 }
 
 async fn call(inner: &Arc<Inner>, asked: door::Asked, request: Request) -> Result<Response, Refusal> {

@@ -413,6 +413,7 @@ pub enum Budget {
         /// `organization`, `project:NAME`, `user:me`, `user:ID`, `group:NAME`, `key:TOKEN_ID` or `model:NAME`.
         scope: String,
         /// In dollars.
+        #[arg(allow_negative_numbers = true)]
         limit: String,
         /// total, day, week or month (UTC).
         #[arg(long, default_value = "month", value_name = "PERIOD", value_parser = PERIODS)]

@@ -90,6 +90,11 @@ fn checked(home: &Home, site: &args::Site) -> Outcome<(File, RunnerConfig)> {
     Ok((file, config))
 }
 
+/// What looking at models and providers needs, without what only environments do.
+pub fn providers(home: &Home, site: &args::Site) -> Outcome<RunnerConfig> {
+    Ok(checked(home, site)?.1)
+}
+
 /// The file as it is now, for the gateway.
 pub fn gateway(home: &Home, site: &args::Site) -> Outcome<String> {
     Ok(read(home, site)?.1)

@@ -51,6 +51,13 @@ impl Failure {
         } else {
             match &error.hint {
                 Some(hint) => writeln!(stderr, "error: {}\n  try: {hint}", error.message),
+                None if error.code.ends_with("_not_found") => {
+                    writeln!(
+                        stderr,
+                        "error: {}\n  try: the lists show what there is, for example `stockade calls list`",
+                        error.message
+                    )
+                }
                 None => writeln!(stderr, "error: {}", error.message),
             }
         };

@@ -177,7 +177,7 @@ impl Login {
         let folder = Self::folder().ok_or_else(|| {
             Failure::config("no_home", "there is no home directory to keep a sign-in in", "set HOME or XDG_CONFIG_HOME")
         })?;
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+        crate::commands::private_dir(&folder)?;
         let (file, fresh) = (folder.join("token"), folder.join("token.new"));
         let _ = fs::remove_file(&fresh);
         write_secret(&fresh, token)?;

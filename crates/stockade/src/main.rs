@@ -67,8 +67,10 @@ async fn run(cli: Cli) -> Outcome {
         Command::Provider(provider) => commands::provider::main(&context, provider).await,
         Command::Doctor(doctor) => commands::doctor::main(&context, doctor).await,
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "stockade", &mut std::io::stdout());
-            Ok(())
+            // Written at once: the generator has no answer to a reader that goes away.
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "stockade", &mut text);
+            Ok(std::io::Write::write_all(&mut std::io::stdout(), &text)?)
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Budgets.
 
 use stockade_api::{
-    domain::{BudgetScope, Nanos},
+    domain::{BudgetScope, Nanos, ids::GatewayTokenId},
     http::{Budget, ListBudgets, Page, SetBudget},
 };
 
@@ -18,25 +18,27 @@ pub async fn main(context: &Context, command: args::Budget) -> Outcome {
         args::Budget::Set { scope, limit, period } => {
             let (word, subject) =
                 scope.split_once(':').map_or((scope.as_str(), None), |(word, rest)| (word, Some(rest)));
-            let scope: BudgetScope = parse("budget scope", word)?;
-            let subject = match (scope, subject) {
+            let unclear = || {
+                Failure::user(
+                    "budget_scope",
+                    format!("`{scope}` does not say whose spending is meant"),
+                    "write `organization`, `project:NAME`, `user:me`, `user:ID`, `group:NAME`, `key:TOKEN_ID` or `model:NAME`; a run's own budget is `run --budget`",
+                )
+            };
+            let kind: BudgetScope = word.parse().map_err(|_| unclear())?;
+            let subject = match (kind, subject) {
                 (BudgetScope::Organization, None) => None,
                 (BudgetScope::Project, Some(project)) => Some(projects::find(&client, project).await?.id.to_string()),
                 (BudgetScope::User, Some("me")) => Some(client.me().await?.user.to_string()),
                 (BudgetScope::User, Some(user)) => Some(user.to_owned()),
-                (BudgetScope::Group | BudgetScope::Key | BudgetScope::Model, Some(subject)) if !subject.is_empty() => {
+                (BudgetScope::Key, Some(token)) => Some(parse::<GatewayTokenId>("token", token)?.to_string()),
+                (BudgetScope::Group | BudgetScope::Model, Some(subject)) if !subject.is_empty() => {
                     Some(subject.to_owned())
                 }
-                _ => {
-                    return Err(Failure::user(
-                        "budget_scope",
-                        format!("`{word}` does not say whose spending is meant"),
-                        "write `organization`, `project:NAME`, `user:me`, `user:ID`, `group:NAME`, `key:TOKEN_ID` or `model:NAME`; a run's own budget is `run --budget`",
-                    ));
-                }
+                _ => return Err(unclear()),
             };
             let body = SetBudget {
-                scope,
+                scope: kind,
                 subject,
                 period: parse("period", &period)?,
                 limit: parse("amount of dollars", &limit)?,

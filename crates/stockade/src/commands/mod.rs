@@ -109,7 +109,13 @@ pub fn text_or_stdin(text: &str) -> Outcome<String> {
 /// Makes a folder with everything above it, for its owner alone.
 pub fn private_dir(folder: &std::path::Path) -> Outcome {
     use std::os::unix::fs::DirBuilderExt as _;
-    Ok(std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?)
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| {
+        Failure::config(
+            "folder",
+            format!("the folder {} cannot be made: {error}", folder.display()),
+            "look at the owner and rights of the folder above it",
+        )
+    })
 }
 
 /// Asks back before something that cannot be undone.

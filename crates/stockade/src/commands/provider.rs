@@ -16,8 +16,7 @@ pub async fn main(context: &Context, command: args::Provider) -> Outcome {
 }
 
 async fn check(context: &Context, name: Option<&str>, site: &args::Site) -> Outcome {
-    let server = context.home.url(&context.global).unwrap_or_else(|| "http://127.0.0.1:7080".to_owned());
-    let config = config::runner(&context.home, site, &server, "127.0.0.1:7081")?;
+    let config = config::providers(&context.home, site)?;
     let reports = stockade_runner::check_providers(&config, name).await?;
     let sound = reports.iter().all(|report| report.ok);
     context.output.show(&serde_json::json!({"ok": sound, "providers": reports}), |_| {

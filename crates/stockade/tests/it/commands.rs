@@ -12,6 +12,7 @@ fn lists_and_shows_speak_to_people_and_to_programs() {
     let environment =
         installation.json(&["environments", "list", "--all"]).unwrap()["items"][0]["id"].as_str().unwrap().to_owned();
     let record = installation.json(&["audit", "tail", "-n", "5"]).unwrap()[0]["id"].as_str().unwrap().to_owned();
+    let cassette = stockade_testkit::root().join("samples/cassettes/fix-the-bug.toml").to_string_lossy().into_owned();
     for args in [
         vec!["project", "list"],
         vec!["project", "show", "word-count"],
@@ -29,14 +30,48 @@ fn lists_and_shows_speak_to_people_and_to_programs() {
         vec!["audit", "search", "--run", &run],
         vec!["audit", "show", &record],
         vec!["runners", "list"],
+        vec!["runs", "list", "--personal"],
+        vec!["token", "list", "--all"],
+        vec!["group", "list"],
+        vec!["calls", "list"],
+        vec!["calls", "list", "--by", "model", "--since", "1d"],
+        vec!["calls", "list", "--by", "day"],
+        vec!["calls", "list", "--by", "session", "--user", "me", "--since", "1d"],
+        vec!["rehearsal", "check", &cassette],
     ] {
         let (status, people, stderr) = installation.stockade(&args).unwrap();
         assert_eq!(status, 0, "{args:?}: {stderr}");
         assert!(!people.trim().is_empty() && !people.trim_start().starts_with('{'), "{args:?}: {people}");
         installation.json(&args).unwrap();
     }
-    let (status, completions, _) = installation.stockade(&["completions", "bash"]).unwrap();
-    assert!(status == 0 && completions.contains("approvals"));
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let (status, completions, _) = installation.stockade(&["completions", shell]).unwrap();
+        let words = ["approvals", "connect", "login", "logout", "token", "calls", "provider", "group"];
+        for word in words {
+            assert!(status == 0 && completions.contains(word), "{shell}: {word}");
+        }
+    }
+    let mut piped = installation.command(&["completions", "bash"]);
+    let mut piped = piped.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    drop(piped.stdout.take());
+    let said = piped.wait_with_output().unwrap().stderr;
+    assert!(said.is_empty(), "a reader that goes away: {}", String::from_utf8_lossy(&said));
+    // What cannot be meant is refused, and not passed over.
+    for args in [
+        vec!["calls", "list", "--by", "session", "--model", "x"],
+        vec!["calls", "list", "--by", "model", "--status", "ok"],
+        vec!["calls", "list", "--status", "nonsense"],
+        vec!["token", "create", "x", "--project", "word-count", "--budget", "-1"],
+        vec!["token", "create", "x", "--project", "word-count", "--period", "fortnight"],
+        vec!["token", "create", "x", "--project", "word-count", "--expires", "900d"],
+        vec!["connect", "claude", "--gateway", "127.0.0.1:7081"],
+        vec!["budget", "set", "key:laptop", "5"],
+        vec!["budget", "set", "everybody", "5"],
+        vec!["budget", "set", "organization", "-5"],
+    ] {
+        let (status, _, stderr) = installation.stockade(&args).unwrap();
+        assert_eq!(status, 2, "{args:?}: {stderr}");
+    }
     let explained = installation
         .json(&["policy", "explain", "tool.call", "tool:run", "--with", "level=1", "--with", "command=make"])
         .unwrap();

@@ -109,6 +109,10 @@ fn a_tool_is_connected_proven_and_put_back_as_it_was() {
     assert_eq!((written["theme"].as_str(), written["model"].as_str()), (Some("dark"), Some(MODEL)));
     let base = format!("http://{}/gateway/anthropic", installation.site_addr());
     assert_eq!(written["env"]["ANTHROPIC_BASE_URL"], base);
+    assert_eq!(
+        written["env"]["ANTHROPIC_AUTH_TOKEN"], "",
+        "Claude Code would show a key of the shell instead of the helper's"
+    );
 
     // Again, with the same token; and a refusal is told in words.
     let (ok, _, said) = stockade(&["connect", "claude", "--model", "no-such-model"]);

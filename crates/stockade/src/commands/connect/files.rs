@@ -107,10 +107,7 @@ impl Piece {
             return Ok(None);
         }
         if let Some(folder) = path.parent() {
-            commands::private_dir(folder).map_err(|_| {
-                let error = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
-                denied("written to", folder, &error)
-            })?;
+            commands::private_dir(folder)?;
         }
         let fresh = beside(&path, ".new");
         let _ = fs::remove_file(&fresh);

@@ -127,7 +127,7 @@ pub async fn main(context: &Context, connect: args::Connect) -> Outcome {
 async fn token_for(context: &Context, connect: &args::Connect, folder: &Path, made: &mut Made) -> Outcome<PathBuf> {
     let own = own_token(folder, connect.tool);
     if let Some(gateway) = &connect.gateway {
-        made.gateway.clone_from(gateway);
+        made.gateway = listener(gateway)?;
     }
     if let Some(file) = &connect.gateway_token_file {
         token::read(file)?;
@@ -188,6 +188,20 @@ async fn token_for(context: &Context, connect: &args::Connect, folder: &Path, ma
     Ok(own)
 }
 
+/// A site's listener as somebody wrote it: the doors below it are known here.
+fn listener(text: &str) -> Outcome<String> {
+    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    if host.is_none_or(|host| host.is_empty() || host.starts_with('/')) {
+        return Err(Failure::user(
+            "no_gateway",
+            format!("`{text}` is no address of a gateway"),
+            "write it like http://HOST:7081 or https://HOST",
+        ));
+    }
+    let (base, _) = text.split_once("/gateway").unwrap_or((text, ""));
+    Ok(base.trim_end_matches('/').to_owned())
+}
+
 fn own_token(folder: &Path, tool: Tool) -> PathBuf {
     folder.join(format!("{}.token", tool.word()))
 }
@@ -228,7 +242,12 @@ fn pieces(tool: Tool, gateway: &str, token: &Path, model: &str, folder: &Path) -
             form: Form::Json(json!({
                 "apiKeyHelper": format!("cat '{file}'"),
                 "model": model,
-                "env": {"ANTHROPIC_BASE_URL": format!("{base}/gateway/anthropic")},
+                // Empty: a key of another place, in the shell or here, would be shown instead of the helper's.
+                "env": {
+                    "ANTHROPIC_BASE_URL": format!("{base}/gateway/anthropic"),
+                    "ANTHROPIC_AUTH_TOKEN": "",
+                    "ANTHROPIC_API_KEY": "",
+                },
             })),
         }],
         Tool::Codex => vec![
@@ -394,6 +413,16 @@ fn said(answer: &Value) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_gateway_s_address_is_the_listener_s() {
+        for text in ["http://h:7081", "http://h:7081/", "http://h:7081/gateway", "http://h:7081/gateway/openai/v1"] {
+            assert_eq!(listener(text).unwrap(), "http://h:7081");
+        }
+        for wrong in ["h:7081", "http://", "ftp://h", ""] {
+            assert!(listener(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn no_configuration_holds_the_token_itself() {
