@@ -84,6 +84,9 @@ pub enum Command {
     /// Model calls: who used which model on which repository when, and what it cost.
     #[command(subcommand)]
     Calls(Calls),
+    /// People: let somebody in, with an access token to sign in with.
+    #[command(subcommand, visible_alias = "people")]
+    Person(Person),
     /// Groups of people, so that a budget can be theirs.
     #[command(subcommand, visible_alias = "groups")]
     Group(Group),
@@ -576,6 +579,27 @@ pub struct CallsList {
     pub by: Option<String>,
     #[command(flatten)]
     pub page: Page,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Person {
+    /// Make an access token for a person, and the person if there is none of that name.
+    Add {
+        /// The person's name.
+        name: String,
+        /// What a new person may be. Repeat for more; without any, a new person may do nothing. Left out for somebody who is there already.
+        #[arg(long = "role", value_name = "ROLE", value_parser = ["admin", "developer", "approver", "auditor"])]
+        roles: Vec<String>,
+        /// What the token is for, in a few words.
+        #[arg(long, default_value = "sign in", value_name = "TEXT")]
+        label: String,
+        /// When it ends, for example 12h or 90d; never if absent.
+        #[arg(long, value_name = "DURATION")]
+        expires: Option<String>,
+        /// Write it into this new file, which only you can read, instead of showing it.
+        #[arg(long, short, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Subcommand)]

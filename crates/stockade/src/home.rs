@@ -113,7 +113,7 @@ impl Home {
             Failure::config(
                 "no_server",
                 format!("there is no installation in {}", self.0.display()),
-                "start one with `stockade up`, or name a server with --url URL and --token-file FILE",
+                "sign in with `stockade login --server URL`, start one with `stockade up`, or name a server with --url URL and --token-file FILE",
             )
         })?;
         let file = global.token_file.clone().or_else(|| left.map(|left| left.token_file)).ok_or_else(|| {

@@ -24,6 +24,7 @@ pub mod doctor;
 pub mod environments;
 pub mod groups;
 pub mod login;
+pub mod people;
 pub mod policy;
 pub mod projects;
 pub mod provider;

@@ -120,9 +120,11 @@ fn a_tool_is_connected_proven_and_put_back_as_it_was() {
     assert!(stockade(&["connect", "claude", "--undo"]).0);
     assert_eq!(fs::read_to_string(&settings).unwrap(), "{\"theme\":\"dark\"}");
 
-    // Signed in, no data directory is needed.
-    let token = fs::read(installation.data().join("server/admin-token")).unwrap();
-    fs::write(installation.folder().join("in"), token).unwrap();
+    // Signed in as somebody whom an administrator let in, no data directory is needed.
+    let person = installation.folder().join("in").to_string_lossy().into_owned();
+    installation.json(&["person", "add", "ada", "--role", "developer", "--expires", "30d", "--out", &person]).unwrap();
+    let (status, again, said) = installation.stockade(&["person", "add", "ada"]).unwrap();
+    assert!(status == 0 && again.starts_with("stk_") && said.contains("--role"), "{said}");
     let plain = |args: &[&str], stdin: Stdio| {
         let mut command = installation.command(args);
         command
@@ -138,6 +140,7 @@ fn a_tool_is_connected_proven_and_put_back_as_it_was() {
     let kept = home.join(".config/stockade/token");
     assert_eq!(fs::metadata(&kept).unwrap().permissions().mode() & 0o777, 0o600);
     assert!(plain(&["token", "list"], Stdio::null()));
+    assert!(!plain(&["budget", "set", "organization", "5"], Stdio::null()), "ada is no administrator");
     assert!(plain(&["logout"], Stdio::null()) && !kept.exists());
     assert!(!plain(&["token", "list"], Stdio::null()));
 }
