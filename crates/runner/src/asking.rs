@@ -25,7 +25,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use crate::{book::Desk, error::chain, files, link::Link, slot::Registry, spool::event_entry};
+use crate::{book::Desk, error::chain, files, link::Link, slot, slot::Registry, spool::event_entry};
 
 /// The most questions of one person that are open at a time.
 pub const MAX_OPEN: usize = 64;
@@ -168,6 +168,9 @@ impl Shared {
     async fn open(&self, inquiry: Inquiry) -> Result<ApprovalId, Unasked> {
         let _turn = self.turn.lock().await;
         let now = self.now();
+        if slot::is_erased(&self.runs.dir_of(inquiry.run)) {
+            return Err(Unasked::Nobody);
+        }
         let slot = self.runs.get(inquiry.run);
         let valid_ms = slot.as_ref().map_or(inquiry.valid_ms, |slot| slot.assignment().agent.approval_timeout_ms);
         let new = Asked {

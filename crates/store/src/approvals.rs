@@ -33,8 +33,8 @@ statements! {
                                ORDER BY expires_at, id LIMIT $2";
     WHICH_ANSWERS_WAIT_AT_THIS_SITE = concat!(
         approval_columns!(),
-        "WHERE r.kind = 'personal' AND r.site = $1 AND a.state <> 'pending' AND a.noted_at IS NULL AND a.expires_at > $2 \
-         ORDER BY a.id DESC LIMIT $3"
+        "WHERE a.state IN ('granted', 'denied', 'expired') AND a.expires_at > $2 AND a.noted_at IS NULL \
+         AND r.kind = 'personal' AND r.site = $1 ORDER BY a.id DESC LIMIT $3"
     );
     NOTE_APPROVAL = "UPDATE approvals SET noted_at = COALESCE(noted_at, $2) WHERE id = $1 AND run = $3";
 }

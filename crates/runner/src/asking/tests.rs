@@ -161,6 +161,8 @@ async fn what_is_over_or_erased_is_asked_anew() {
     assert_ne!(first, second);
     asking.forget(Id::from_bytes([1; 16])).unwrap();
     assert_ne!(id_of(&bare.asking().ask(inquiry("x")).await.unwrap()), second);
+    slot::set_erased(&bare.runs.dir_of(Id::from_bytes([1; 16]))).unwrap();
+    assert_eq!(asking.ask(inquiry("x")).await, Err(Unasked::Nobody), "what is erased is not asked about");
     std::fs::write(bare.dir.path().join("questions.json"), b"{").unwrap();
     assert!(bare.asking().shared.known().is_empty(), "what cannot be read counts for nothing");
 }
