@@ -139,6 +139,86 @@ async fn a_new_configuration_counts_for_new_calls_and_drops_no_stream() {
     assert_eq!(answer.body, events().concat().into_bytes());
 }
 
+/// A table with two providers for `m`, of these weights, each with a pool of so many keys, and so many calls at once.
+fn table(fakes: &[Fake; 2], weights: [u32; 2], keys: usize, calls: usize, folder: &std::path::Path) -> ModelTable {
+    let pool: Vec<String> = (0..keys)
+        .map(|number| {
+            let path = folder.join(format!("key-{number}"));
+            std::fs::write(&path, format!("sk-{number}")).unwrap();
+            format!("{{ kind = \"key\", header = \"x-api-key\", secret = \"file:{}\" }}", path.display())
+        })
+        .collect();
+    let provider = |name: &str, fake: &Fake| {
+        format!(
+            "[providers.{name}]\nkind = \"anthropic\"\nbase_url = \"http://{}\"\ncredentials = [{}]\n",
+            fake.addr,
+            pool.join(", ")
+        )
+    };
+    let target = |name: &str, weight: u32| {
+        format!(
+            "{{ provider = \"{name}\", upstream = \"claude-sonnet-4-6\", price = \"claude-sonnet-4-6\", weight = {weight} }}"
+        )
+    };
+    ModelTable::from_config(&format!(
+        "{}{}[models.m]\ntargets = [{}, {}]\n[limits]\ncalls = {calls}\nwait_ms = 60000\nqueue = 1000\n\
+         [limits.principal]\ncalls = {calls}\n[limits.models.m]\ncalls = {calls}\ntokens_per_minute = {}\n",
+        provider("a", &fakes[0]),
+        provider("b", &fakes[1]),
+        target("a", weights[0]),
+        target("b", weights[1]),
+        100_000_000 + calls,
+    ))
+    .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn weights_limits_and_key_pools_change_under_load_and_no_stream_is_dropped() {
+    let gate = Arc::new(Semaphore::new(0));
+    let mut steps = vec![stream_head(), chunk(&events()[0]), Step::Gate(gate.clone())];
+    steps.extend(events()[1..].iter().map(chunk));
+    steps.push(Step::End);
+    let fakes = [Fake::start(steps.clone()).await, Fake::start(steps).await];
+    let folder = tempfile::tempdir().unwrap();
+    let house = Arc::new(House::new(&fakes[0]).await);
+    let sent = || fakes.iter().map(|fake| fake.requests().len()).sum::<usize>();
+    let body = request(true).replace("alias", "m");
+    let mut streams = 0;
+    // Each time, some streams are half way when the table changes, and some wait for their place.
+    for (weights, keys, calls) in [([1, 1], 1, 8), ([9, 1], 3, 4), ([1, 9], 2, 16), ([5, 5], 1, 1), ([1, 1], 2, 8)] {
+        house.gateway.set_models(table(&fakes, weights, keys, calls, folder.path()));
+        let before = sent();
+        let clients: Vec<_> = (0..12)
+            .map(|_| {
+                let (house, body) = (house.clone(), body.clone());
+                tokio::spawn(async move { wire::post(house.addr, &body).await })
+            })
+            .collect();
+        while sent() - before < calls.min(12) {
+            tokio::task::yield_now().await;
+        }
+        assert!(sent() - before <= calls, "the new bound holds at once");
+        // Far less, and far more, while they run; and what is wrong changes nothing.
+        for (weights, keys, calls) in [([1, 100], 2, 2), ([100, 1], 1, 32)] {
+            house.gateway.set_models(table(&fakes, weights, keys, calls, folder.path()));
+        }
+        gate.add_permits(12);
+        for client in clients {
+            let answer = client.await.unwrap();
+            assert_eq!((answer.status, answer.complete), (200, true), "{}", String::from_utf8_lossy(&answer.body));
+            assert_eq!(answer.body, events().concat().into_bytes());
+            streams += 1;
+        }
+    }
+    let entries = house.entries().await;
+    assert_eq!(entries.len(), streams);
+    assert!(entries.iter().all(|entry| entry.status == Status::Ok && entry.cost == COST));
+    assert!(fakes.iter().all(|fake| !fake.requests().is_empty()), "both were chosen");
+    let keys: std::collections::BTreeSet<_> =
+        fakes.iter().flat_map(Fake::requests).map(|seen| header(&seen.head, "x-api-key").unwrap()).collect();
+    assert_eq!(keys.into_iter().collect::<Vec<_>>(), ["sk-0", "sk-1", "sk-2"]);
+}
+
 #[tokio::test]
 async fn models_are_listed_in_every_form_and_only_those_that_may_be_asked_for() {
     let fake = good().await;
