@@ -151,10 +151,14 @@ pub async fn tend(site: &Site) {
         }
     }
     for run in site.purse.runs() {
-        if site.runs.get(run).is_none()
-            && !site.runs.tokens.has(run)
-            && let Err(error) = site.purse.end(run).await
-        {
+        if site.runs.get(run).is_some() {
+            continue;
+        }
+        let back = match site.runs.tokens.has(run) {
+            true => site.purse.rest(run, site.world().now()).await,
+            false => site.purse.end(run).await,
+        };
+        if let Err(error) = back {
             tracing::warn!(%run, %error, "the money of {run} is not back: {error}");
         }
     }

@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use stockade_api::runner::{BudgetEntry, LeaseSlice};
 use stockade_domain::{
-    BudgetScope, Nanos, World,
+    BudgetScope, Nanos, Timestamp, World,
     ids::{ModelCallId, RunId, SliceId},
 };
 use stockade_gateway::{Purse, PurseError};
@@ -37,6 +37,10 @@ pub const SLICE_MOST: Nanos = Nanos(2_000_000_000);
 
 /// So long it is waited, before a budget counts as used up, for what goes back to reach the server.
 pub const TELLING: Duration = Duration::from_secs(5);
+
+/// After so long without a call, in seconds, a person's token keeps no money: what lies idle with one may be missing to another. It
+/// keeps it while the server is away.
+pub const IDLE: u64 = 600;
 
 /// One slice of a run's money.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -145,6 +149,8 @@ struct Books {
     spending: BTreeMap<ModelCallId, Vec<BudgetEntry>>,
     /// Slices on their way back to the server: nothing of them is given any more.
     leaving: BTreeSet<SliceId>,
+    /// When each run last began or ended a call, as far as it is looked after by [`SitePurse::rest`].
+    used: BTreeMap<RunId, Timestamp>,
     /// Where in the spool it stands, for each run, what was last spent or went back.
     told: BTreeMap<RunId, u64>,
 }
@@ -334,6 +340,7 @@ impl SitePurse {
         amount: Nanos,
     ) -> Result<BudgetEntry, NoMoney> {
         self.spool.room().map_err(|e| NoMoney::Unavailable(e.to_string()))?;
+        self.books().used.insert(run, self.world.now());
         let now = |books: &mut Books| books.take_aside(run, model, call, amount);
         if let Some(entry) = now(&mut self.books())? {
             return Ok(entry);
@@ -453,6 +460,16 @@ impl SitePurse {
         }
     }
 
+    /// Gives back what a run has not used for a while.
+    pub async fn rest(&self, run: RunId, now: Timestamp) -> Result<(), SpoolError> {
+        let since = *self.books().used.entry(run).or_insert(now);
+        if now < since.plus_seconds(IDLE) || self.link.away().borrow().is_some() {
+            return Ok(());
+        }
+        self.books().used.remove(&run);
+        self.give_back_idle(run, None).await
+    }
+
     /// The run is over: what is left goes back. Calls that are still under way keep theirs until they end.
     pub async fn end(&self, run: RunId) -> Result<(), SpoolError> {
         let path = self.pending_file(run);
@@ -470,7 +487,9 @@ impl SitePurse {
             }
         }
         self.give_back_idle(run, None).await?;
-        self.books().told.remove(&run);
+        let books = &mut *self.books();
+        books.told.remove(&run);
+        books.used.remove(&run);
         Ok(())
     }
 
@@ -623,6 +642,24 @@ mod tests {
         assert_eq!(purse.books().money.past[run], Nanos(60));
         assert!(purse.books().money.slices.is_empty(), "the money is there once");
         assert!(home.dir.path().exists());
+    }
+
+    #[tokio::test]
+    async fn what_is_not_used_for_a_while_goes_back_and_what_is_held_stays() {
+        let home = home(&[100, 50]).await;
+        let Home { purse, run, .. } = &home;
+        let (first, second) = (home.call(), home.call());
+        purse.hold(*run, "", first, Nanos(60)).await.unwrap();
+        purse.hold(*run, "", second, Nanos(45)).await.unwrap();
+        purse.spend(first, Nanos(10));
+        purse.spent(first);
+        let now = purse.world.now();
+        purse.rest(*run, now.plus_seconds(IDLE - 5)).await.unwrap();
+        assert_eq!(purse.books().money.slices.len(), 2);
+        purse.rest(*run, now.plus_seconds(IDLE + 5)).await.unwrap();
+        let left: Vec<_> = purse.books().money.slices.values().map(|slice| slice.amount).collect();
+        assert_eq!((left, purse.books().money.past[run]), (vec![Nanos(50)], Nanos(10)), "a call is still under way");
+        assert_eq!(home.restarted().slices.len(), 1);
     }
 
     #[tokio::test]
