@@ -184,9 +184,9 @@ impl Record {
     /// Its canonical bytes.
     pub fn canonical(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(1024);
-        // Making a value cannot fail: all keys are texts and all numbers integers. Were it to fail one day, `null`
-        // comes out, which is no record.
-        canonical::write(&serde_json::to_value(self).unwrap_or_default(), &mut out);
+        // It cannot fail: all keys are texts and all numbers integers. Were it to fail one day, `null` comes out, which is
+        // no record.
+        canonical::write(self, &mut out);
         out
     }
 

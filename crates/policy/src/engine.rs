@@ -10,7 +10,7 @@ use crate::{
     content::{ContentExampleResult, ContentRules, ContentScope, ContentSet, Direction},
     example::{Example, ExampleResult},
     explain::{Answered, Explanation, PolicyError, Reason},
-    facts::Facts,
+    facts::{Facts, Known},
     index::{Group, Index},
     ruling::{Permit, Question, Refusal, Ruling},
     vocabulary::Vocabulary,
@@ -30,6 +30,7 @@ pub struct Engine {
     content: Arc<ContentSet>,
     index: Index,
     authorizer: Authorizer,
+    known: Known,
     summary: Summary,
 }
 
@@ -66,6 +67,7 @@ impl Engine {
             content: parts.content,
             index,
             authorizer: Authorizer::new(),
+            known: Known::default(),
             summary,
         })
     }
@@ -108,7 +110,7 @@ impl Engine {
     }
 
     fn try_simulate(&self, deed: &Deed) -> Result<Decision, String> {
-        let facts = Facts::new(&self.vocabulary, deed)?;
+        let facts = Facts::new(&self.vocabulary, &self.known, deed)?;
         let groups: Vec<&Group> =
             self.index.groups(facts.shape).iter().filter(|group| !group.test.rules_out(&facts)).collect();
         let request = facts.question(false)?;
@@ -143,7 +145,7 @@ impl Engine {
     }
 
     fn try_explain(&self, deed: &Deed) -> Result<Explanation, String> {
-        let facts = Facts::new(&self.vocabulary, deed)?;
+        let facts = Facts::new(&self.vocabulary, &self.known, deed)?;
         let groups = self.index.groups(facts.shape);
         let ask = |unattended| {
             let request = facts.question(unattended)?;

@@ -3,10 +3,13 @@
 //! Owns the check that a deed fits the schema, and the limits on what a deed may carry. *Invariant:* what
 //! passes here cannot make a strictly validated policy fail for a missing or mistyped attribute.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use cedar_policy::{Context, Entities, Entity, EntityUid, Request, RestrictedExpression};
-use stockade_domain::{ContextValue, Deed, Principal, ResourceKind};
+use stockade_domain::{ContextValue, Deed, Principal, Resource, ResourceKind};
 
 use crate::vocabulary::{ContextType, PrincipalKind, Shape, UNATTENDED, Vocabulary};
 
@@ -17,6 +20,34 @@ pub const MAX_CONTEXT_TEXT_BYTES: usize = 256 * 1024;
 /// How many bytes a resource's id (a model's name comes from outside) may have. A deed with more is denied.
 pub const MAX_RESOURCE_ID_BYTES: usize = 1024;
 
+/// How many pairs of principal and resource are remembered.
+const KNOWN_PAIRS: usize = 256;
+
+/// Principals and resources as Cedar has them, remembered: most deeds are done by few to few.
+#[derive(Debug, Default)]
+pub struct Known {
+    pairs: Mutex<HashMap<(Principal, Resource), Arc<Entities>>>,
+}
+
+impl Known {
+    /// Those of a deed: they depend on nothing else in it.
+    fn entities(&self, deed: &Deed, make: impl FnOnce() -> Result<Entities, String>) -> Result<Arc<Entities>, String> {
+        let pair = (deed.principal.clone(), deed.resource.clone());
+        // Nothing is left half done under this lock.
+        let lock = || self.pairs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = lock().get(&pair) {
+            return Ok(Arc::clone(known));
+        }
+        let made = Arc::new(make()?);
+        let mut pairs = lock();
+        if pairs.len() >= KNOWN_PAIRS {
+            pairs.clear();
+        }
+        pairs.insert(pair, Arc::clone(&made));
+        Ok(made)
+    }
+}
+
 /// A deed that was found to fit the schema, ready for both questions.
 pub struct Facts<'a> {
     pub deed: &'a Deed,
@@ -24,7 +55,7 @@ pub struct Facts<'a> {
     principal: EntityUid,
     action: EntityUid,
     resource: EntityUid,
-    pub entities: Entities,
+    pub entities: Arc<Entities>,
     pub project: Option<String>,
     /// What is given, by slot.
     given: Vec<Option<&'a ContextValue>>,
@@ -32,7 +63,7 @@ pub struct Facts<'a> {
 
 impl<'a> Facts<'a> {
     /// Fits a deed into the schema, or says why it does not fit. The reason names circumstances, never their values.
-    pub fn new(vocabulary: &Vocabulary, deed: &'a Deed) -> Result<Self, String> {
+    pub fn new(vocabulary: &Vocabulary, known: &Known, deed: &'a Deed) -> Result<Self, String> {
         let kind = PrincipalKind::of(&deed.principal);
         let shape = Shape { principal: kind, action: deed.action, resource: deed.resource.kind };
         if !vocabulary.has(shape) {
@@ -54,13 +85,13 @@ impl<'a> Facts<'a> {
         let resource = vocabulary.resource(deed.resource.kind, &deed.resource.id).ok_or_else(missing)?;
         let action = vocabulary.action(deed.action).ok_or_else(missing)?;
         let project = project_of(deed);
-        let entities = [
-            Entity::new(principal.clone(), principal_attributes(&deed.principal, principal_id), HashSet::new()),
-            Entity::new(resource.clone(), resource_attributes(deed, project.as_deref()), HashSet::new()),
-        ];
-        let [a, b] = entities;
-        let entities = Entities::from_entities([a.map_err(|e| broken(&e))?, b.map_err(|e| broken(&e))?], None)
-            .map_err(|e| broken(&e))?;
+        let entities = known.entities(deed, || {
+            let a = Entity::new(principal.clone(), principal_attributes(&deed.principal, principal_id), HashSet::new())
+                .map_err(|e| broken(&e))?;
+            let b = Entity::new(resource.clone(), resource_attributes(deed, project.as_deref()), HashSet::new())
+                .map_err(|e| broken(&e))?;
+            Entities::from_entities([a, b], None).map_err(|e| broken(&e))
+        })?;
         Ok(Self { deed, shape, principal, action, resource, entities, project, given })
     }
 

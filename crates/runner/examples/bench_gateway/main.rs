@@ -16,6 +16,10 @@ mod soak;
 
 use anyhow::{Result, bail};
 
+/// As in `stockade`.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> Result<()> {
     let mut args = std::env::args().skip(1);
     match args.next().as_deref() {
