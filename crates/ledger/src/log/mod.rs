@@ -276,7 +276,7 @@ pub struct Log {
     /// What the attached ledger still needs, from this position on.
     needed: Arc<AtomicU64>,
     /// Held for its lock.
-    _lock: File,
+    lock: File,
 }
 
 impl Log {
@@ -325,7 +325,7 @@ impl Log {
             writer: Some(writer),
             attached: AtomicBool::new(false),
             needed: Arc::new(AtomicU64::new(u64::MAX)),
-            _lock: lock,
+            lock,
         })
     }
 
@@ -484,6 +484,10 @@ impl Drop for Log {
             && writer.join().is_err()
         {
             tracing::error!("the log's writer has panicked");
+        }
+        // Closing would not do if a process is just being started: until it is on its way, it holds all that we hold.
+        if let Err(error) = self.lock.unlock() {
+            tracing::warn!(%error, "the log's folder stays locked until this process ends");
         }
     }
 }
