@@ -19,6 +19,8 @@ use crate::{
 pub(crate) struct Outlet<'a> {
     pub(crate) client: &'a mut Client,
     stall: Duration,
+    /// The head, until the first piece takes it along or nothing comes: so both go out as one.
+    head: Option<Head>,
     way: Way,
     /// Puts the message together as the client gets it, for our own loop.
     own: Option<anthropic::Tee>,
@@ -32,7 +34,6 @@ enum Way {
     Stream(Box<StreamGuard>),
     Whole {
         guard: Box<Guard>,
-        head: Option<Head>,
         bytes: Vec<u8>,
         over: bool,
     },
@@ -65,30 +66,32 @@ impl<'a> Outlet<'a> {
     ) -> Self {
         let guard = guard.filter(|guard| !guard.skips_response() && head.status.is_success());
         let way = match guard {
-            None => {
-                client.begin(Ok(Some(head)));
-                Way::Straight
-            }
-            Some(guard) if guard.only_notes_response() => {
-                client.begin(Ok(Some(head)));
-                Way::Noted(Box::new(match framing {
-                    Framing::Whole => Noting::Whole { guard, bytes: Vec::new() },
-                    framing => Noting::Stream(guard.stream(framing)),
-                }))
-            }
+            None => Way::Straight,
+            Some(guard) if guard.only_notes_response() => Way::Noted(Box::new(match framing {
+                Framing::Whole => Noting::Whole { guard, bytes: Vec::new() },
+                framing => Noting::Stream(guard.stream(framing)),
+            })),
             Some(guard) if framing == Framing::Whole => {
                 head.headers.remove(header::CONTENT_LENGTH);
-                Way::Whole { guard: Box::new(guard), head: Some(head), bytes: Vec::new(), over: false }
+                Way::Whole { guard: Box::new(guard), bytes: Vec::new(), over: false }
             }
             Some(guard) => {
                 head.headers.remove(header::CONTENT_LENGTH);
-                client.begin(Ok(Some(head)));
                 Way::Stream(Box::new(guard.stream(framing)))
             }
         };
         let shape = if framing == Framing::Whole { anthropic::Shape::Whole } else { anthropic::Shape::Events };
         let own = (own && matches!(way, Way::Stream(_) | Way::Whole { .. })).then(|| anthropic::Tee::new(shape));
-        Self { client, stall, way, own, gone: false }
+        Self { client, stall, head: Some(head), way, own, gone: false }
+    }
+
+    /// Nothing comes at the moment: what is known of the answer goes to the client.
+    pub(crate) fn begin(&mut self) {
+        if !matches!(self.way, Way::Whole { .. })
+            && let Some(head) = self.head.take()
+        {
+            self.client.begin(Ok(Some(head)));
+        }
     }
 
     /// Hands on what came. False if the client is gone, or does not read.
@@ -134,6 +137,7 @@ impl<'a> Outlet<'a> {
         if !bytes.is_empty() && !self.gone {
             self.gone = !self.client.chunk(bytes, self.stall).await;
         }
+        self.begin();
     }
 
     /// Whether something is held that may be let go when nothing comes.
@@ -162,6 +166,7 @@ impl<'a> Outlet<'a> {
     /// The end of the answer. `ended` says whether it came whole: what was held of one that did not is not handed on.
     pub(crate) async fn close(mut self, ended: bool) -> Looked {
         let mut looked = Looked::default();
+        self.begin();
         match std::mem::replace(&mut self.way, Way::Straight) {
             Way::Straight => return looked,
             Way::Noted(noting) => {
@@ -184,7 +189,7 @@ impl<'a> Outlet<'a> {
                 looked.blocked = guard.stopped().map(str::to_owned);
                 looked.findings = guard.findings().to_vec();
             }
-            Way::Whole { guard, head, bytes, over } => {
+            Way::Whole { guard, bytes, over } => {
                 let bytes = Bytes::from(bytes);
                 let verdict = if over { Ok(too_large()) } else { guard.answer(&bytes) };
                 let (out, refused) = match verdict {
@@ -207,7 +212,7 @@ impl<'a> Outlet<'a> {
                     }
                 };
                 let head = match &refused {
-                    None => head,
+                    None => self.head.take(),
                     Some(_) => Some(refusal()),
                 };
                 looked.blocked = refused;

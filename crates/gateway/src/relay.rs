@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -124,13 +125,20 @@ impl Inner {
         let mut meter = call.meter.clone();
         let mut last_sent = tokio::time::Instant::now();
         loop {
-            let waits = outlet.waits();
-            let next = tokio::select! {
-                next = tokio::time::timeout(self.limits.idle, body.frame()) => next,
-                () = outlet.client.body.closed(), if cut => return Ending::ClientGone,
-                () = tokio::time::sleep(HELD_BACK), if waits => {
-                    outlet.idle().await;
-                    continue;
+            let next = match body.frame().now_or_never() {
+                Some(_) if cut && outlet.client.body.is_closed() => return Ending::ClientGone,
+                Some(next) => Ok(next),
+                None => {
+                    outlet.begin();
+                    let waits = outlet.waits();
+                    tokio::select! {
+                        next = tokio::time::timeout(self.limits.idle, body.frame()) => next,
+                        () = outlet.client.body.closed(), if cut => return Ending::ClientGone,
+                        () = tokio::time::sleep(HELD_BACK), if waits => {
+                            outlet.idle().await;
+                            continue;
+                        }
+                    }
                 }
             };
             let data = match next {

@@ -40,6 +40,8 @@ struct Waiting {
     batches: VecDeque<Queued>,
     /// Some of them are in haste.
     haste: bool,
+    /// The writer looks again soon, whoever comes.
+    awake: bool,
     closed: bool,
 }
 
@@ -72,7 +74,7 @@ impl Queue {
             return Err(LogError::Closed);
         }
         let hurry = queued.haste == Haste::Now;
-        let first = waiting.batches.is_empty();
+        let first = waiting.batches.is_empty() && !waiting.awake;
         waiting.haste |= hurry;
         waiting.batches.push_back(queued);
         drop(waiting);
@@ -88,19 +90,28 @@ impl Queue {
         self.come.notify_one();
     }
 
+    /// Waits until somebody is in haste, or for as long as a batch without haste waits.
+    fn patient<'q>(&self, mut waiting: MutexGuard<'q, Waiting>) -> MutexGuard<'q, Waiting> {
+        let calm = |waiting: &mut Waiting| !waiting.haste && !waiting.closed;
+        if calm(&mut waiting) {
+            waiting.awake = true;
+            let waited = self.come.wait_timeout_while(waiting, PATIENCE, calm);
+            waiting = waited.unwrap_or_else(PoisonError::into_inner).0;
+            waiting.awake = false;
+        }
+        waiting
+    }
+
     /// The next group, waiting for it. Nothing once the queue is closed and empty.
     pub(super) fn take(&self) -> Option<Vec<Queued>> {
-        let mut waiting = self.waiting();
+        // Whoever has just written expects more: what comes without haste need not wake him.
+        let mut waiting = self.patient(self.waiting());
         while waiting.batches.is_empty() {
             if waiting.closed {
                 return None;
             }
             waiting = self.come.wait(waiting).unwrap_or_else(PoisonError::into_inner);
-        }
-        if !waiting.haste && !waiting.closed {
-            let calm = |waiting: &mut Waiting| !waiting.haste && !waiting.closed;
-            let waited = self.come.wait_timeout_while(waiting, PATIENCE, calm);
-            waiting = waited.unwrap_or_else(PoisonError::into_inner).0;
+            waiting = self.patient(waiting);
         }
         let (mut group, mut bytes) = (Vec::new(), 0_usize);
         while bytes < GROUP_BYTES
