@@ -744,6 +744,7 @@ impl Inner {
         wanted: Nanos,
         scope: Option<stockade_domain::BudgetScope>,
     ) -> Result<(), CallError> {
+        let Some(left_out) = self.unserved.take(caller.run, self.parts.world.now()) else { return Ok(()) };
         let mut facts: std::collections::BTreeMap<String, stockade_domain::ContextValue> = [
             ("call".to_owned(), call.to_string().into()),
             ("client".to_owned(), plan.origin.client.as_str().into()),
@@ -753,6 +754,9 @@ impl Inner {
         .into();
         if let Some(session) = &plan.origin.session {
             facts.insert("session".to_owned(), session.as_str().into());
+        }
+        if left_out > 0 {
+            facts.insert("left_out".to_owned(), i64::try_from(left_out).unwrap_or(i64::MAX).into());
         }
         let word = match scope {
             Some(scope) => {

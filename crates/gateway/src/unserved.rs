@@ -41,7 +41,7 @@ struct Window {
 
 impl Unserved {
     /// Whether one more of this run is written down, and how many before it were not.
-    fn take(&self, run: RunId, now: Timestamp) -> Option<u64> {
+    pub(crate) fn take(&self, run: RunId, now: Timestamp) -> Option<u64> {
         let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
         // A clock that went back begins another minute.
         let over = |window: &Window| !(0..MINUTE).contains(&now.0.saturating_sub(window.since.0));
