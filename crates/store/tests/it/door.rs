@@ -189,10 +189,15 @@ async fn servers_that_start_at_once_make_one_schema() {
 /// `every_statement_is_understood`. A statement elsewhere would be tested on neither.
 #[test]
 fn statements_stand_where_they_are_tested() {
-    let sources = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut names = Vec::new();
-    for entry in std::fs::read_dir(sources).unwrap() {
-        let path = entry.unwrap().path();
+    let mut folders = vec![std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+    let (mut files, mut names) = (Vec::new(), Vec::new());
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { folders.push(path) } else { files.push(path) }
+        }
+    }
+    for path in files {
         let text = std::fs::read_to_string(&path).unwrap();
         let file = path.file_name().unwrap().to_str().unwrap();
         if !["sql.rs", "store.rs"].contains(&file) {
