@@ -6,6 +6,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request};
 use secrecy::ExposeSecret;
+use serde_json::Value;
 use stockade_domain::ids::RunId;
 use stockade_llm::Dialect;
 
@@ -13,6 +14,7 @@ use crate::{
     Target,
     door::{self, Asked, Door},
     envelope, headers, http_door,
+    rehearsal::Cassette,
     session::Origin,
 };
 
@@ -91,6 +93,15 @@ fn send(body: &Bytes, view: &stockade_llm::View, asked: &Asked, stream: bool, ta
     let carried = asked.dialect == Dialect::Messages
         && matches!(target.provider.kind(), crate::Kind::Bedrock | crate::Kind::Vertex);
     Sent { body: out, carried, upstream: target.upstream.clone(), stream }
+}
+
+/// The answer of a cassette to a conversation: its blocks and why it stops.
+///
+/// # Errors
+/// With the message for the client, if the conversation departs from the cassette.
+pub fn played(cassette: &Cassette, body: &[u8]) -> Result<(Vec<Value>, String), String> {
+    let play = cassette.play(body).map_err(|departure| departure.to_string())?;
+    Ok((play.content, play.stop_reason))
 }
 
 /// A request for [`signed`].

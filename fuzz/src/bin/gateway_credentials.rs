@@ -25,9 +25,15 @@ static TABLE: LazyLock<ModelTable> = LazyLock::new(|| {
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let Some((first, body)) = bytes.split_first() else { return };
     let forms = [Credential::Bearer, Credential::Instance, Credential::Role, Credential::Profile];
-    match forms.get(usize::from(*first % 8)) {
+    let form = match *first {
+        8 => Some(&Credential::Impersonated),
+        9 => Some(&Credential::GoogleFile),
+        other => forms.get(usize::from(other % 8)),
+    };
+    match form {
         Some(form) => {
             if let Ok(given) = read(*form, body) {
+                // Addresses are as good: nothing in them may break out of a request's line.
                 let good = |text: &String| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
                 assert!(*form == Credential::Profile || given.texts.iter().all(good), "{given:?}");
             }

@@ -24,15 +24,18 @@ impl Given {
     /// Reads one; the text of an error is a reason without secrets.
     pub(crate) fn read(body: &[u8], now: Timestamp) -> Result<Fresh<SecretString>, &'static str> {
         let given: Self = serde_json::from_slice(body).map_err(|_| "expected JSON with access_token and expires_in")?;
-        let token = given.access_token.expose_secret();
-        if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err("its access_token is empty or has strange characters");
-        }
+        sound(&given.access_token).map_err(|()| "its access_token is empty or has strange characters")?;
         let on = given.expires_on.map(|seconds| Timestamp(0).plus_seconds(seconds));
         let expires = given.expires_in.map(|seconds| now.plus_seconds(seconds)).or(on);
         let expires = expires.ok_or("it does not say when its token ends")?;
         Ok(Fresh { value: given.access_token, expires: Some(expires) })
     }
+}
+
+/// Whether this can be a token: some graphic characters of ASCII.
+pub(crate) fn sound(token: &SecretString) -> Result<(), ()> {
+    let token = token.expose_secret();
+    if !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic()) { Ok(()) } else { Err(()) }
 }
 
 /// A secret, which is shown nowhere from here on.

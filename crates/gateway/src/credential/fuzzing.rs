@@ -11,6 +11,7 @@ use super::{
     aws::{self, Keys, Scope, profile, sigv4, sts},
     bearer,
     error::shown as cleaned,
+    google,
     keeper::Fresh,
     outside,
 };
@@ -29,6 +30,10 @@ pub enum Credential {
     Role,
     /// A section of the shared files.
     Profile,
+    /// Google's, for a service account in somebody's stead.
+    Impersonated,
+    /// A credentials file of Google; its texts are the addresses that it sends us to.
+    GoogleFile,
 }
 
 /// What was read.
@@ -60,6 +65,14 @@ pub fn read(form: Credential, body: &[u8]) -> Result<Given, String> {
             let section = profile::section(&String::from_utf8_lossy(body), "default").ok_or("there is none")?;
             let texts = section.keys().map(|name| format!("{name}.")).collect();
             Ok(Given { texts, expires: None })
+        }
+        Credential::Impersonated => {
+            let Fresh { value, expires } = google::impersonated(body)?;
+            Ok(Given { texts: vec![value.expose_secret().to_owned()], expires })
+        }
+        Credential::GoogleFile => {
+            let urls = google::addresses(&String::from_utf8_lossy(body))?;
+            Ok(Given { texts: urls.iter().map(Url::to_string).collect(), expires: None })
         }
     }
 }
@@ -103,6 +116,13 @@ mod tests {
         assert_eq!(read(Credential::Instance, body).unwrap().texts, ["i", "s"]);
         assert!(read(Credential::Role, b"<Credentials></Credentials>").is_err());
         assert_eq!(read(Credential::Profile, b"[default]\nA = b").unwrap().texts, ["a."]);
+        let body = br#"{"accessToken":"t","expireTime":"2026-09-21T15:13:20Z"}"#;
+        assert_eq!(read(Credential::Impersonated, body).unwrap().texts, ["t"]);
+        assert!(read(Credential::Impersonated, br#"{"accessToken":"","expireTime":"2026-09-21T15:13:20Z"}"#).is_err());
+        let file =
+            r#"{"type":"service_account","client_email":"e","private_key":"k","token_uri":"https://x.example/t"}"#;
+        assert_eq!(read(Credential::GoogleFile, file.as_bytes()).unwrap().texts, ["https://x.example/t"]);
+        assert!(read(Credential::GoogleFile, file.replace("https", "http").as_bytes()).is_err());
         assert_eq!(shown("{\"error\":\"t is wrong\"}", "t "), "[secret]is wrong");
         let parts = crate::fuzzing::request("https://x.example/a%2fb?c", http::HeaderMap::new()).unwrap();
         assert_eq!(signed(parts, b"").unwrap().uri.path(), "/a%2Fb");

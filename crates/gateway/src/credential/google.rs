@@ -55,6 +55,46 @@ enum File {
     Other,
 }
 
+impl File {
+    /// The text of an error is a reason without secrets: serde's words may quote what stands there.
+    fn read(text: &str) -> Result<Self, &'static str> {
+        serde_json::from_str(text).map_err(|_| "expected a credentials file of Google with all its fields")
+    }
+}
+
+/// What a credentials file sends us to: every address in it, as it is asked.
+///
+/// # Errors
+/// With the reason, as it is shown.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn addresses(text: &str) -> Result<Vec<Url>, String> {
+    let named = match File::read(text)? {
+        File::ServiceAccount(account) => vec![account.token_uri],
+        File::ExternalAccount(account) => {
+            std::iter::once(account.token_url).chain(account.service_account_impersonation_url).collect()
+        }
+        File::Other => Vec::new(),
+    };
+    named.iter().map(|url| address(TOKENS.who, url).map_err(|error| error.to_string())).collect()
+}
+
+/// What the service account credentials API answers.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Impersonated {
+    #[serde(deserialize_with = "bearer::secret")]
+    access_token: SecretString,
+    expire_time: String,
+}
+
+/// Reads it; the text of an error is a reason without secrets.
+pub(crate) fn impersonated(body: &[u8]) -> Result<Fresh<SecretString>, &'static str> {
+    let given: Impersonated =
+        serde_json::from_slice(body).map_err(|_| "expected JSON with accessToken and expireTime")?;
+    bearer::sound(&given.access_token).map_err(|()| "its accessToken is empty or has strange characters")?;
+    Ok(Fresh { value: given.access_token, expires: Some(aws::time(&given.expire_time)?) })
+}
+
 #[derive(Debug, Deserialize)]
 struct ServiceAccount {
     client_email: String,
@@ -116,10 +156,7 @@ impl Source<SecretString> for KeyFile {
 
 impl KeyFile {
     fn read(&self) -> Result<File, CredentialError> {
-        let text = small_file(&self.path)?;
-        // Not serde's words: they may quote what stands there.
-        serde_json::from_str(text.expose_secret())
-            .map_err(|_| self.wrong("expected a credentials file of Google with all its fields"))
+        File::read(small_file(&self.path)?.expose_secret()).map_err(|why| self.wrong(why))
     }
 
     fn wrong(&self, why: &str) -> CredentialError {
@@ -223,18 +260,7 @@ impl KeyFile {
         let secrets = vec![token.expose_secret()];
         let question = Question { method: Method::POST, url, headers, body, secrets };
         let answer = self.outside.ask(IMPERSONATION, question).await?;
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Impersonated {
-            #[serde(deserialize_with = "bearer::secret")]
-            access_token: SecretString,
-            expire_time: String,
-        }
-        let wrong = |why| answer_wrong(IMPERSONATION, url, why);
-        let given: Impersonated =
-            serde_json::from_slice(&answer.body).map_err(|_| wrong("expected JSON with accessToken and expireTime"))?;
-        let expires = Some(aws::time(&given.expire_time).map_err(wrong)?);
-        Ok(Fresh { value: given.access_token, expires })
+        impersonated(&answer.body).map_err(|why| answer_wrong(IMPERSONATION, url, why))
     }
 }
 
