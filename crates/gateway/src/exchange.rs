@@ -33,7 +33,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    CallError, Caller, Finished, Limits, ModelTable, PurseError,
+    CallError, Caller, Finished, Limits, ModelTable,
     asking::{self, Pending, Waiting, Yes},
     capture::{Capture, Packed},
     content::{Guard, Marker},
@@ -479,6 +479,9 @@ impl Inner {
         let id: ModelCallId = parts.world.id();
         let policy = parts.policy.load();
         let guard = self.guard(&policy, caller, wish, plan, target);
+        if let Err(error) = parts.purse.room() {
+            return Err(self.unpaid(caller, id, plan, Nanos::ZERO, error).await.into());
+        }
         let looked = look_through(guard.as_ref(), wish)?;
         let letter = self.letter(wish, plan, &looked, target, id, started)?;
         let estimate = letter.estimate;
@@ -511,8 +514,12 @@ impl Inner {
                 permit
             }
             Err(Err(refusal)) => {
-                let record = self.refuse(refusal.deed(), refusal.decision(), sealed).await?;
-                self.remember(caller.run, packed, sealed_request);
+                let kept = self.unserved.keeps(caller.run, started).then_some(sealed);
+                let is_kept = kept.is_some();
+                let record = self.refuse(refusal.deed(), refusal.decision(), kept).await?;
+                if is_kept {
+                    self.remember(caller.run, packed, sealed_request);
+                }
                 return Err(CallError::Denied { title: refusal.title().to_owned(), record }.into());
             }
             Err(Ok(question)) => {
@@ -535,16 +542,7 @@ impl Inner {
         let proof = (!one.renewed).then_some((one.credential, proof));
         let money = match parts.purse.hold(caller.run, &plan.route.name, id, meter.reserved()).await {
             Ok(entries) => entries,
-            Err(PurseError::Exhausted { scope }) => {
-                let need = meter.reserved();
-                self.note_unpaid(caller, id, plan, need, Some(scope)).await?;
-                return Err(CallError::Exhausted { scope, need }.into());
-            }
-            Err(PurseError::Unavailable(why)) => {
-                tracing::warn!(call = %id, run = %caller.run, why, "no model call: the budget cannot be reached");
-                self.note_unpaid(caller, id, plan, meter.reserved(), None).await?;
-                return Err(CallError::PurseUnavailable { why }.into());
-            }
+            Err(error) => return Err(self.unpaid(caller, id, plan, meter.reserved(), error).await.into()),
         };
         if let Some(yes) = yes.filter(|yes| !yes.spent) {
             match parts.approvals.spend(yes.approval).await {
@@ -730,43 +728,10 @@ impl Inner {
         &self,
         deed: &Deed,
         decision: &stockade_domain::Decision,
-        sealed: Sealed,
+        sealed: Option<Sealed>,
     ) -> Result<RecordId, CallError> {
-        let refused = self.parts.ledger.refuse(deed, decision, vec![sealed]).await;
+        let refused = self.parts.ledger.refuse(deed, decision, sealed.into_iter().collect()).await;
         refused.map_err(|error| CallError::RecordUnavailable { why: chain(&error) })
-    }
-
-    async fn note_unpaid(
-        &self,
-        caller: &Caller,
-        call: ModelCallId,
-        plan: &Plan,
-        wanted: Nanos,
-        scope: Option<stockade_domain::BudgetScope>,
-    ) -> Result<(), CallError> {
-        let Some(left_out) = self.unserved.take(caller.run, self.parts.world.now()) else { return Ok(()) };
-        let mut facts: std::collections::BTreeMap<String, stockade_domain::ContextValue> = [
-            ("call".to_owned(), call.to_string().into()),
-            ("client".to_owned(), plan.origin.client.as_str().into()),
-            ("estimate_nanos".to_owned(), wanted.0.into()),
-            ("model".to_owned(), plan.route.name.as_str().into()),
-        ]
-        .into();
-        if let Some(session) = &plan.origin.session {
-            facts.insert("session".to_owned(), session.as_str().into());
-        }
-        if left_out > 0 {
-            facts.insert("left_out".to_owned(), i64::try_from(left_out).unwrap_or(i64::MAX).into());
-        }
-        let word = match scope {
-            Some(scope) => {
-                facts.insert("scope".to_owned(), scope.as_str().into());
-                "budget_exhausted"
-            }
-            None => "budget_unreachable",
-        };
-        let noted = self.parts.ledger.note(word, Some(caller.run), facts).await;
-        noted.map(|_| ()).map_err(|error| CallError::RecordUnavailable { why: chain(&error) })
     }
 }
 

@@ -29,6 +29,14 @@ pub trait Purse: Send + Sync {
     /// The entries of [`hold`](Self::hold) did not become durable: nothing was sent, and the money is free again.
     fn release(&self, call: ModelCallId);
 
+    /// Whether there is room for the records of another call, be it refused or free. Asked before anything is decided.
+    ///
+    /// # Errors
+    /// [`PurseError::Unavailable`].
+    fn room(&self) -> Result<(), PurseError> {
+        Ok(())
+    }
+
     /// Whether [`Purse::top_up`] can be asked. Where it cannot, every call holds all that it may cost from the beginning.
     fn tops_up(&self) -> bool {
         false

@@ -1,23 +1,30 @@
 //! Refusals that no policy spoke: a model that is not known, has no price or is not the token's, a request that cannot be served, a
-//! rate, a provider that is not set up.
+//! rate, a provider that is not set up, a budget that has not enough left.
 //!
 //! It owns the words under which they stand in the ledger, and how many of one run are written down in a minute: a client in a
 //! loop must not fill the disk. It refuses to write what the client said: of a request that is not served nothing is kept but
 //! the model's name. *Invariant:* what is not written down is counted, and the next record of that run says how many there were.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Mutex, PoisonError},
 };
 
 use http::HeaderMap;
 use stockade_domain::{
-    Action, Answer, Context, DecidingPolicy, Decision, Deed, Resource, ResourceKind, Timestamp,
+    Action, Answer, BudgetScope, Context, ContextValue, DecidingPolicy, Decision, Deed, Nanos, Resource, ResourceKind,
+    Timestamp,
     ids::{ModelCallId, RunId},
 };
 use stockade_llm::RequestError;
 
-use crate::{CallError, Caller, ModelError, door::Asked, exchange::Inner, session::Origin, upstream::chain};
+use crate::{
+    CallError, Caller, ModelError, PurseError,
+    door::Asked,
+    exchange::{Inner, Plan},
+    session::Origin,
+    upstream::chain,
+};
 
 /// So many refusals of one run are written down in a minute.
 pub(crate) const RECORDED_A_MINUTE: u32 = 60;
@@ -37,27 +44,44 @@ struct Window {
     since: Timestamp,
     written: u32,
     left_out: u64,
+    /// Of how many refused requests the content was kept.
+    contents: u32,
 }
 
 impl Unserved {
     /// Whether one more of this run is written down, and how many before it were not.
     pub(crate) fn take(&self, run: RunId, now: Timestamp) -> Option<u64> {
+        self.with(run, now, |window| {
+            if window.written >= RECORDED_A_MINUTE {
+                window.left_out = window.left_out.saturating_add(1);
+                return None;
+            }
+            window.written += 1;
+            Some(std::mem::take(&mut window.left_out))
+        })
+    }
+
+    /// Whether what was asked is kept of one more request of this run that policy refused. Its record is written in any case.
+    pub(crate) fn keeps(&self, run: RunId, now: Timestamp) -> bool {
+        self.with(run, now, |window| {
+            let keeps = window.contents < RECORDED_A_MINUTE;
+            window.contents += u32::from(keeps);
+            keeps
+        })
+    }
+
+    fn with<T>(&self, run: RunId, now: Timestamp, look: impl FnOnce(&mut Window) -> T) -> T {
         let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
         // A clock that went back begins another minute.
         let over = |window: &Window| !(0..MINUTE).contains(&now.0.saturating_sub(window.since.0));
         if runs.len() >= MAX_RUNS && !runs.contains_key(&run) {
             runs.retain(|_, window| !over(window) || window.left_out > 0);
         }
-        let window = runs.entry(run).or_insert(Window { since: now, written: 0, left_out: 0 });
+        let window = runs.entry(run).or_insert(Window { since: now, written: 0, left_out: 0, contents: 0 });
         if over(window) {
-            *window = Window { since: now, written: 0, ..*window };
+            *window = Window { since: now, written: 0, contents: 0, ..*window };
         }
-        if window.written >= RECORDED_A_MINUTE {
-            window.left_out = window.left_out.saturating_add(1);
-            return None;
-        }
-        window.written += 1;
-        Some(std::mem::take(&mut window.left_out))
+        look(window)
     }
 }
 
@@ -157,6 +181,58 @@ impl Inner {
             tracing::error!(%call, run = %caller.run, reason = word, why, "a refused model call could not be recorded");
         }
     }
+
+    /// Writes down that there is no money for a call, and says so.
+    pub(crate) async fn unpaid(
+        &self,
+        caller: &Caller,
+        id: ModelCallId,
+        plan: &Plan,
+        need: Nanos,
+        error: PurseError,
+    ) -> CallError {
+        let (scope, refusal) = match error {
+            PurseError::Exhausted { scope } => (Some(scope), CallError::Exhausted { scope, need }),
+            PurseError::Unavailable(why) => {
+                tracing::warn!(call = %id, run = %caller.run, why, "no model call: the budget cannot be reached");
+                (None, CallError::PurseUnavailable { why })
+            }
+        };
+        self.note_unpaid(caller, id, plan, need, scope).await.err().unwrap_or(refusal)
+    }
+
+    async fn note_unpaid(
+        &self,
+        caller: &Caller,
+        call: ModelCallId,
+        plan: &Plan,
+        wanted: Nanos,
+        scope: Option<BudgetScope>,
+    ) -> Result<(), CallError> {
+        let Some(left_out) = self.unserved.take(caller.run, self.parts.world.now()) else { return Ok(()) };
+        let mut facts: BTreeMap<String, ContextValue> = [
+            ("call".to_owned(), call.to_string().into()),
+            ("client".to_owned(), plan.origin.client.as_str().into()),
+            ("estimate_nanos".to_owned(), wanted.0.into()),
+            ("model".to_owned(), plan.route.name.as_str().into()),
+        ]
+        .into();
+        if let Some(session) = &plan.origin.session {
+            facts.insert("session".to_owned(), session.as_str().into());
+        }
+        if left_out > 0 {
+            facts.insert("left_out".to_owned(), i64::try_from(left_out).unwrap_or(i64::MAX).into());
+        }
+        let word = match scope {
+            Some(scope) => {
+                facts.insert("scope".to_owned(), scope.as_str().into());
+                "budget_exhausted"
+            }
+            None => "budget_unreachable",
+        };
+        let noted = self.parts.ledger.note(word, Some(caller.run), facts).await;
+        noted.map(|_| ()).map_err(|error| CallError::RecordUnavailable { why: chain(&error) })
+    }
 }
 
 /// Whether this may stand in a record as a model's name.
@@ -188,6 +264,9 @@ mod tests {
         assert_eq!(unserved.take(other, at(59_999)), Some(0), "everybody has a minute of their own");
         assert_eq!((unserved.take(run, at(60_000)), unserved.take(run, at(60_001))), (Some(2), Some(0)));
         assert_eq!(unserved.take(run, at(-5_000)), Some(0), "a clock that goes back does not stop it");
+        let kept = (0..100).filter(|_| unserved.keeps(run, at(-4_000))).count();
+        assert_eq!((kept, unserved.keeps(run, at(60_000))), (60, true));
+        assert_eq!(unserved.take(run, at(60_001)), Some(0), "what is not kept is written down all the same");
     }
 
     #[test]

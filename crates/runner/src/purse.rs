@@ -534,6 +534,10 @@ impl Purse for SitePurse {
         Ok(vec![budget_entry(&self.set_aside(run, model, call, amount).await?)])
     }
 
+    fn room(&self) -> Result<(), PurseError> {
+        self.spool.room().map_err(|error| PurseError::Unavailable(error.to_string()))
+    }
+
     fn release(&self, call: ModelCallId) {
         for state in self.books().money.slices.values_mut() {
             state.reserved.remove(&call);

@@ -40,6 +40,7 @@ pub struct TestPurse {
     pub limit: i64,
     pub state: Mutex<Money>,
     pub away: AtomicBool,
+    pub full: AtomicBool,
     /// Whether streams begin with a part of what they may cost.
     pub grows: AtomicBool,
 }
@@ -76,6 +77,10 @@ impl Purse for TestPurse {
         assert!(money.reserved.insert(call, amount.0).is_none(), "reserved twice");
         money.peak = money.peak.max(held + amount.0);
         Ok(vec![LogEntry::new(EntryKind::Budget, format!("held {call} {amount}"))])
+    }
+
+    fn room(&self) -> Result<(), PurseError> {
+        if self.full.load(Ordering::SeqCst) { Err(PurseError::Unavailable("the disk is full".into())) } else { Ok(()) }
     }
 
     fn release(&self, call: ModelCallId) {

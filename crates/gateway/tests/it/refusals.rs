@@ -5,7 +5,7 @@ use std::{sync::Arc, sync::atomic::Ordering, time::Duration};
 use bytes::Bytes;
 use stockade_domain::{ContextValue, Principal, Role};
 use stockade_gateway::{CallError, Limits};
-use stockade_ledger::Body;
+use stockade_ledger::{Body, Record};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -192,6 +192,36 @@ async fn a_client_in_a_loop_does_not_fill_the_ledger() {
         .sum();
     assert!(records.len() == 60 || records.len() + said == 90, "{} records, {said} left out", records.len());
     assert_eq!(wire::post(house.addr, &request(false)).await.status, 200, "what is served is served as before");
+}
+
+#[tokio::test]
+async fn a_client_that_policy_refuses_keeps_its_records_but_not_all_its_requests() {
+    let fake = provider().await;
+    let house = House::with(fake.addr, Plan { bundle: DENIES.to_owned(), ..Plan::default() }).await;
+    for _ in 0..90 {
+        assert_eq!(wire::post(house.addr, &request(true)).await.status, 400);
+    }
+    let records = house.records();
+    let kept = |record: &Record| match &record.body {
+        Body::Refused { contents, .. } => contents.len(),
+        other => panic!("{other:?}"),
+    };
+    let kept: usize = records.iter().map(kept).sum();
+    // A slow machine may begin a second minute.
+    assert!(records.len() == 90 && (60..90).contains(&kept), "{} records, {kept} requests", records.len());
+    nothing_happened(&fake, &house);
+}
+
+#[tokio::test]
+async fn without_room_nothing_is_called_be_it_free_or_forbidden() {
+    let fake = provider().await;
+    for bundle in [Plan::default().bundle, DENIES.to_owned()] {
+        let house = House::with(fake.addr, Plan { bundle, ..Plan::default() }).await;
+        house.purse.full.store(true, Ordering::SeqCst);
+        told(&wire::post(house.addr, &request(true)).await, 503, "api_error", "cannot be reached at the moment");
+        assert!(matches!(&house.records()[0].body, Body::Note { .. }));
+        nothing_happened(&fake, &house);
+    }
 }
 
 #[tokio::test]
