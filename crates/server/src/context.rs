@@ -17,7 +17,7 @@ use axum::{
 use secrecy::SecretString;
 use stockade_api::error::{ApiError, Fault};
 use stockade_domain::{
-    Action, ContentRef, Context, Deed, Principal, Resource, ResourceKind,
+    Action, ContentRef, Context, Deed, Principal, Resource, ResourceKind, RunKind,
     ids::{ProjectId, RecordId, UserId},
 };
 use stockade_policy::{Permit, Refusal, Ruling};
@@ -28,6 +28,7 @@ use crate::{
     app::App,
     ledger,
     operation::{Operation, Rule},
+    resource::groups,
     secret,
 };
 
@@ -108,7 +109,10 @@ impl Cx {
 
     /// … to a run.
     pub fn on_run(&self, run: &Run) -> Result<Deed, Failure> {
-        let context = owned_by(run.owner).with("level", i64::from(run.spec.level.get()));
+        let mut context = owned_by(run.owner).with("level", i64::from(run.spec.level.get()));
+        if run.kind == RunKind::Personal {
+            context = context.with("personal", true);
+        }
         self.deed(Resource::new(ResourceKind::Run, run.id).in_project(run.project).in_run(run.id), context)
     }
 
@@ -123,6 +127,29 @@ impl Cx {
     pub fn on_environment(&self, environment: &Environment) -> Result<Deed, Failure> {
         let resource = Resource::new(ResourceKind::Environment, environment.id);
         self.deed(resource.in_project(environment.project).in_run(environment.run), owned_by(environment.owner))
+    }
+
+    /// Whose things are asked for, decided: the policy sees whether they are the caller's own, and whether they are of people's
+    /// own tools.
+    pub async fn for_whom(&self, user: Option<&str>, personal: bool) -> Result<(Tx, Option<UserId>), Failure> {
+        let mut tx = self.read().await?;
+        let person = match user {
+            None => None,
+            Some("me") => Some(self.user.id),
+            // Nobody has the identifier that is all zeros.
+            Some(name) => Some(groups::user(&mut tx, name).await.unwrap_or_else(|_| UserId::from_bytes([0; 16]))),
+        };
+        let mut context = person.map_or_else(Context::default, owned_by);
+        if personal {
+            context = context.with("personal", true);
+        }
+        let deed = self.deed(Resource::new(ResourceKind::Organization, self.app.organization), context)?;
+        let mut tx = self.may(tx, deed).await?;
+        // Only whoever may ask hears that there is nobody of that name.
+        if let Some(name) = user.filter(|name| *name != "me") {
+            groups::user(&mut tx, name).await?;
+        }
+        Ok((tx, person))
     }
 
     /// May the caller see it? Gives the transaction back. Only a refusal is recorded.

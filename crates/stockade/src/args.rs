@@ -257,9 +257,12 @@ pub enum Runs {
         /// Only those in this state.
         #[arg(long, value_name = "STATE")]
         state: Option<String>,
-        /// Those of tokens for the gateway instead.
+        /// Those of tokens for the gateway instead: your own, or everybody's if you may see them.
         #[arg(long)]
         personal: bool,
+        /// Only of this person: a name, an id, or `me`.
+        #[arg(long, value_name = "WHO")]
+        user: Option<String>,
         #[command(flatten)]
         page: Page,
     },

@@ -119,6 +119,9 @@ pub struct ListRuns {
     /// Those of tokens for the gateway, which are left out otherwise.
     #[serde(default)]
     pub personal: bool,
+    /// Only of this person: a name, an identifier, or `me`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
     /// At most so many items.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,

@@ -2,8 +2,8 @@
 
 use stockade_api::http::{CallSum, ListCalls, ListSessions, ModelCall, Page, Session, ShownCall, SumCalls};
 use stockade_domain::{
-    ContentRef, Context, Deed, Resource, ResourceKind,
-    ids::{ModelCallId, RecordId, UserId},
+    ContentRef,
+    ids::{ModelCallId, RecordId},
 };
 use stockade_ledger::Record;
 use stockade_store::{
@@ -12,7 +12,7 @@ use stockade_store::{
     people, projects, records, runs,
 };
 
-use super::{groups, page, paged, whole};
+use super::{page, paged, whole};
 use crate::{
     answer::{Answer, Failure, Json, Path, Query},
     context::Cx,
@@ -22,7 +22,7 @@ use crate::{
 #[utoipa::path(get, path = "/v1/calls", tag = "calls", params(ListCalls),
     responses((status = 200, body = Page<ModelCall>)))]
 pub async fn list(cx: Cx, Query(query): Query<ListCalls>) -> Answer<Page<ModelCall>> {
-    let (mut tx, person) = for_whom(&cx, query.user.as_deref()).await?;
+    let (mut tx, person) = cx.for_whom(query.user.as_deref(), false).await?;
     let filter = CallFilter {
         person,
         project: query.project,
@@ -67,7 +67,7 @@ pub async fn sums(cx: Cx, Query(query): Query<SumCalls>) -> Answer<Page<CallSum>
         "day" => TotalsBy::Day,
         _ => return Err(Failure::invalid("bad_by", "`by` must be user, project, model, provider, client or day")),
     };
-    let (mut tx, person) = for_whom(&cx, query.user.as_deref()).await?;
+    let (mut tx, person) = cx.for_whom(query.user.as_deref(), false).await?;
     let filter = CallFilter {
         person,
         project: query.project,
@@ -96,7 +96,7 @@ pub async fn sums(cx: Cx, Query(query): Query<SumCalls>) -> Answer<Page<CallSum>
 #[utoipa::path(get, path = "/v1/sessions", tag = "calls", params(ListSessions),
     responses((status = 200, body = Page<Session>)))]
 pub async fn sessions(cx: Cx, Query(query): Query<ListSessions>) -> Answer<Page<Session>> {
-    let (mut tx, person) = for_whom(&cx, query.user.as_deref()).await?;
+    let (mut tx, person) = cx.for_whom(query.user.as_deref(), false).await?;
     let filter = CallFilter {
         person,
         project: query.project,
@@ -121,33 +121,6 @@ pub async fn sessions(cx: Cx, Query(query): Query<ListSessions>) -> Answer<Page<
         first_at: session.first_at,
         last_at: session.last_at,
     })))
-}
-
-/// Whose calls are asked for, decided: the policy sees whether they are the caller's own.
-async fn for_whom(cx: &Cx, user: Option<&str>) -> Result<(Tx, Option<UserId>), Failure> {
-    let mut tx = cx.read().await?;
-    let person = match user {
-        None => None,
-        Some("me") => Some(cx.user.id),
-        Some(name) => Some(groups::user(&mut tx, name).await.unwrap_or_else(|_| unknown())),
-    };
-    let deed = on_calls(cx, person)?;
-    let mut tx = cx.may(tx, deed).await?;
-    // Only whoever may ask hears that there is nobody of that name.
-    if let Some(name) = user.filter(|name| *name != "me") {
-        groups::user(&mut tx, name).await?;
-    }
-    Ok((tx, person))
-}
-
-/// Nobody: no person has the identifier that is all zeros.
-fn unknown() -> UserId {
-    UserId::from_bytes([0; 16])
-}
-
-fn on_calls(cx: &Cx, person: Option<UserId>) -> Result<Deed, Failure> {
-    let context = person.map_or_else(Context::default, |person| Context::default().with("owner", person.to_string()));
-    cx.deed(Resource::new(ResourceKind::Organization, cx.app.organization), context)
 }
 
 async fn covered(tx: &mut Tx, record: RecordId) -> Result<Vec<ContentRef>, Failure> {

@@ -55,7 +55,7 @@ async fn moved(cx: &Cx, tx: &mut Tx, group: GroupId, body: &ChangeGroup) -> Resu
 }
 
 /// A person by identifier or name.
-pub(super) async fn user(tx: &mut Tx, given: &str) -> Result<UserId, Failure> {
+pub async fn user(tx: &mut Tx, given: &str) -> Result<UserId, Failure> {
     if let Ok(id) = given.parse::<UserId>() {
         return Ok(people::user(tx, id).await?.id);
     }

@@ -13,9 +13,9 @@ use crate::{
 /// Runs, newest first.
 #[utoipa::path(get, path = "/v1/runs", tag = "runs", params(ListRuns), responses((status = 200, body = Page<Run>)))]
 pub async fn list(cx: Cx, Query(query): Query<ListRuns>) -> Answer<Page<Run>> {
-    let mut tx = cx.may(cx.read().await?, cx.on_organization()?).await?;
+    let (mut tx, owner) = cx.for_whom(query.user.as_deref(), query.personal).await?;
     let kind = if query.personal { RunKind::Personal } else { RunKind::Task };
-    let filter = RunFilter { project: query.project, owner: None, state: query.state, kind: Some(kind) };
+    let filter = RunFilter { project: query.project, owner, state: query.state, kind: Some(kind) };
     let found = runs::list(&mut tx, &filter, &page(query.limit, query.cursor)).await?;
     Ok(Json(paged(found, shown)))
 }

@@ -34,7 +34,7 @@ pub async fn main(context: &Context, command: args::Calls) -> Outcome {
 }
 
 /// Whoever may not see everybody's calls means their own.
-async fn mine(client: &Client) -> Outcome<Option<String>> {
+pub async fn mine(client: &Client) -> Outcome<Option<String>> {
     let sees_all = client.me().await?.roles.iter().any(|role| matches!(role, Role::Admin | Role::Auditor));
     Ok((!sees_all).then(|| "me".to_owned()))
 }

@@ -8,7 +8,7 @@ use stockade_api::{
     site::{Seal, TranscriptLine},
 };
 
-use super::{Context, confirm, is_unreadable, parse, projects, site, text_or_stdin, time, transcript, watch};
+use super::{Context, calls, confirm, is_unreadable, parse, projects, site, text_or_stdin, time, transcript, watch};
 use crate::{
     args,
     failure::Outcome,
@@ -18,13 +18,17 @@ use crate::{
 pub async fn main(context: &Context, command: args::Runs) -> Outcome {
     let client = context.client()?;
     match command {
-        args::Runs::List { project, state, personal, page } => {
+        args::Runs::List { project, state, personal, user, page } => {
+            let user = match user {
+                None if personal => calls::mine(&client).await?,
+                said => said,
+            };
             let project = match project {
                 Some(word) => Some(projects::find(&client, &word).await?.id),
                 None => None,
             };
             let state = state.map(|word| parse("run state", &word)).transpose()?;
-            let query = ListRuns { project, state, personal, limit: Some(page.limit), cursor: page.cursor };
+            let query = ListRuns { project, state, personal, user, limit: Some(page.limit), cursor: page.cursor };
             context.output.show(&client.runs(&query).await?, list)
         }
         args::Runs::Show { run, transcript, diff } => {

@@ -67,6 +67,33 @@ async fn a_site_knows_a_token_while_it_lives() {
 }
 
 #[tokio::test]
+async fn what_a_token_was_used_for_is_not_for_other_developers() {
+    let app = App::new().await;
+    let _runner = app.runner().await;
+    let project = app.project("p").await;
+    let (ada, _) = app.person("ada", &[Role::Developer]).await;
+    let (bob, _) = app.person("bob", &[Role::Developer]).await;
+    let body = sealed_token(&ada, &project).await.unwrap();
+    ada.create_gateway_token(&body).await.unwrap();
+    let of = |user: Option<&str>| ListRuns { personal: true, user: user.map(str::to_owned), ..ListRuns::default() };
+    assert_eq!(ada.runs(&of(Some("me"))).await.unwrap().items.len(), 1);
+    assert!(bob.runs(&of(Some("me"))).await.unwrap().items.is_empty());
+    for user in [None, Some("ada"), Some("nobody")] {
+        assert_eq!(bob.runs(&of(user)).await.unwrap_err().code, "refused", "{user:?}");
+    }
+    assert_eq!(bob.run(body.run).await.unwrap_err().code, "refused");
+    assert_eq!(bob.cancel(body.run).await.unwrap_err().code, "refused");
+    assert_eq!(bob.ticket(body.run).await.unwrap_err().code, "refused");
+    let tasks = ListRuns { user: Some("ada".to_owned()), ..ListRuns::default() };
+    assert!(bob.runs(&tasks).await.unwrap().items.is_empty());
+    assert_eq!(app.admin.runs(&of(Some("ada"))).await.unwrap().items.len(), 1);
+    assert_eq!(app.admin.runs(&of(None)).await.unwrap().items.len(), 1);
+    assert_eq!(app.admin.runs(&of(Some("nobody"))).await.unwrap_err().code, "user_not_found");
+    assert_eq!(ada.run(body.run).await.unwrap().owner, ada.me().await.unwrap().user);
+    app.stop().await;
+}
+
+#[tokio::test]
 async fn a_token_ends_by_itself_and_nobody_else_s_is_ended() {
     let app = App::new().await;
     let runner = app.runner().await;
