@@ -27,6 +27,7 @@ pub mod prices;
 pub mod responses;
 pub mod sse;
 mod take;
+pub mod told;
 mod usage;
 mod view;
 

@@ -44,6 +44,7 @@ pub use doctor::doctor;
 pub use error::RunnerError;
 pub use providers::{ProviderReport, Step, check_providers};
 pub use stockade_gateway::toml_error;
+pub use stockade_llm::told;
 pub use telemetry::Telemetry;
 
 use std::{net::SocketAddr, path::Path, sync::Arc};
