@@ -86,6 +86,7 @@ pub async fn start(config: RunnerConfig, driver: Arc<dyn Driver>) -> Result<Runn
 
     let models = rehearsed(&config, model_table(&config)?).await?;
     let (models, stop) = (models.0, models.1);
+    warn_of_keys(&models);
     let log_dir = data.join("spool");
     let log = Arc::new(open_log(&log_dir).await?);
     if let Some(cut) = log.recovered() {
@@ -200,6 +201,19 @@ async fn rehearsed(config: &RunnerConfig, models: ModelTable) -> Result<(ModelTa
     Ok((models.with_rehearsal(addr), stop))
 }
 
+/// A key may still come, and is read when it is needed: that it is not there is no error yet.
+fn warn_of_keys(models: &ModelTable) {
+    for provider in models.providers() {
+        for error in provider.wrong_keys() {
+            let (provider, why) = (provider.name(), chain(&error));
+            tracing::warn!(
+                provider,
+                "calls to the provider `{provider}` will be refused: {why} (`stockade provider check {provider}` looks again)"
+            );
+        }
+    }
+}
+
 impl RunningRunner {
     /// From now on these models may be asked for: `text` is the gateway's part of the configuration. It is checked as a whole first, and
     /// nothing changes if it is wrong. Calls that have begun end as they began.
@@ -208,7 +222,9 @@ impl RunningRunner {
     /// [`RunnerError::Config`] says what is wrong.
     pub fn set_models(&self, text: &str) -> Result<(), RunnerError> {
         let gateway = &self.site.gateway;
-        gateway.set_models(models_of(text)?.with_rehearsal_of(&gateway.models()));
+        let models = models_of(text)?.with_rehearsal_of(&gateway.models());
+        warn_of_keys(&models);
+        gateway.set_models(models);
         Ok(())
     }
 

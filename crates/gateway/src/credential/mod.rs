@@ -212,6 +212,20 @@ impl Credential {
         Ok(Checked { about: self.about.clone(), until })
     }
 
+    /// What is wrong with a key that is to be at hand, in a file or a variable. Nothing is asked of anybody.
+    ///
+    /// # Errors
+    /// [`CredentialError`] says what.
+    pub fn at_hand(&self) -> Result<(), CredentialError> {
+        match &self.way {
+            Way::Header { header, secret: Secret::Key(key) } => {
+                key.get()?.map(|secret| header.with(&secret)).transpose()?;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Waits until no token is being renewed.
     #[cfg(test)]
     async fn settled(&self) {

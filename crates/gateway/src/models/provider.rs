@@ -155,6 +155,13 @@ impl Provider {
         Ok(checked)
     }
 
+    /// What is wrong with the keys that are to be at hand, in files and variables. Nothing is asked of anybody, and one that is there
+    /// without being configured may be without its key.
+    pub fn wrong_keys(&self) -> impl Iterator<Item = CredentialError> {
+        let credentials = if self.built_in { &[][..] } else { &self.credentials };
+        credentials.iter().filter_map(|credential| credential.at_hand().err())
+    }
+
     /// The name, shared.
     pub(crate) const fn shared_name(&self) -> &Arc<str> {
         &self.name

@@ -4,7 +4,7 @@ use std::{sync::Arc, sync::atomic::Ordering, time::Duration};
 
 use bytes::Bytes;
 use stockade_domain::{ContextValue, Principal, Role};
-use stockade_gateway::{CallError, Limits};
+use stockade_gateway::{CallError, Limits, ModelTable};
 use stockade_ledger::{Body, Record};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -385,4 +385,26 @@ async fn a_provider_without_a_key_is_not_called_and_a_new_key_is_used_at_once() 
         assert_eq!(wire::post(house.addr, &request(false)).await.status, 200);
         assert_eq!(header(&fake.requests().last().unwrap().head, "x-api-key").as_deref(), Some(key));
     }
+}
+
+#[tokio::test]
+async fn a_key_that_is_to_be_at_hand_and_is_not_is_said_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("key");
+    let config = format!(
+        "[providers.here]\nkind = \"openai-compatible\"\nbase_url = \"http://127.0.0.1:9/v1\"\nkey_file = \"{}\"\n\
+         [providers.bare]\nkind = \"openai-compatible\"\nbase_url = \"http://127.0.0.1:9/v1\"\nkey = \"none\"\n",
+        path.display()
+    );
+    let table = ModelTable::from_config(&config).unwrap();
+    let wrong = || {
+        let of = |provider: &std::sync::Arc<stockade_gateway::Provider>| {
+            let why = |error: &dyn std::error::Error| error.source().map(ToString::to_string).unwrap_or_default();
+            provider.wrong_keys().map(|error| why(&error)).collect::<Vec<_>>()
+        };
+        table.providers().flat_map(of).collect::<Vec<_>>()
+    };
+    assert_eq!(wrong(), [format!("the key file {} cannot be read", path.display())]);
+    std::fs::write(&path, "sk-a-key\n").unwrap();
+    assert!(wrong().is_empty());
 }
