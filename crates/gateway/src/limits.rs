@@ -60,6 +60,6 @@ impl Default for Limits {
 /// How long an idle connection to a provider is kept.
 pub const POOL_IDLE: Duration = Duration::from_secs(60);
 /// How many idle connections to one provider are kept.
-pub const POOL_CONNECTIONS: usize = 64;
+pub const POOL_CONNECTIONS: usize = 512;
 /// What is read of a provider's answer before it is understood: bounds its headers. Above: the answer is refused.
 pub const PROVIDER_BUFFER_BYTES: usize = 256 * 1024;
