@@ -117,12 +117,16 @@ const CLAUDE_CODE: Package = Package::Npm("@anthropic-ai/claude-code", "2.1.197"
 const CODEX: Package = Package::Npm("@openai/codex", "0.169.0");
 const GEMINI_CLI: Package = Package::Npm("@google/gemini-cli", "0.61.0");
 const OPENCODE: Package = Package::Npm("opencode-ai", "1.18.33");
+const COPILOT: Package = Package::Npm("@github/copilot", "1.0.102");
 const AIDER: Package = Package::Python("aider", &["aider-chat==0.86.2"]);
 
 const CLAUDE_COMMAND: &[&str] =
     &["{package}/claude", "-p", PROMPT, "--model", "{model}", "--allowedTools", "Bash", "--output-format", "json"];
 const OPENCODE_COMMAND: &[&str] = &["{package}/opencode", "run", "-m", "here/{model}", PROMPT];
 const OPENCODE_ENV: &[(&str, &str)] = &[("OPENCODE_DISABLE_MODELS_FETCH", "1"), ("OPENCODE_DISABLE_AUTOUPDATE", "1")];
+const COPILOT_COMMAND: &[&str] = &["{package}/copilot", "-p", PROMPT, "--allow-all-tools", "--no-auto-update"];
+/// It unpacks 235 MB of itself at its first start: once beside the package, and not in every cell's home.
+const COPILOT_UNPACKS: (&str, &str) = ("COPILOT_PKG_CACHE_HOME", "{package}/../../unpacked");
 
 /// All of them.
 pub const CLIENTS: &[Client] = &[
@@ -255,6 +259,65 @@ pub const CLIENTS: &[Client] = &[
             r#"{"permission": "allow", "autoupdate": false, "provider": {"here": {"npm": "@ai-sdk/anthropic",
  "options": {"baseURL": "{anthropic}/v1", "apiKey": "{key}"}, "models": {"{model}": {}}}}}"#,
         )],
+        aside: None,
+        turns: 3,
+    },
+    Client {
+        name: "Copilot CLI (chat)",
+        version: "1.0.102",
+        dialect: Dialect::Chat,
+        package: COPILOT,
+        model: "gpt-4.1",
+        command: COPILOT_COMMAND,
+        env: &[
+            ("COPILOT_PROVIDER_BASE_URL", "{openai}"),
+            ("COPILOT_PROVIDER_TYPE", "openai"),
+            ("COPILOT_PROVIDER_WIRE_API", "completions"),
+            ("COPILOT_PROVIDER_API_KEY", "{key}"),
+            ("COPILOT_MODEL", "{model}"),
+            ("COPILOT_OFFLINE", "true"),
+            COPILOT_UNPACKS,
+        ],
+        files: &[],
+        aside: None,
+        turns: 3,
+    },
+    Client {
+        name: "Copilot CLI (responses)",
+        version: "1.0.102",
+        dialect: Dialect::Responses,
+        package: COPILOT,
+        model: GPT,
+        command: COPILOT_COMMAND,
+        env: &[
+            ("COPILOT_PROVIDER_BASE_URL", "{openai}"),
+            ("COPILOT_PROVIDER_TYPE", "openai"),
+            ("COPILOT_PROVIDER_WIRE_API", "responses"),
+            ("COPILOT_PROVIDER_API_KEY", "{key}"),
+            ("COPILOT_MODEL", "{model}"),
+            ("COPILOT_OFFLINE", "true"),
+            COPILOT_UNPACKS,
+        ],
+        files: &[],
+        aside: None,
+        turns: 3,
+    },
+    Client {
+        name: "Copilot CLI (Messages)",
+        version: "1.0.102",
+        dialect: Dialect::Messages,
+        package: COPILOT,
+        model: CLAUDE,
+        command: COPILOT_COMMAND,
+        env: &[
+            ("COPILOT_PROVIDER_BASE_URL", "{anthropic}"),
+            ("COPILOT_PROVIDER_TYPE", "anthropic"),
+            ("COPILOT_PROVIDER_API_KEY", "{key}"),
+            ("COPILOT_MODEL", "{model}"),
+            ("COPILOT_OFFLINE", "true"),
+            COPILOT_UNPACKS,
+        ],
+        files: &[],
         aside: None,
         turns: 3,
     },
