@@ -23,7 +23,7 @@ const MAX_SESSION: usize = 512;
 const MAX_VERSION: usize = 24;
 
 /// How clients begin their `user-agent`, and what they are called here.
-const CLIENTS: [(&str, &str); 16] = [
+const CLIENTS: [(&str, &str); 18] = [
     ("claude-cli/", "claude-code"),
     ("codex_cli_rs/", "codex"),
     ("codex_exec/", "codex"),
@@ -35,12 +35,19 @@ const CLIENTS: [(&str, &str); 16] = [
     ("copilotcli/", "copilot"),
     ("githubcopilot", "copilot"),
     ("anthropic/python ", "anthropic-python"),
+    ("anthropic/js ", "anthropic-js"),
     ("openai/python ", "openai-python"),
     ("asyncopenai/python ", "openai-python"),
+    ("openai/js ", "openai-js"),
     ("google-genai-sdk/", "google-genai"),
     ("boto3/", "boto3"),
     ("stockade/", "stockade"),
 ];
+
+/// Copilot CLI calls itself by the SDK that it is built with; only this header is its own.
+const COPILOT_HEADER: &str = "x-initiator";
+/// Those SDKs.
+const COPILOT_SDKS: [&str; 2] = ["openai-js", "anthropic-js"];
 
 /// What a call says of where it comes from, in a form that may stand in a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +73,9 @@ fn client(headers: &HeaderMap) -> String {
     let Some((prefix, name)) = CLIENTS.iter().find(|(prefix, _)| lower.starts_with(prefix)) else {
         return "other".to_owned();
     };
+    if COPILOT_SDKS.contains(name) && headers.contains_key(COPILOT_HEADER) {
+        return "copilot".to_owned();
+    }
     let rest = lower.get(prefix.len()..).unwrap_or_default();
     let rest = rest.split_once('/').filter(|_| !prefix.ends_with(['/', ' '])).map_or(rest, |(_, version)| version);
     let version: String = rest.chars().take_while(|c| c.is_ascii_digit() || *c == '.').take(MAX_VERSION).collect();
@@ -101,6 +111,17 @@ mod tests {
         ] {
             assert_eq!(client(&headers(&[("user-agent", agent)])), name, "{agent}");
         }
+    }
+
+    #[test]
+    fn copilot_is_known_by_its_own_header_and_not_by_its_sdks() {
+        for (agent, sdk) in [("OpenAI/JS 5.20.1", "openai-js/5.20.1"), ("Anthropic/JS 0.94.0", "anthropic-js/0.94.0")] {
+            assert_eq!(client(&headers(&[("user-agent", agent)])), sdk);
+            for turn in ["user", "agent"] {
+                assert_eq!(client(&headers(&[("user-agent", agent), ("x-initiator", turn)])), "copilot", "{agent}");
+            }
+        }
+        assert_eq!(client(&headers(&[("user-agent", "curl/8"), ("x-initiator", "user")])), "other");
     }
 
     #[test]

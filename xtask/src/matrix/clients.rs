@@ -307,7 +307,8 @@ pub const CLIENTS: &[Client] = &[
         version: "1.0.102",
         dialect: Dialect::Messages,
         package: COPILOT,
-        model: CLAUDE,
+        // A newer one than the others ask for: of it the client wants more.
+        model: "claude-sonnet-5-5",
         command: COPILOT_COMMAND,
         env: &[
             ("COPILOT_PROVIDER_BASE_URL", "{anthropic}"),

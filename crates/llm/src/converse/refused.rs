@@ -94,6 +94,12 @@ pub const FLAGS: &[Flag] = &[
     passes("tool-search-tool-2025-10-19"),
     passes("tool-examples-2025-10-29"),
     Flag {
+        name: "thinking-binding-controls-2026-08-01",
+        at: BEDROCK,
+        fate: Fate::Passes,
+        reason: "Bedrock's manual has it, with `thinking.block_binding`",
+    },
+    Flag {
         name: "advanced-tool-use-2025-11-20",
         at: CLOUDS,
         fate: Fate::As("tool-search-tool-2025-10-19"),
@@ -134,6 +140,13 @@ pub const FIELDS: &[Field] = &[
         path: "context_management",
         at: BEDROCK,
         unless: Some("context-management-2025-06-27"),
+        instead: None,
+        reason: "without its flag it is an extra input",
+    },
+    Field {
+        path: "thinking.block_binding",
+        at: BEDROCK,
+        unless: Some("thinking-binding-controls-2026-08-01"),
         instead: None,
         reason: "without its flag it is an extra input",
     },

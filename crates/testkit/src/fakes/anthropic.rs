@@ -69,7 +69,10 @@ const BETAS_OF_BEDROCK: &[&str] = &[
     "fine-grained-tool-streaming-",
     "effort-",
     "claude-code-",
+    BINDING,
 ];
+/// With this one a request may say what becomes of thinking that was thought elsewhere.
+const BINDING: &str = "thinking-binding-controls-";
 
 /// Looks at a request for a message. `betas` are those of the header. `model` is the name in the path, where it stands there.
 pub(super) fn check(body: &Value, host: Host, model: Option<&str>, betas: &[String], given: &Given) -> Checked<Asked> {
@@ -130,7 +133,7 @@ pub(super) fn check(body: &Value, host: Host, model: Option<&str>, betas: &[Stri
             text_block(&block, &mut marks)?;
         }
     }
-    let thinking = thinking(&root, most.whole()?)?;
+    let thinking = thinking(&root, most.whole()?, betas.iter().any(|beta| beta.starts_with(BINDING)))?;
     let tools = tools(&root, &mut marks)?;
     tool_choice(&root, thinking != Thinking::Off)?;
     let messages = root.field("messages")?.list()?;
@@ -158,7 +161,17 @@ enum Thinking {
     Budgeted,
 }
 
-fn thinking(root: &Node<'_>, most: i64) -> Checked<Thinking> {
+/// What is said of thinking from elsewhere.
+fn bound(thinking: &Node<'_>) -> Checked<()> {
+    let Some(binding) = thinking.maybe("block_binding") else { return Ok(()) };
+    binding.only(&["prefix_mismatch_behavior"])?;
+    if let Some(word) = binding.maybe("prefix_mismatch_behavior") {
+        word.one_of(&["error", "drop_block"])?;
+    }
+    Ok(())
+}
+
+fn thinking(root: &Node<'_>, most: i64, binding: bool) -> Checked<Thinking> {
     let Some(thinking) = root.maybe("thinking") else { return Ok(Thinking::Off) };
     let mut kind = Thinking::Budgeted;
     match thinking.field("type")?.one_of(&["enabled", "disabled", "adaptive"])? {
@@ -167,11 +180,14 @@ fn thinking(root: &Node<'_>, most: i64) -> Checked<Thinking> {
             return Ok(Thinking::Off);
         }
         "adaptive" => {
-            thinking.only(&["type", "display"])?;
+            thinking.only(if binding { &["type", "display", "block_binding"] } else { &["type", "display"] })?;
+            bound(&thinking)?;
             kind = Thinking::Adaptive;
         }
         _ => {
-            thinking.only(&["type", "budget_tokens", "display"])?;
+            let more: &[&str] = &["type", "budget_tokens", "display", "block_binding"];
+            thinking.only(if binding { more } else { &["type", "budget_tokens", "display"] })?;
+            bound(&thinking)?;
             let budget = thinking.field("budget_tokens")?;
             if budget.whole()? < 1024 {
                 return Err(budget.wrong("Input should be greater than or equal to 1024"));

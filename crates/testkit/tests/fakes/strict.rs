@@ -233,6 +233,25 @@ fn bedrock_knows_few_betas() {
 }
 
 #[test]
+fn what_becomes_of_thinking_from_elsewhere_wants_its_beta() {
+    let fake = fake(Kind::Bedrock);
+    let mut request = messages();
+    request.as_object_mut().unwrap().remove("model");
+    request["anthropic_version"] = "bedrock-2023-05-31".into();
+    request["thinking"] = json!({"type": "adaptive", "block_binding": {"prefix_mismatch_behavior": "drop_block"}});
+    let path = CONVERSE.replace("converse", "invoke");
+    let answer = ask(&fake, &path, BEARER, &request);
+    assert_eq!(
+        (answer.status, answer.json()["message"].as_str().unwrap()),
+        (400, "thinking.block_binding: Extra inputs are not permitted")
+    );
+    request["anthropic_beta"] = json!(["thinking-binding-controls-2026-08-01"]);
+    assert_eq!(ask(&fake, &path, BEARER, &request).status, 200);
+    request["thinking"]["block_binding"]["prefix_mismatch_behavior"] = "forget".into();
+    assert_eq!(ask(&fake, &path, BEARER, &request).status, 400);
+}
+
+#[test]
 fn a_signature_must_be_well_formed() {
     let fake = fake(Kind::Bedrock);
     let send = |authorization: &str| {

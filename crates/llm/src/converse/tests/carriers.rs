@@ -98,6 +98,24 @@ fn flags_and_fields_that_a_cloud_refuses_are_left_out_with_their_reasons() {
 }
 
 #[test]
+fn what_becomes_of_thinking_from_elsewhere_is_said_at_bedrock_with_its_flag_only() {
+    let body = Bytes::from_static(
+        b"{\"thinking\":{\"type\":\"adaptive\",\"block_binding\":{\"prefix_mismatch_behavior\":\"drop_block\"}}}",
+    );
+    let flag = "thinking-binding-controls-2026-08-01";
+    let with = carry(&body, [flag], Upstream::Invoke).unwrap();
+    let seen: Value = serde_json::from_slice(&with.body).unwrap();
+    assert_eq!(seen["anthropic_beta"], json!([flag]));
+    assert_eq!(seen["thinking"]["block_binding"], json!({"prefix_mismatch_behavior": "drop_block"}));
+    assert_eq!(with.refused, []);
+    let without = carry(&body, [], Upstream::Invoke).unwrap();
+    let seen: Value = serde_json::from_slice(&without.body).unwrap();
+    assert_eq!(seen["thinking"], json!({"type": "adaptive"}));
+    let named = |carried: &str| carried == "thinking.block_binding";
+    assert!(without.refused.iter().any(|(name, _)| named(name)));
+}
+
+#[test]
 fn the_table_is_in_order() {
     for flag in FLAGS {
         assert!(!flag.at.is_empty() && !flag.reason.is_empty(), "{}", flag.name);

@@ -294,15 +294,39 @@ fn pieces(tool: Tool, gateway: &str, token: &Path, model: &str, folder: &Path) -
             secret("OPENAI_API_KEY"),
             format!("AIDER_MODEL='openai/{model}'"),
         ])],
-        Tool::Copilot => vec![shell(&[
-            format!("COPILOT_PROVIDER_BASE_URL='{base}/gateway/openai/v1'"),
-            "COPILOT_PROVIDER_TYPE=openai".to_owned(),
-            "COPILOT_PROVIDER_WIRE_API=completions".to_owned(),
-            secret("COPILOT_PROVIDER_API_KEY"),
-            format!("COPILOT_MODEL='{model}'"),
-            "COPILOT_OFFLINE=true".to_owned(),
-        ])],
+        Tool::Copilot => {
+            let (door, kind, wire, headers) = match copilot_speaks(model) {
+                // It names its sessions in Responses only. Here the shell is one.
+                Dialect::Messages => {
+                    ("anthropic", "anthropic", "completions", "\"X-Stockade-Session: $$-$(date +%s)\"")
+                }
+                Dialect::Responses => ("openai/v1", "openai", "responses", ""),
+            };
+            vec![shell(&[
+                format!("COPILOT_PROVIDER_BASE_URL='{base}/gateway/{door}'"),
+                format!("COPILOT_PROVIDER_TYPE={kind}"),
+                format!("COPILOT_PROVIDER_WIRE_API={wire}"),
+                // Asked before every request, so that the token stands in no variable. Another one would win over it.
+                format!("COPILOT_PROVIDER_API_KEY_COMMAND=\"cat '{file}'\""),
+                "COPILOT_PROVIDER_BEARER_TOKEN=".to_owned(),
+                format!("COPILOT_PROVIDER_HEADERS={headers}"),
+                format!("COPILOT_MODEL='{model}'"),
+                "COPILOT_OFFLINE=true".to_owned(),
+            ])]
+        }
     })
+}
+
+/// What Copilot CLI is told to speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Dialect {
+    Messages,
+    Responses,
+}
+
+/// Its own choice would be Chat Completions, where it asks OpenAI's models that reason for what they refuse (`max_tokens`).
+fn copilot_speaks(model: &str) -> Dialect {
+    if model.contains("claude") { Dialect::Messages } else { Dialect::Responses }
 }
 
 fn start_with(tool: Tool, folder: &Path, model: &str) -> String {
@@ -352,20 +376,23 @@ fn undo(context: &Context, record: &Path) -> Outcome {
 /// One small request in the tool's dialect; what came back, in words.
 async fn check(tool: Tool, gateway: &str, token: SecretString, model: &str) -> Outcome<String> {
     let ask = "Answer with one word: hello.";
+    let messages = || {
+        let body = json!({"model": model, "max_tokens": 64, "messages": [{"role": "user", "content": ask}]});
+        ("anthropic/v1/messages".to_owned(), body)
+    };
+    let responses = || {
+        let body = json!({"model": model, "input": ask, "store": false, "max_output_tokens": 64});
+        ("openai/v1/responses".to_owned(), body)
+    };
     let (path, body) = match tool {
-        Tool::Claude => (
-            "anthropic/v1/messages".to_owned(),
-            json!({"model": model, "max_tokens": 64, "messages": [{"role": "user", "content": ask}]}),
-        ),
-        Tool::Codex => (
-            "openai/v1/responses".to_owned(),
-            json!({"model": model, "input": ask, "store": false, "max_output_tokens": 64}),
-        ),
+        Tool::Claude => messages(),
+        Tool::Copilot if copilot_speaks(model) == Dialect::Messages => messages(),
+        Tool::Codex | Tool::Copilot => responses(),
         Tool::Gemini => (
             format!("gemini/v1beta/models/{model}:generateContent"),
             json!({"contents": [{"role": "user", "parts": [{"text": ask}]}], "generationConfig": {"maxOutputTokens": 64}}),
         ),
-        Tool::Opencode | Tool::Aider | Tool::Copilot => (
+        Tool::Opencode | Tool::Aider => (
             "openai/v1/chat/completions".to_owned(),
             json!({"model": model, "max_tokens": 64, "messages": [{"role": "user", "content": ask}]}),
         ),
@@ -424,12 +451,35 @@ mod tests {
         }
     }
 
+    fn text(pieces: &[Piece]) -> String {
+        pieces.iter().map(|piece| piece.text(None).unwrap()).collect()
+    }
+
+    #[test]
+    fn copilot_speaks_what_its_model_takes_and_keeps_no_token() {
+        let all = |model| {
+            text(&pieces(Tool::Copilot, "http://h:7081", Path::new("/home/ada/t"), model, Path::new("/c")).unwrap())
+        };
+        for model in ["claude-sonnet-5-5", "eu.anthropic.claude-opus-5-5-v1:0"] {
+            let text = all(model);
+            assert!(text.contains("BASE_URL='http://h:7081/gateway/anthropic'\n"), "{text}");
+            assert!(text.contains("TYPE=anthropic\n") && text.contains("\"X-Stockade-Session: $$-"), "{text}");
+        }
+        for model in ["gpt-5.2", "gemini-3-pro-preview", "sonnet"] {
+            let text = all(model);
+            assert!(text.contains("BASE_URL='http://h:7081/gateway/openai/v1'\n"), "{text}");
+            assert!(text.contains("WIRE_API=responses\n") && text.contains("HEADERS=\n"), "{text}");
+            assert!(text.contains("export COPILOT_PROVIDER_API_KEY_COMMAND=\"cat '/home/ada/t'\"\n"), "{text}");
+            assert!(text.contains("export COPILOT_PROVIDER_BEARER_TOKEN=\n"), "{text}");
+        }
+    }
+
     #[test]
     fn no_configuration_holds_the_token_itself() {
         let (token, folder) = (Path::new("/home/ada/t"), Path::new("/home/ada/c"));
         for tool in [Tool::Claude, Tool::Codex, Tool::Gemini, Tool::Opencode, Tool::Aider, Tool::Copilot] {
             let pieces = pieces(tool, "http://127.0.0.1:7081/", token, "m", folder).unwrap();
-            let all: String = pieces.iter().map(|piece| piece.text(None).unwrap()).collect();
+            let all = text(&pieces);
             assert!(all.contains("/home/ada/t") && !all.contains("stk_gw_"), "{all}");
             assert!(all.contains("http://127.0.0.1:7081/gateway/"), "{all}");
         }
