@@ -296,11 +296,9 @@ fn pieces(tool: Tool, gateway: &str, token: &Path, model: &str, folder: &Path) -
         ])],
         Tool::Copilot => {
             let (door, kind, wire, headers) = match copilot_speaks(model) {
-                // It names its sessions in Responses only. Here the shell is one.
-                Dialect::Messages => {
-                    ("anthropic", "anthropic", "completions", "\"X-Stockade-Session: $$-$(date +%s)\"")
-                }
-                Dialect::Responses => ("openai/v1", "openai", "responses", ""),
+                Dialect::Messages => ("anthropic", "anthropic", "completions", COPILOT_SESSION),
+                Dialect::Chat => ("openai/v1", "openai", "completions", COPILOT_SESSION),
+                _ => ("openai/v1", "openai", "responses", ""),
             };
             vec![shell(&[
                 format!("COPILOT_PROVIDER_BASE_URL='{base}/gateway/{door}'"),
@@ -317,16 +315,26 @@ fn pieces(tool: Tool, gateway: &str, token: &Path, model: &str, folder: &Path) -
     })
 }
 
-/// What Copilot CLI is told to speak.
+/// Copilot CLI names its sessions in Responses only. Elsewhere the shell that it is started from is one.
+const COPILOT_SESSION: &str = "\"X-Stockade-Session: $$-$(date +%s)\"";
+
+/// What a tool speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Dialect {
     Messages,
     Responses,
+    Chat,
+    Gemini,
 }
 
-/// Its own choice would be Chat Completions, where it asks OpenAI's models that reason for what they refuse (`max_tokens`).
+/// By their names: of OpenAI's models, those that reason refuse what it asks for in Chat Completions (`max_tokens`), and those
+/// that do not may refuse what it asks for in Responses (their sealed thoughts).
 fn copilot_speaks(model: &str) -> Dialect {
-    if model.contains("claude") { Dialect::Messages } else { Dialect::Responses }
+    match model {
+        claude if claude.contains("claude") => Dialect::Messages,
+        older if ["gpt-4", "gpt-3.5"].iter().any(|family| older.starts_with(family)) => Dialect::Chat,
+        _ => Dialect::Responses,
+    }
 }
 
 fn start_with(tool: Tool, folder: &Path, model: &str) -> String {
@@ -376,25 +384,29 @@ fn undo(context: &Context, record: &Path) -> Outcome {
 /// One small request in the tool's dialect; what came back, in words.
 async fn check(tool: Tool, gateway: &str, token: SecretString, model: &str) -> Outcome<String> {
     let ask = "Answer with one word: hello.";
-    let messages = || {
-        let body = json!({"model": model, "max_tokens": 64, "messages": [{"role": "user", "content": ask}]});
-        ("anthropic/v1/messages".to_owned(), body)
+    let dialect = match tool {
+        Tool::Claude => Dialect::Messages,
+        Tool::Codex => Dialect::Responses,
+        Tool::Opencode | Tool::Aider => Dialect::Chat,
+        Tool::Copilot => copilot_speaks(model),
+        Tool::Gemini => Dialect::Gemini,
     };
-    let responses = || {
-        let body = json!({"model": model, "input": ask, "store": false, "max_output_tokens": 64});
-        ("openai/v1/responses".to_owned(), body)
-    };
-    let (path, body) = match tool {
-        Tool::Claude => messages(),
-        Tool::Copilot if copilot_speaks(model) == Dialect::Messages => messages(),
-        Tool::Codex | Tool::Copilot => responses(),
-        Tool::Gemini => (
-            format!("gemini/v1beta/models/{model}:generateContent"),
-            json!({"contents": [{"role": "user", "parts": [{"text": ask}]}], "generationConfig": {"maxOutputTokens": 64}}),
+    let (path, body) = match dialect {
+        Dialect::Messages => (
+            "anthropic/v1/messages".to_owned(),
+            json!({"model": model, "max_tokens": 64, "messages": [{"role": "user", "content": ask}]}),
         ),
-        Tool::Opencode | Tool::Aider => (
+        Dialect::Responses => (
+            "openai/v1/responses".to_owned(),
+            json!({"model": model, "input": ask, "store": false, "max_output_tokens": 64}),
+        ),
+        Dialect::Chat => (
             "openai/v1/chat/completions".to_owned(),
             json!({"model": model, "max_tokens": 64, "messages": [{"role": "user", "content": ask}]}),
+        ),
+        Dialect::Gemini => (
+            format!("gemini/v1beta/models/{model}:generateContent"),
+            json!({"contents": [{"role": "user", "parts": [{"text": ask}]}], "generationConfig": {"maxOutputTokens": 64}}),
         ),
     };
     let client = GatewayClient::new(gateway, token)?;
@@ -465,6 +477,8 @@ mod tests {
             assert!(text.contains("BASE_URL='http://h:7081/gateway/anthropic'\n"), "{text}");
             assert!(text.contains("TYPE=anthropic\n") && text.contains("\"X-Stockade-Session: $$-"), "{text}");
         }
+        let text = all("gpt-4.1");
+        assert!(text.contains("WIRE_API=completions\n") && text.contains("/gateway/openai/v1'\n"), "{text}");
         for model in ["gpt-5.2", "gemini-3-pro-preview", "sonnet"] {
             let text = all(model);
             assert!(text.contains("BASE_URL='http://h:7081/gateway/openai/v1'\n"), "{text}");
