@@ -102,6 +102,9 @@ pub(super) fn check(body: &Value, given: &Given) -> Checked<Asked> {
             "code_interpreter_call.outputs",
         ])?);
     }
+    if !reasoning && include.contains(&"reasoning.encrypted_content") {
+        return Err(Refused::bad("Encrypted content is not supported with this model."));
+    }
     let mut summary = false;
     if let Some(reasoning) = root.maybe("reasoning") {
         reasoning.only(&["effort", "summary", "generate_summary", "context", "mode"])?;

@@ -141,6 +141,7 @@ fn responses_and_its_encrypted_reasoning() {
         (told(vec![user.clone(), thought, call]), "No tool output found"),
         (told(vec![with(user, "content", json!([{"type": "text", "text": "x"}]))]), "should be one of"),
         (with(responses(), "temperature", 0.2.into()), "'temperature' is not supported"),
+        (with(responses(), "model", "gpt-4.1".into()), "Encrypted content is not supported"),
     ];
     let send = |request: &Value| ask(&fake, RESPONSES, BEARER, request);
     refuses(&fake, send, &cases, |body| body["error"]["message"].as_str().unwrap().to_owned());
