@@ -1,6 +1,10 @@
 //! A person's own tool: a token, a call through the gateway, what is seen of it afterwards, and the token's end.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, process::Stdio};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    process::{Command, Stdio},
+};
 
 use serde_json::{Value, json};
 use stockade_api::client::GatewayClient;
@@ -119,6 +123,20 @@ fn a_tool_is_connected_proven_and_put_back_as_it_was() {
     assert!(!ok && said.contains("HTTP 4") && said.contains("no-such-model"), "{said}");
     assert!(stockade(&["connect", "claude", "--undo"]).0);
     assert_eq!(fs::read_to_string(&settings).unwrap(), "{\"theme\":\"dark\"}");
+
+    // A shell file is one that a shell reads; the token comes of a command, and the one of another place is emptied.
+    let (ok, _, said) = stockade(&["connect", "copilot", "--write", "--project", "word-count", "--model", MODEL]);
+    assert!(ok && said.contains("hello"), "{said}");
+    let file = home.join(".config/stockade/connect/copilot.sh");
+    let show = format!(
+        ". '{}'; echo \"$COPILOT_PROVIDER_BASE_URL|$COPILOT_PROVIDER_BEARER_TOKEN|$COPILOT_PROVIDER_HEADERS\"; eval \"$COPILOT_PROVIDER_API_KEY_COMMAND\"",
+        file.display()
+    );
+    let output =
+        Command::new("sh").args(["-c", &show]).env("COPILOT_PROVIDER_BEARER_TOKEN", "another").output().unwrap();
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert!(shown.starts_with(&format!("{base}||X-Stockade-Session: ")) && shown.contains("\nstk_gw_"), "{shown}");
+    assert!(stockade(&["connect", "copilot", "--undo"]).0 && !file.exists());
 
     // Signed in as somebody whom an administrator let in, no data directory is needed.
     let person = installation.folder().join("in").to_string_lossy().into_owned();
