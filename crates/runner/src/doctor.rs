@@ -24,6 +24,7 @@ pub async fn doctor(config: &RunnerConfig) -> Vec<Check> {
         helpers: config.helpers.clone(),
         allow_degraded: config.allow_degraded.clone(),
         extra_read_only: config.extra_read_only.clone(),
+        without_redirection: false,
     });
     for found in driver.probe().await {
         let degraded = config.allow_degraded.contains(&found.name);

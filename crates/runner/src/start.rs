@@ -66,6 +66,7 @@ pub fn driver(config: &RunnerConfig) -> Arc<dyn Driver> {
         helpers: config.helpers.clone(),
         allow_degraded: config.allow_degraded.clone(),
         extra_read_only: config.extra_read_only.clone(),
+        without_redirection: false,
     }))
 }
 

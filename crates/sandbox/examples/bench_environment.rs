@@ -68,6 +68,7 @@ async fn main() -> Result<(), Failure> {
         helpers: helpers()?,
         allow_degraded: allow_degraded.clone(),
         extra_read_only: Vec::new(),
+        without_redirection: false,
     });
     let (mut times, mut bare, mut deletes) = (Vec::new(), Vec::new(), Vec::new());
     let outcome = async {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use stockade_domain::ids::EnvironmentId;
 use tokio::net::UnixStream;
 
-use crate::{Capability, SandboxError};
+use crate::{Capability, Doors, SandboxError};
 
 /// What one environment may use. Every figure is a ceiling that holds, not a hint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +58,10 @@ pub trait Driver: Send + Sync + std::fmt::Debug {
 
     /// Connects to the environment's guest. [`SandboxError::Gone`] if no guest runs there.
     async fn connect(&self, id: EnvironmentId) -> Result<UnixStream, SandboxError>;
+
+    /// Opens the environment's doors and takes hold of them. Held by one at a time: while an earlier holder has them, this fails; when
+    /// it is gone, they are made anew. [`SandboxError::Gone`] if no guest runs there.
+    async fn doors(&self, id: EnvironmentId) -> Result<Box<dyn Doors>, SandboxError>;
 
     /// Whether its guest runs.
     async fn is_running(&self, id: EnvironmentId) -> bool;

@@ -1,6 +1,9 @@
 //! What driver and launcher say to each other: a file in the environment's folder, and one line back.
 
-use std::path::PathBuf;
+use std::{
+    net::{Ipv4Addr, Ipv6Addr},
+    path::PathBuf,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -72,6 +75,40 @@ pub enum Report {
         /// What happened.
         message: String,
     },
+}
+
+/// Where in an environment its doors stand, if streams can be led to them: an address for measuring (RFC 2544) that no name is given.
+pub const DOOR_V4: Ipv4Addr = Ipv4Addr::new(198, 19, 255, 254);
+/// The same in IPv6: a local address (RFC 4193) of our own making.
+pub const DOOR_V6: Ipv6Addr = Ipv6Addr::new(0xfd73, 0x746f, 0x636b, 0x6164, 0, 0, 0, 0xfffe);
+/// The door for streams. No workload may take a port below 1,024.
+pub const STREAMS_PORT: u16 = 1;
+/// The door for names.
+pub const NAMES_PORT: u16 = 53;
+/// Where streams can be led nowhere, doors for these ports stand at every address; to others there is none.
+pub const FALLBACK_PORTS: [u16; 10] = [22, 53, 80, 443, 2222, 5432, 8080, 8443, 9418, 11_371];
+
+/// What a descriptor is that the launcher hands over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Door {
+    /// A listener at which streams end.
+    Streams,
+    /// A datagram socket to which names are asked for.
+    Names,
+    /// What sees the beginning of packets that are no streams.
+    Strays,
+}
+
+/// What comes with the descriptors, in their order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Made {
+    /// What each is.
+    pub doors: Vec<Door>,
+    /// Whether streams to any port are led to the doors.
+    pub redirected: bool,
+    /// Why not.
+    pub why_not: Option<String>,
 }
 
 /// One thing that the launcher tried for `probe`.

@@ -9,11 +9,13 @@
 //! ([`SandboxError::Unavailable`]) unless the operator's configuration names it; it is never left out silently.
 
 mod capability;
+mod doors;
 mod driver;
 mod error;
 mod namespace;
 
 pub use capability::Capability;
+pub use doors::{Arrival, Asker, Doors, Stray, Stream};
 pub use driver::{Class, Driver, EnvironmentSpec};
 pub use error::SandboxError;
 pub use namespace::{NamespaceConfig, NamespaceDriver};

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use stockade_api::guest::{Answer, Exec, Op, Reply, Request, Stream};
 use stockade_domain::ids::{CallId, EnvironmentId};
-use stockade_sandbox::{Capability, Driver, EnvironmentSpec, SandboxError};
+use stockade_sandbox::{Capability, Doors, Driver, EnvironmentSpec, SandboxError};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::UnixStream,
@@ -94,6 +94,9 @@ impl Driver for FakeDriver {
             serve(fakes, id, UnixStream::from_std(theirs).unwrap(), killed).await;
         });
         Ok(UnixStream::from_std(ours).unwrap())
+    }
+    async fn doors(&self, id: EnvironmentId) -> Result<Box<dyn Doors>, SandboxError> {
+        Err(SandboxError::Gone { id })
     }
     async fn is_running(&self, id: EnvironmentId) -> bool {
         self.0.running.lock().unwrap().contains(&id)

@@ -25,13 +25,13 @@ use serde::{Deserialize, Serialize};
 use stockade_domain::ids::EnvironmentId;
 
 use super::{
-    NamespaceConfig,
+    NamespaceConfig, doors,
     groups::{self, Controller, Groups, LIMITS},
     image,
 };
 use crate::{
     EnvironmentSpec, SandboxError,
-    launch::{ID_RANGE, PLAN_FILE, Plan, RUN_FILE, Report, Running, start_of},
+    launch::{ID_RANGE, Made, PLAN_FILE, Plan, RUN_FILE, Report, Running, start_of},
 };
 
 /// How long the launcher may take before it is killed.
@@ -374,6 +374,14 @@ impl<'a> Held<'a> {
             Err(_) if !in_time => failed("starting".into(), format!("nothing came of it in {LAUNCHING:?}")),
             Err(_) => failed("starting".into(), "the launcher ended without a word".into()),
         }
+    }
+
+    /// Has its doors made.
+    pub fn doors(&self) -> Result<(Made, Vec<OwnedFd>), SandboxError> {
+        if running(&self.folder).is_none() {
+            return Err(SandboxError::Gone { id: self.id });
+        }
+        doors::make(&self.helper("stockade-launch")?, &self.folder, self.id, !self.config.without_redirection)
     }
 
     /// Kills everything, keeps the files.

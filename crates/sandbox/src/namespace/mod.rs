@@ -4,6 +4,7 @@
 //! note of all that must be removed one day. It refuses to remember anything elsewhere: a runner that died and
 //! came back finds every environment as it was.
 
+mod doors;
 mod groups;
 mod image;
 mod life;
@@ -16,7 +17,7 @@ use stockade_domain::ids::EnvironmentId;
 use tokio::net::UnixStream;
 
 use self::life::Held;
-use crate::{Capability, Driver, EnvironmentSpec, SandboxError};
+use crate::{Capability, Doors, Driver, EnvironmentSpec, SandboxError};
 
 /// How the namespace driver works on this machine.
 #[derive(Debug, Clone, Default)]
@@ -30,6 +31,9 @@ pub struct NamespaceConfig {
     /// More folders or files of this machine that every environment may read, at the same path (toolchains
     /// outside the system's folders).
     pub extra_read_only: Vec<PathBuf>,
+    /// Streams are not led to the doors by rules, as on a machine without nf_tables: then doors for some ports stand at every address, and
+    /// to other ports there is none.
+    pub without_redirection: bool,
 }
 
 /// Makes environments out of namespaces.
@@ -92,6 +96,16 @@ impl Driver for NamespaceDriver {
             }
             other => other.map_err(failed),
         }
+    }
+
+    async fn doors(&self, id: EnvironmentId) -> Result<Box<dyn Doors>, SandboxError> {
+        let (made, held) = self.held(id, |held| held.doors()).await?;
+        if let Some(why) = &made.why_not {
+            tracing::warn!(environment = %id, why, "environment {id} has doors for some ports only: nf_tables cannot be used ({why})");
+        }
+        let path = life::folder(&self.config, id);
+        let failed = |source| SandboxError::Io { id, what: "taking hold of its doors", path, source };
+        Ok(Box::new(doors::NamespaceDoors::of(&made, held).map_err(failed)?))
     }
 
     async fn is_running(&self, id: EnvironmentId) -> bool {

@@ -119,6 +119,7 @@ impl Bed {
             helpers: self.helpers.clone(),
             allow_degraded: self.degraded.clone(),
             extra_read_only: Vec::new(),
+            without_redirection: false,
         })
     }
 
@@ -129,6 +130,18 @@ impl Bed {
             helpers: self.helpers.clone(),
             allow_degraded: self.degraded.clone(),
             extra_read_only: extra_read_only.to_vec(),
+            without_redirection: false,
+        })
+    }
+
+    /// A driver over the same environments that leads no streams, as on a machine without nf_tables.
+    pub fn driver_unled(&self) -> NamespaceDriver {
+        NamespaceDriver::new(NamespaceConfig {
+            root: self.dir.path().join("environments"),
+            helpers: self.helpers.clone(),
+            allow_degraded: self.degraded.clone(),
+            extra_read_only: Vec::new(),
+            without_redirection: true,
         })
     }
 
@@ -152,6 +165,7 @@ fn driver(dir: &Path, helpers: &Path, degraded: &[String]) -> NamespaceDriver {
         helpers: helpers.to_owned(),
         allow_degraded: degraded.to_vec(),
         extra_read_only: Vec::new(),
+        without_redirection: false,
     })
 }
 

@@ -203,6 +203,7 @@ async fn mistakes_are_named(bed: &Bed) {
         helpers: none.clone(),
         allow_degraded: bed.degraded.clone(),
         extra_read_only: Vec::new(),
+        without_redirection: false,
     });
     let error = driver.create(&EnvironmentSpec { id, class: small() }).await.unwrap_err();
     assert!(matches!(error, SandboxError::Helper { .. }), "{error}");

@@ -5,10 +5,13 @@
 //! It refuses to go on when any step fails: a half-made environment is killed, never used.
 //!
 //! Called as `stockade-launch start FOLDER` with the listening socket as standard input, a pipe for its report
-//! as standard output and the environment's lock as standard error; or as `stockade-launch probe`.
+//! as standard output and the environment's lock as standard error; as `stockade-launch doors FOLDER` for an environment that
+//! runs; or as `stockade-launch probe`.
 
+mod doors;
 mod fences;
 mod inside;
+mod netlink;
 mod outside;
 mod probe;
 mod sys;
@@ -48,6 +51,15 @@ fn main() -> ExitCode {
                 (serde_json::to_string(&Report::Failed { step, message }), ExitCode::FAILURE)
             }
         },
+        (Some(verb @ ("doors" | "doors-unled")), Some(folder)) => {
+            match doors::open(Path::new(&folder), verb == "doors") {
+                // It has said so itself, with what it hands over.
+                Ok(()) => return ExitCode::SUCCESS,
+                Err(Failure { step, message }) => {
+                    (serde_json::to_string(&Report::Failed { step, message }), ExitCode::FAILURE)
+                }
+            }
+        }
         _ => return ExitCode::from(2),
     };
     match report.map(|mut line| {

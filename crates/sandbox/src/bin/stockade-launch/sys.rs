@@ -229,3 +229,72 @@ pub fn loop_device(image: BorrowedFd<'_>) -> io::Result<(OwnedFd, String)> {
 
 /// How often another process may be quicker in taking a free loop device.
 const LOOP_ATTEMPTS: u32 = 64;
+
+/// A socket that sees what is no stream: a copy of the beginning of each packet that arrives on this interface, but for TCP and for what
+/// the loopback addresses say to themselves. What it cannot hold is let go.
+pub fn strays(interface: u32) -> io::Result<OwnedFd> {
+    const PACKET_IGNORE_OUTGOING: libc::c_int = 23;
+    let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // Protocol 0: nothing is seen before it is bound.
+    // SAFETY: plain numbers.
+    let socket = checked(unsafe { libc::socket(libc::AF_PACKET, kind, 0) }.into())?;
+    // SAFETY: the kernel just gave us this descriptor and nobody else has it.
+    let socket = unsafe { OwnedFd::from_raw_fd(RawFd::try_from(socket).unwrap_or(-1)) };
+    let mut program = NO_STREAMS.map(|(code, jt, jf, k)| libc::sock_filter { code, jt, jf, k });
+    let filter =
+        libc::sock_fprog { len: u16::try_from(program.len()).unwrap_or_default(), filter: program.as_mut_ptr() };
+    let set = |level, option, value: *const libc::c_void, len: usize| {
+        let len = libc::socklen_t::try_from(len).unwrap_or_default();
+        // SAFETY: `value` points to `len` bytes that live until the call ends; the kernel only reads them.
+        checked(unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, value, len) }.into())
+    };
+    set(libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, (&raw const filter).cast(), size_of_val(&filter))?;
+    // Nobody takes the filter off again, the runner neither.
+    let one: libc::c_int = 1;
+    set(libc::SOL_SOCKET, libc::SO_LOCK_FILTER, (&raw const one).cast(), size_of_val(&one))?;
+    set(libc::SOL_PACKET, PACKET_IGNORE_OUTGOING, (&raw const one).cast(), size_of_val(&one))?;
+    // SAFETY: all zeroes are a valid `sockaddr_ll`.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    address.sll_family = u16::try_from(libc::AF_PACKET).unwrap_or_default();
+    address.sll_protocol = u16::try_from(libc::ETH_P_ALL).unwrap_or_default().to_be();
+    address.sll_ifindex = i32::try_from(interface).unwrap_or_default();
+    let len = libc::socklen_t::try_from(size_of_val(&address)).unwrap_or_default();
+    // SAFETY: `address` is a `sockaddr_ll` of that size and lives until the call ends.
+    checked(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), len) }.into())?;
+    Ok(socket)
+}
+
+/// The filter of [`strays`], in the instructions of classic BPF (operation, jumps if true and if false, operand), from the network header on.
+const NO_STREAMS: [(u16, u8, u8, u32); 21] = [
+    (LOAD_BYTE, 0, 0, 0),
+    (AND, 0, 0, 0xF0),
+    (IS, 0, 5, 0x40),
+    // IPv4: its protocol, and the first byte of where it goes.
+    (LOAD_BYTE, 0, 0, 9),
+    (IS, 15, 0, TCP),
+    (LOAD_BYTE, 0, 0, 16),
+    (IS, 13, 0, 127),
+    (RETURN, 0, 0, STRAY_BYTES),
+    (IS, 0, 11, 0x60),
+    // IPv6: its next header, and whether it goes to ::1.
+    (LOAD_BYTE, 0, 0, 6),
+    (IS, 9, 0, TCP),
+    (LOAD_WORD, 0, 0, 24),
+    (IS, 0, 6, 0),
+    (LOAD_WORD, 0, 0, 28),
+    (IS, 0, 4, 0),
+    (LOAD_WORD, 0, 0, 32),
+    (IS, 0, 2, 0),
+    (LOAD_WORD, 0, 0, 36),
+    (IS, 1, 0, 1),
+    (RETURN, 0, 0, STRAY_BYTES),
+    (RETURN, 0, 0, 0),
+];
+const LOAD_BYTE: u16 = 0x30;
+const LOAD_WORD: u16 = 0x20;
+const AND: u16 = 0x54;
+const IS: u16 = 0x15;
+const RETURN: u16 = 0x06;
+const TCP: u32 = 6;
+/// So much of each stray is copied: the headers.
+const STRAY_BYTES: u32 = 128;
