@@ -337,6 +337,13 @@ fn copilot_speaks(model: &str) -> Dialect {
     }
 }
 
+/// What bounds an answer in Chat Completions is called anew for OpenAI's models that reason, which refuse the old word; other
+/// servers know the old one only.
+fn chat_bound(model: &str) -> &'static str {
+    let reasons = ["gpt-5", "gpt-6", "o1", "o3", "o4"].iter().any(|family| model.starts_with(family));
+    if reasons { "max_completion_tokens" } else { "max_tokens" }
+}
+
 fn start_with(tool: Tool, folder: &Path, model: &str) -> String {
     let source = format!(". '{}'", folder.join(format!("{}.sh", tool.word())).display());
     match tool {
@@ -402,7 +409,7 @@ async fn check(tool: Tool, gateway: &str, token: SecretString, model: &str) -> O
         ),
         Dialect::Chat => (
             "openai/v1/chat/completions".to_owned(),
-            json!({"model": model, "max_tokens": 64, "messages": [{"role": "user", "content": ask}]}),
+            json!({"model": model, chat_bound(model): 64, "messages": [{"role": "user", "content": ask}]}),
         ),
         Dialect::Gemini => (
             format!("gemini/v1beta/models/{model}:generateContent"),
@@ -486,6 +493,12 @@ mod tests {
             assert!(text.contains("export COPILOT_PROVIDER_API_KEY_COMMAND=\"cat '/home/ada/t'\"\n"), "{text}");
             assert!(text.contains("export COPILOT_PROVIDER_BEARER_TOKEN=\n"), "{text}");
         }
+    }
+
+    #[test]
+    fn a_proof_bounds_its_answer_in_the_word_that_the_model_takes() {
+        let words = ["gpt-5.2", "o3-mini", "gpt-4.1", "qwen3-coder"].map(chat_bound);
+        assert_eq!(words, ["max_completion_tokens", "max_completion_tokens", "max_tokens", "max_tokens"]);
     }
 
     #[test]
