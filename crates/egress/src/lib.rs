@@ -6,6 +6,9 @@
 //! In the present form there is no way out at all: an environment has a loopback interface and nothing else, so
 //! there is nothing here to decide. *Invariant:* no connection leaves an environment before this crate can decide about it.
 
+pub mod address;
+pub mod dns;
+pub mod name;
 pub mod relay;
 
 /// What network an environment has. There is one posture until connections can be decided.
