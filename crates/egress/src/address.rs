@@ -178,7 +178,8 @@ const METADATA_V4: [Ipv4Addr; 9] = [
     Ipv4Addr::new(192, 0, 0, 192),
 ];
 
-/// The same over IPv6: Amazon's metadata, resolver and pods (see above), Google's, Scaleway's.
+/// The same over IPv6: Amazon's metadata, resolver and pods, Google's (the pages above), Scaleway's. All of them stand in ranges
+/// that are private anyway; they are named because no declaration of a private range means them.
 const METADATA_V6: [Ipv6Addr; 5] = [
     Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
     Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x253),
@@ -284,9 +285,9 @@ pub fn carried(address: Ipv6Addr) -> [Option<Ipv4Addr>; 5] {
     let bits = address.to_bits();
     let [_, _, _, _, upper, lower, _, _] = address.segments();
     let mut found = [None; 5];
-    if MAPPED.contains(address) || TRANSLATED.contains(address) || NAT64.contains(address) {
-        found[0] = Some(low_v4(address));
-    } else if COMPATIBLE.contains(address) && bits > 1 {
+    // `::` and `::1` are addresses of IPv6 itself.
+    let at_the_end = [MAPPED, TRANSLATED, NAT64, COMPATIBLE].iter().any(|range| range.contains(address)) && bits > 1;
+    if at_the_end {
         found[0] = Some(low_v4(address));
     } else if NAT64_LOCAL.contains(address) {
         // The eight bits from 64 are always zero and are left out of the address that stands around them.

@@ -203,7 +203,7 @@ pub enum HostError {
     #[error(transparent)]
     Name(#[from] NameError),
     /// Four decimal numbers, but not as an address is written.
-    #[error("`{0}` is an address in another spelling than its own; write `{0}` exactly so")]
+    #[error("this is the address {0} in another spelling; write it exactly so")]
     Spelling(Ipv4Addr),
     /// An IPv6 address outside of brackets.
     #[error("an IPv6 address stands in brackets here, as in `[::1]`")]

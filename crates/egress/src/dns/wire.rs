@@ -278,10 +278,12 @@ fn record(data: Data) -> Vec<u8> {
 
 /// Type, class, life and length.
 fn fixed(kind: u16, data: &[u8]) -> Vec<u8> {
-    // All data here is a name or shorter.
+    // All data here is a name, or shorter.
     let length = u16::try_from(data.len()).unwrap_or(u16::MAX);
-    [&kind.to_be_bytes(), &CLASS_IN.to_be_bytes(), &*TTL_SECONDS.to_be_bytes().as_slice(), &length.to_be_bytes()]
-        .concat()
+    let mut fixed = [kind.to_be_bytes(), CLASS_IN.to_be_bytes()].concat();
+    fixed.extend(TTL_SECONDS.to_be_bytes());
+    fixed.extend(length.to_be_bytes());
+    fixed
 }
 
 /// Who says that there is nothing, and for how long (RFC 2308 §3): one zone, from the root on, which is ours.
