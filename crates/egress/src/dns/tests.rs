@@ -384,6 +384,23 @@ fn what_does_not_read_is_said_to_be_so_and_a_reply_is_never_replied_to() {
 }
 
 #[test]
+fn a_name_of_the_wire_has_255_bytes_and_no_more() {
+    let (full, last, over) = ([b'a'; 63], [b'a'; 61], [b'a'; 62]);
+    for (end, verdict) in [(&last[..], Verdict::Answered), (&over, Verdict::Malformed(Malformed::Name))] {
+        let query = query_of(0x0100, [1, 0, 0, 0], &question(&[&full, &full, &full, end], 1, 1));
+        assert_eq!(ask(&mut Names::new(), &query).0, verdict);
+    }
+}
+
+#[test]
+fn of_the_querys_bits_only_those_that_are_the_clients_come_back() {
+    let query = query_of(0x07ff, [1, 0, 0, 0], &question(&[b"example", b"com"], 1, 1));
+    assert_eq!(ask(&mut Names::new(), &query).1.flags, 0x8190);
+    let query = query_of(0, [1, 0, 0, 0], &question(&[b"example", b"com"], 1, 1));
+    assert_eq!(ask(&mut Names::new(), &query).1.flags, 0x8080);
+}
+
+#[test]
 fn a_reply_by_udp_that_does_not_fit_is_cut_down_to_its_question() {
     let mut names = Names::new();
     let name = Name::parse("example.com").unwrap();
