@@ -471,7 +471,9 @@ fn hostile() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn every_reply_is_one_to_its_question_and_fits(queries in prop::collection::vec(prop_oneof![hostile(), prop::collection::vec(any::<u8>(), 0..60)], 1..12)) {
+    fn every_reply_is_one_to_its_question_and_fits(
+        queries in prop::collection::vec(prop_oneof![hostile(), prop::collection::vec(any::<u8>(), 0..60)], 1..12),
+    ) {
         let mut names = Names::new();
         for query in queries {
             let udp = answer(&mut names, &query, Transport::Udp);
