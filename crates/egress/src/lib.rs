@@ -7,9 +7,17 @@
 //! there is nothing here to decide. *Invariant:* no connection leaves an environment before this crate can decide about it.
 
 pub mod address;
+pub mod chunks;
 pub mod dns;
+pub mod first;
+pub mod head;
+pub mod hello;
+pub mod host;
 pub mod name;
+pub mod path;
+pub mod placeholder;
 pub mod relay;
+pub mod request;
 
 /// What network an environment has. There is one posture until connections can be decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
