@@ -121,11 +121,11 @@ mod tests {
 
     #[test]
     fn a_stray_says_what_it_is_and_where_it_was_to_go() {
-        let read = |packet: &[u8]| Stray::read(packet, |to| to == IpAddr::from([198, 19, 255, 254]));
+        let read = |packet: &[u8]| Stray::read(packet, |to| to == IpAddr::from([198, 18, 0, 1]));
         let quic = [200, 0, 1, 187, 0, 8, 0, 0];
         let to = "8.8.8.8:443".parse().unwrap();
         assert_eq!(read(&v4(17, [8, 8, 8, 8], &quic)), Some(Stray { protocol: 17, to }));
-        assert_eq!(read(&v4(17, [198, 19, 255, 254], &quic)), None, "to the doors");
+        assert_eq!(read(&v4(17, [198, 18, 0, 1], &quic)), None, "to the doors");
         assert_eq!(read(&v4(17, [8, 8, 8, 8], &[0, 53, 200, 0])), None, "from the doors");
         assert_eq!(read(&v4(1, [9, 9, 9, 9], &[8, 0])).map(|stray| stray.protocol), Some(1));
         assert_eq!(read(&v4(1, [9, 9, 9, 9], &[3, 3])), None, "the kernel's own word");

@@ -77,10 +77,11 @@ pub enum Report {
     },
 }
 
-/// Where in an environment its doors stand, if streams can be led to them: an address for measuring (RFC 2544) that no name is given.
-pub const DOOR_V4: Ipv4Addr = Ipv4Addr::new(198, 19, 255, 254);
-/// The same in IPv6: a local address (RFC 4193) of our own making.
-pub const DOOR_V6: Ipv6Addr = Ipv6Addr::new(0xfd73, 0x746f, 0x636b, 0x6164, 0, 0, 0, 0xfffe);
+/// Where in an environment its doors stand, if streams can be led to them: of the addresses from which names get theirs, one of those
+/// that no name is given (198.18.0.0/24, see `dns` in the crate for the way out).
+pub const DOOR_V4: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
+/// The same in IPv6.
+pub const DOOR_V6: Ipv6Addr = Ipv6Addr::new(0xfd6a, 0x2c8c, 0x6149, 0, 0, 0, 0xc612, 1);
 /// The door for streams. No workload may take a port below 1,024.
 pub const STREAMS_PORT: u16 = 1;
 /// The door for names.

@@ -1,6 +1,9 @@
 //! Budgets: never a nano-dollar above.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use sqlx::{Connection, Executor};
 use stockade_domain::{
@@ -121,11 +124,13 @@ both! {
                 amount
             });
         }
-        let hurting = tokio::spawn(hurt(f.store.clone(), db.admin.clone(), db.name()));
+        let over = Arc::new(AtomicBool::new(false));
+        let hurting = tokio::spawn(hurt(f.store.clone(), db.admin.clone(), db.name(), over.clone()));
         let mut paid = 0;
         while let Some(done) = tasks.join_next().await {
             paid += i64::from(done.unwrap() > Nanos::ZERO);
         }
+        over.store(true, Ordering::SeqCst);
         assert!(hurting.await.unwrap() > 0, "nothing was hurt: this test would prove nothing");
         assert_eq!(paid, 37);
         let after = budget(&f, bound.id).await;
@@ -314,14 +319,16 @@ async fn yields(times: u32) {
 }
 
 /// Breaks transactions under way, again and again: on Postgres by ending their connections from outside, on SQLite by
-/// dropping half-done ones in between. How often something was broken.
-async fn hurt(store: Store, admin: Option<String>, name: String) -> u64 {
+/// dropping half-done ones in between; a few times, and until something was under way to be broken or all is `over`. How often something was broken.
+async fn hurt(store: Store, admin: Option<String>, name: String, over: Arc<AtomicBool>) -> u64 {
     let mut broken = 0;
     match admin {
         Some(admin) => {
             assert_eq!(store.engine(), Engine::Postgres);
             let mut conn = sqlx::AnyConnection::connect(&admin).await.unwrap();
-            for _ in 0..6 {
+            let mut rounds = 0;
+            while rounds < 6 || (broken == 0 && !over.load(Ordering::SeqCst)) {
+                rounds += 1;
                 // Two of those that are in the middle of something.
                 let sql = format!(
                     "SELECT pg_terminate_backend(pid) AS ended FROM (SELECT pid FROM pg_stat_activity WHERE datname = \
