@@ -1,4 +1,5 @@
-//! How long it takes from asking for an environment until its guest answers; beside a bare `unshare … true`.
+//! How long it takes from asking for an environment until its guest answers, and until its doors are held; beside a bare
+//! `unshare … true`.
 //!
 //! Prints one JSON object. The helpers are looked for in `$STOCKADE_HELPERS`, then beside this program and above it.
 
@@ -70,12 +71,15 @@ async fn main() -> Result<(), Failure> {
         extra_read_only: Vec::new(),
         without_redirection: false,
     });
-    let (mut times, mut bare, mut deletes) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut times, mut doors, mut bare, mut deletes) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let outcome = async {
         for round in 0..ROUNDS {
             let id = EnvironmentId::from_bytes(u128::from(round).to_be_bytes());
             let spec = EnvironmentSpec { id, class: Class::default() };
             times.push(ready(&driver, &spec).await?);
+            let began = Instant::now();
+            drop(driver.doors(id).await?);
+            doors.push(began.elapsed());
             let began = Instant::now();
             driver.delete(id).await?;
             deletes.push(began.elapsed());
@@ -108,6 +112,8 @@ async fn main() -> Result<(), Failure> {
             "ready_median_ms": median,
             "ready_p99_ms": ms(&mut times, 0.99),
             "ready_min_ms": ms(&mut times, 0.0),
+            "doors_median_ms": ms(&mut doors, 0.5),
+            "doors_p99_ms": ms(&mut doors, 0.99),
             "delete_median_ms": ms(&mut deletes, 0.5),
             "bare_unshare_median_ms": bare_median,
             "ratio_to_bare_unshare": (median / bare_median * 100.0).round() / 100.0,

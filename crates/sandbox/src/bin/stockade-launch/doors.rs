@@ -3,8 +3,8 @@
 //!
 //! It owns the namespace's routes (every address is the namespace's own), the rules that lead every stream to one door where the kernel has
 //! nf_tables, and the doors themselves. It refuses to open anything: with its work half done, or all of it undone, a connection
-//! still ends inside, for there is nothing but a loopback interface. *Invariant:* no descriptor that is handed over can be used
-//! to change the namespace.
+//! still ends inside, for there is nothing but a loopback interface. *Invariant:* what is made here is handed to the runner alone: nothing
+//! inside ever holds it.
 //!
 //! Run for an environment that is there: `stockade-launch doors FOLDER` with a Unix socket as standard output; `doors-unled` for doors
 //! without rules.
