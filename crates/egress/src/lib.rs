@@ -4,13 +4,14 @@
 //! injection of credentials, each decided and recorded. It refuses SQL and the control plane.
 //!
 //! In the present form there is no way out at all: an environment has a loopback interface and nothing else, and nobody opens its
-//! doors. What will stand behind them is here in parts, none of which touches a socket or a clock: what environments are answered
+//! doors. What will stand behind them is here in parts: what environments are answered
 //! when they ask for names ([`dns`]), what a connection says first ([`first`], [`hello`], [`head`]), whether a request belongs to its
-//! connection ([`request`]), where credentials may go in ([`placeholder`]), what git wants ([`git`]); and what joins two streams ([`relay`]).
+//! connection ([`request`]), where credentials may go in ([`placeholder`]), what git wants ([`git`]); where a connection really goes ([`dial`]), and what joins two streams ([`relay`]).
 //! *Invariant:* no connection leaves an environment before this crate can decide about it.
 
 pub mod address;
 pub mod chunks;
+pub mod dial;
 pub mod dns;
 pub mod first;
 pub mod git;
