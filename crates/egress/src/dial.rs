@@ -1,6 +1,7 @@
 //! Where a connection really goes: a name is looked up once, what was found is checked, and it is that which is dialled.
 //!
-//! It owns the lookup, the check of every address that was found ([`Declared`]), the order in which they are tried, and the corporate proxy on the way.
+//! It owns the lookup, the check of every address that was found ([`Declared`]), the order in which they are tried, and the corporate proxy
+//! on the way ([`Proxy`]), which looks names up itself: what it reaches is then the proxy's to decide.
 //! It refuses to decide whether the name may be reached: that was decided before. *Invariant:* nothing is dialled that was not checked, and nothing is
 //! looked up twice for one connection, so a name that changes its address in between changes nothing (rebinding).
 
@@ -18,6 +19,7 @@ use tokio::{net::TcpStream, time::Instant};
 use crate::{
     address::{Class, class},
     name::{Host, Name},
+    proxy::{self, Account, ProxyError},
 };
 
 /// The most addresses of one name that are looked at.
@@ -105,6 +107,37 @@ pub enum DialError {
         /// What happened last.
         source: io::Error,
     },
+    /// The proxy gave no way.
+    #[error("`{host}` cannot be reached through the proxy")]
+    Proxy {
+        /// Which.
+        host: String,
+        /// Why.
+        source: ProxyError,
+    },
+}
+
+/// A corporate proxy.
+#[derive(Debug, Clone)]
+pub struct Proxy {
+    /// Where it is. It was configured, so it may be anywhere.
+    pub host: Host,
+    /// At which port.
+    pub port: u16,
+    /// What it is shown.
+    pub account: Option<Account>,
+    /// What is reached without it: these names and those below them.
+    pub direct: Vec<String>,
+}
+
+impl Proxy {
+    /// Whether a host is reached through it. An address that is not public is this site's own, and the proxy's business never.
+    fn is_for(&self, host: &Host) -> bool {
+        match host {
+            Host::Name(name) => !self.direct.iter().any(|above| name.is_or_below(above)),
+            Host::Address(address) => class(*address).is_public(),
+        }
+    }
 }
 
 /// Who knows addresses of names.
@@ -135,8 +168,10 @@ impl Resolver for SystemResolver {
 pub struct Dialled {
     /// It.
     pub stream: TcpStream,
-    /// To where.
+    /// To where: the host itself, or the proxy.
     pub address: SocketAddr,
+    /// Whether it goes through the proxy.
+    pub through_proxy: bool,
 }
 
 /// Dials.
@@ -144,13 +179,37 @@ pub struct Dialled {
 pub struct Dialer {
     resolver: Arc<dyn Resolver>,
     declared: Arc<Declared>,
+    proxy: Option<Arc<Proxy>>,
     patience: Duration,
 }
 
 impl Dialer {
     /// One that asks this resolver, reaches what is public or declared, and waits so long for all tries together.
     pub fn new(resolver: Arc<dyn Resolver>, declared: Declared, patience: Duration) -> Self {
-        Self { resolver, declared: Arc::new(declared), patience }
+        Self { resolver, declared: Arc::new(declared), proxy: None, patience }
+    }
+
+    /// The same through a proxy.
+    #[must_use]
+    pub fn through(mut self, proxy: Proxy) -> Self {
+        self.proxy = Some(Arc::new(proxy));
+        self
+    }
+
+    /// Opens a connection to a host.
+    ///
+    /// # Errors
+    /// [`DialError`].
+    pub async fn open(&self, host: &Host, port: u16) -> Result<Dialled, DialError> {
+        let Some(proxy) = self.proxy.as_deref().filter(|proxy| proxy.is_for(host)) else {
+            let addresses = self.locate(host).await?;
+            return self.connect(host, &addresses, port).await;
+        };
+        let addresses = self.lookup(&proxy.host).await?;
+        let mut dialled = self.connect(&proxy.host, &addresses, proxy.port).await?;
+        let asked = proxy::ask(&mut dialled.stream, host, port, proxy.account.as_ref(), self.patience).await;
+        asked.map_err(|source| DialError::Proxy { host: host.to_string(), source })?;
+        Ok(Dialled { through_proxy: true, ..dialled })
     }
 
     /// Where a host is: all of its addresses, each of them checked. One that may not be reached forbids them all: a name that mixes them means
@@ -159,6 +218,15 @@ impl Dialer {
     /// # Errors
     /// [`DialError`], before anything was dialled.
     pub async fn locate(&self, host: &Host) -> Result<Vec<IpAddr>, DialError> {
+        let found = self.lookup(host).await?;
+        for address in &found {
+            let not_public = |class| DialError::NotPublic { host: host.to_string(), address: *address, class };
+            self.declared.check(*address).map_err(not_public)?;
+        }
+        Ok(found)
+    }
+
+    async fn lookup(&self, host: &Host) -> Result<Vec<IpAddr>, DialError> {
         let shown = || host.to_string();
         let found = match host {
             Host::Address(address) => vec![*address],
@@ -168,14 +236,7 @@ impl Dialer {
                 answer.map_err(|source| DialError::Lookup { host: shown(), source })?
             }
         };
-        if found.is_empty() {
-            return Err(DialError::NoAddress { host: shown() });
-        }
-        for address in &found {
-            let not_public = |class| DialError::NotPublic { host: shown(), address: *address, class };
-            self.declared.check(*address).map_err(not_public)?;
-        }
-        Ok(found)
+        if found.is_empty() { Err(DialError::NoAddress { host: shown() }) } else { Ok(found) }
     }
 
     /// Connects to the first of these addresses that answers.
@@ -200,7 +261,7 @@ impl Dialer {
                 Ok(Some(Ok((address, Ok(stream))))) => {
                     // What is relayed is not held back. A connection that is gone already says so when it is used.
                     let _ = stream.set_nodelay(true);
-                    return Ok(Dialled { stream, address });
+                    return Ok(Dialled { stream, address, through_proxy: false });
                 }
                 Ok(Some(Ok((_, Err(error))))) => last = error,
                 // Nothing of ours panics there; if it did, it is a try that failed.
@@ -367,6 +428,39 @@ mod tests {
             direct.to_string(),
             "`10.0.0.1` is at 10.0.0.1, which is private and not declared: add its network to `private` if it is meant"
         );
+    }
+
+    #[tokio::test]
+    async fn names_go_to_the_proxy_as_names_and_the_sites_own_does_not_go_there() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        // Nobody here knows the name: it is the proxy's to look up.
+        let resolver = Scripted::of(&[&["127.0.0.1"]]);
+        let proxy = Proxy {
+            host: Host::parse("127.0.0.1").unwrap(),
+            port,
+            account: None,
+            direct: vec!["site.example".to_owned()],
+        };
+        let dialer = dialer(resolver.clone(), &["10.0.0.0/8"]).through(proxy);
+        let served = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut heard = vec![0; 64];
+            let len = stream.read(&mut heard).await.unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\nhello").await.unwrap();
+            String::from_utf8_lossy(heard.get(..len).unwrap()).into_owned()
+        });
+        let mut dialled = dialer.open(&host(), 443).await.unwrap();
+        let mut hello = [0; 5];
+        dialled.stream.read_exact(&mut hello).await.unwrap();
+        assert_eq!((&hello, dialled.through_proxy, *resolver.asked.lock().unwrap()), (b"hello", true, 0));
+        assert!(served.await.unwrap().starts_with("CONNECT registry.example:443 "));
+        // What is the site's own is located, and refused here: it is not declared.
+        let own = dialer.open(&Host::parse("git.site.example").unwrap(), 443).await.unwrap_err();
+        assert!(matches!(own, DialError::NotPublic { .. }), "{own}");
+        let own = dialer.open(&Host::parse("192.168.0.1").unwrap(), 443).await.unwrap_err();
+        assert!(matches!(own, DialError::NotPublic { .. }), "{own}");
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub mod host;
 pub mod name;
 pub mod path;
 pub mod placeholder;
+pub mod proxy;
 pub mod relay;
 pub mod request;
 
