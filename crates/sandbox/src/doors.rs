@@ -13,6 +13,8 @@ use std::{
 use async_trait::async_trait;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::launch::NAMES_PORT;
+
 /// A byte stream out of an environment.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + std::fmt::Debug {}
 
@@ -93,8 +95,8 @@ impl Stray {
         let number = |at: usize| Some(u16::from_be_bytes(rest.get(at..at + 2)?.try_into().ok()?));
         let port = match protocol {
             TCP => return None,
-            // Nobody inside has port 53: that is an answer of ours.
-            UDP if number(0) == Some(super::launch::NAMES_PORT) => return None,
+            // Nobody inside has port 53: that is a question for a name, which arrives as such, or an answer of ours.
+            UDP if [number(0), number(2)].contains(&Some(NAMES_PORT)) => return None,
             UDP => number(2).unwrap_or_default(),
             // Destination unreachable, echo reply and the like: the kernel's own answers.
             1 if rest.first().is_none_or(|kind| *kind != 8) => return None,
@@ -127,6 +129,7 @@ mod tests {
         assert_eq!(read(&v4(17, [8, 8, 8, 8], &quic)), Some(Stray { protocol: 17, to }));
         assert_eq!(read(&v4(17, [198, 18, 0, 1], &quic)), None, "to the doors");
         assert_eq!(read(&v4(17, [8, 8, 8, 8], &[0, 53, 200, 0])), None, "from the doors");
+        assert_eq!(read(&v4(17, [8, 8, 8, 8], &[200, 0, 0, 53])), None, "a question arrives as one");
         assert_eq!(read(&v4(1, [9, 9, 9, 9], &[8, 0])).map(|stray| stray.protocol), Some(1));
         assert_eq!(read(&v4(1, [9, 9, 9, 9], &[3, 3])), None, "the kernel's own word");
         let mut v6 = vec![0x60, 0, 0, 0, 0, 8, 17, 64];
