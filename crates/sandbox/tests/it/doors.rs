@@ -15,6 +15,7 @@ crate::both!(
     without_a_holder_nothing_is_open_and_the_next_one_opens_it_anew,
     a_workload_cannot_change_its_network,
     without_rules_some_ports_end_at_the_doors_and_the_others_nowhere,
+    a_flood_is_kept_in_mind_up_to_a_bound_and_passes,
 );
 
 /// Perl that opens a stream, says `hello`, and prints what it hears, or the number of the error.
@@ -239,4 +240,17 @@ async fn without_rules_some_ports_end_at_the_doors_and_the_others_nowhere(bed: &
     };
     let (heard, ()) = tokio::join!(perl(&mut guest, script), answer);
     assert_eq!(heard, "nobody");
+}
+
+async fn a_flood_is_kept_in_mind_up_to_a_bound_and_passes(bed: &Bed) {
+    let (id, mut guest) = bed.make(small()).await;
+    let doors = bed.driver.doors(id).await.unwrap();
+    // Each question from a port of its own; nobody takes them.
+    let flood = "for my $n (1..20000) { socket(my $s, AF_INET, SOCK_DGRAM, 0) or die; \
+                 connect($s, sockaddr_in(53, pack('N', 0x09000000 + $n))) or die $!; \
+                 send($s, 'x', 0); close($s) } print 'done'";
+    assert_eq!(perl(&mut guest, flood).await, "done");
+    let kept: u32 = guest.sh("cat /proc/sys/net/netfilter/nf_conntrack_count").await.stdout.parse().unwrap();
+    assert!((8_000..=8_500).contains(&kept), "{kept} are kept in mind");
+    drop(doors);
 }

@@ -39,6 +39,9 @@ const BACKLOG: i32 = 1024;
 /// The loopback interface of a new network namespace (`LOOPBACK_IFINDEX`).
 const LOOPBACK: u32 = 1;
 const TABLE: &str = "stockade";
+/// How many streams and questions of each family the kernel keeps in mind for one environment. Above, new ones are dropped: that
+/// memory is the machine's, and counted for nobody. A question is kept for 30 s, a stream until some time after its end.
+const MAX_TRACKED: u32 = 8_192;
 
 /// Makes the doors of a running environment and hands them over through standard output.
 pub fn open(folder: &Path, lead: bool) -> Result<(), Failure> {
@@ -132,6 +135,7 @@ fn rules(messages: &mut Messages, family: libc::c_int) {
     const NEW_CHAIN: u16 = 3;
     const NEW_RULE: u16 = 6;
     const HOOK_OUTPUT: u32 = 3;
+    const BEFORE_LEADING: i32 = -150;
     const BEFORE_FILTERS: i32 = -100;
     let head = [u8::try_from(family).unwrap_or_default(), 0, 0, 0];
     // Made, taken away with all that was in it, made: then it is there, empty, whatever was before.
@@ -141,24 +145,43 @@ fn rules(messages: &mut Messages, family: libc::c_int) {
             writer.text(1, TABLE);
         });
     }
-    messages.add(NFTABLES | NEW_CHAIN, ACK | CREATE, |writer| {
-        writer.fields(&head);
-        writer.text(1, TABLE);
-        writer.text(3, "output");
-        writer.nested(4, |writer| {
-            writer.number(1, HOOK_OUTPUT);
-            writer.number(2, BEFORE_FILTERS.cast_unsigned());
+    for (name, kind, priority) in [("bound", "filter", BEFORE_LEADING), ("output", "nat", BEFORE_FILTERS)] {
+        messages.add(NFTABLES | NEW_CHAIN, ACK | CREATE, |writer| {
+            writer.fields(&head);
+            writer.text(1, TABLE);
+            writer.text(3, name);
+            writer.nested(4, |writer| {
+                writer.number(1, HOOK_OUTPUT);
+                writer.number(2, priority.cast_unsigned());
+            });
+            writer.text(7, kind);
         });
-        writer.text(7, "nat");
-    });
-    let mut rule = |write: &dyn Fn(&mut Writer<'_>)| {
+    }
+    let mut rule_in = |chain: &str, write: &dyn Fn(&mut Writer<'_>)| {
         messages.add(NFTABLES | NEW_RULE, ACK | CREATE | APPEND, |writer| {
             writer.fields(&head);
             writer.text(1, TABLE);
-            writer.text(2, "output");
+            writer.text(2, chain);
             writer.nested(4, write);
         });
     };
+    rule_in("bound", &|writer| {
+        const STATE: u32 = 0;
+        const NEW: [u8; 4] = 8_u32.to_ne_bytes();
+        const OVER: u32 = 1;
+        const DROP: u32 = 0;
+        expression(writer, "ct", |writer| {
+            writer.number(1, 1);
+            writer.number(2, STATE);
+        });
+        equal(writer, &NEW);
+        expression(writer, "connlimit", |writer| {
+            writer.number(1, MAX_TRACKED);
+            writer.number(2, OVER);
+        });
+        verdict(writer, DROP);
+    });
+    let mut rule = |write: &dyn Fn(&mut Writer<'_>)| rule_in("output", write);
     let (door, own): (Vec<u8>, (u32, Vec<u8>)) = if family == libc::AF_INET {
         (DOOR_V4.octets().to_vec(), (16, vec![127]))
     } else {
@@ -169,10 +192,7 @@ fn rules(messages: &mut Messages, family: libc::c_int) {
         const ACCEPT: u32 = 1;
         load(writer, NETWORK_HEADER, own.0, u32::try_from(own.1.len()).unwrap_or_default());
         equal(writer, &own.1);
-        expression(writer, "immediate", |writer| {
-            writer.number(1, 0);
-            writer.nested(2, |writer| writer.nested(2, |writer| writer.number(1, ACCEPT)));
-        });
+        verdict(writer, ACCEPT);
     });
     let lead = |writer: &mut Writer<'_>, port: u16| {
         for (register, value) in [(1, &door[..]), (2, &port.to_be_bytes()[..])] {
@@ -205,6 +225,14 @@ fn expression(writer: &mut Writer<'_>, name: &str, write: impl FnOnce(&mut Write
     writer.nested(1, |writer| {
         writer.text(1, name);
         writer.nested(2, write);
+    });
+}
+
+/// What becomes of a packet that came so far.
+fn verdict(writer: &mut Writer<'_>, word: u32) {
+    expression(writer, "immediate", |writer| {
+        writer.number(1, 0);
+        writer.nested(2, |writer| writer.nested(2, |writer| writer.number(1, word)));
     });
 }
 
