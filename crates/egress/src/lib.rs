@@ -19,6 +19,7 @@ pub mod head;
 pub mod hello;
 pub mod host;
 pub mod name;
+pub mod opening;
 pub mod path;
 pub mod placeholder;
 pub mod proxy;
