@@ -101,6 +101,7 @@ words! {
         ModelCall "model.call" "Call a model. On a model.",
         ToolCall "tool.call" "Use a tool of the agent loop. On a tool.",
         ChangeOpen "change.open" "Push the work to the project's repository as a branch. On a change.",
+        ConnectionOpen "connection.open" "Open a connection out of an environment. On a host.",
     }
 }
 
@@ -117,6 +118,7 @@ words! {
         Model "model" "A model that people may ask for by name.",
         Tool "tool" "A tool of the agent loop.",
         Change "change" "A branch with a commit that leaves the environment; its id is the run's.",
+        Host "host" "A host on the network; its id is its name, or its address.",
     }
 }
 

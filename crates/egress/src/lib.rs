@@ -4,7 +4,7 @@
 //! injection of credentials, each decided and recorded. It refuses SQL and the control plane.
 //!
 //! In the present form there is no way out at all: an environment has a loopback interface and nothing else, and nobody opens its
-//! doors. What will stand behind them is here in parts: what environments are answered
+//! doors. What will stand behind them is an [`exit::Exit`] for each environment, and its parts: what environments are answered
 //! when they ask for names ([`dns`]), what a connection says first ([`first`], [`hello`], [`head`]), whether a request belongs to its
 //! connection ([`request`]), where credentials may go in ([`placeholder`]), what git wants ([`git`]); where a connection really goes ([`dial`]), and what joins two streams ([`relay`]).
 //! *Invariant:* no connection leaves an environment before this crate can decide about it.
@@ -13,6 +13,7 @@ pub mod address;
 pub mod chunks;
 pub mod dial;
 pub mod dns;
+pub mod exit;
 pub mod first;
 pub mod git;
 pub mod head;

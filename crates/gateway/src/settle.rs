@@ -333,10 +333,10 @@ impl Inner {
             let content = sealed.as_ref().map(|sealed| sealed.content);
             let money = self.parts.purse.spend(call.id, spent);
             let closing = Closing {
-                outcome: outcome.clone(),
                 usage: Some(usage),
                 cost: Some(cost),
                 contents: sealed.into_iter().collect(),
+                ..Closing::new(outcome.clone())
             };
             match (self.parts.ledger.close_in_passing(call.record, closing, money).await, pauses.next()) {
                 (Ok(_), _) => {

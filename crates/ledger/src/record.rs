@@ -106,6 +106,9 @@ pub enum Body {
         /// What it cost, if it cost.
         #[serde(default, skip_serializing_if = "Option::is_none", with = "wide_cost")]
         cost: Option<Nanos>,
+        /// What else is to be said of it. Mechanism only, never content.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        facts: BTreeMap<String, ContextValue>,
         /// What came of it, sealed.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         contents: Vec<ContentRef>,

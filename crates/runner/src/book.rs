@@ -179,10 +179,10 @@ impl Book {
                 let outcome = Outcome { status: status(close.status), code: close.code.clone() };
                 let (usage, cost) = (close.usage, close.cost);
                 let closing = Closing {
-                    outcome,
                     usage: (usage != stockade_domain::Usage::default()).then_some(usage),
                     cost: (cost != stockade_domain::Nanos::ZERO).then_some(cost),
                     contents: sealed,
+                    ..Closing::new(outcome)
                 };
                 match self.desk.ledger.close_with(close.record, closing, batch.clone()).await {
                     Ok(_) => {}

@@ -183,7 +183,7 @@ async fn admit(
 }
 
 async fn close(site: &Site, of: RecordId, status: Status, contents: Vec<Sealed>) -> Answer<()> {
-    let closing = Closing { outcome: Outcome::new(status), usage: None, cost: None, contents };
+    let closing = Closing { contents, ..Closing::new(Outcome::new(status)) };
     site.desk.ledger.close(of, closing).await.map_err(Refused::unavailable)?;
     Ok(())
 }

@@ -32,7 +32,7 @@ pub async fn run(site: &Site) -> Result<(), RunnerError> {
         // What the budget was charged, now or just before the crash.
         let cost = call_of(&deed).and_then(|call| site.purse.cost_of(call));
         let outcome = Outcome::with_code(Status::Unknown, "runner_restarted");
-        let closing = Closing { outcome, usage: None, cost, contents: Vec::new() };
+        let closing = Closing { cost, ..Closing::new(outcome) };
         site.desk.ledger.close(record, closing).await.map_err(|e| failed(&e))?;
         tracing::info!(%record, action = %deed.action, "{record} was left open: closed as unknown");
     }

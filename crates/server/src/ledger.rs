@@ -74,7 +74,7 @@ pub async fn close(
 ) -> Result<RecordId, StoreError> {
     let status = if failed.is_some() { Status::Error } else { Status::Ok };
     let outcome = Outcome { status, code: failed.map(str::to_owned) };
-    let body = Body::Close { of, outcome, usage: None, cost: None, contents: Vec::new() };
+    let body = Body::Close { of, outcome, usage: None, cost: None, facts: BTreeMap::new(), contents: Vec::new() };
     append(app, tx, deed.resource.run, deed.resource.project, body).await
 }
 

@@ -306,7 +306,7 @@ impl House {
         };
         let mut entries = Vec::new();
         for record in &records {
-            let Body::Close { of, outcome, usage, cost, contents } = &record.body else { continue };
+            let Body::Close { of, outcome, usage, cost, contents, .. } = &record.body else { continue };
             let open = records.iter().find(|open| open.id == *of).unwrap();
             let Body::Open { contents: sent, .. } = &open.body else { panic!("not opened") };
             assert_eq!(open.run, Some(self.caller.run));

@@ -129,6 +129,8 @@ pub struct Closing {
     pub usage: Option<Usage>,
     /// What it cost, if it cost.
     pub cost: Option<Nanos>,
+    /// What else is to be said of it: mechanism, never content.
+    pub facts: BTreeMap<String, ContextValue>,
     /// What came of it.
     pub contents: Vec<Sealed>,
 }
@@ -136,7 +138,7 @@ pub struct Closing {
 impl Closing {
     /// It ended like this, used nothing and left no content.
     pub const fn new(outcome: Outcome) -> Self {
-        Self { outcome, usage: None, cost: None, contents: Vec::new() }
+        Self { outcome, usage: None, cost: None, facts: BTreeMap::new(), contents: Vec::new() }
     }
 }
 
@@ -386,8 +388,8 @@ impl Ledger {
         extra: Vec<LogEntry>,
         haste: Haste,
     ) -> Result<RecordId, LedgerError> {
-        let Closing { outcome, usage, cost, contents } = closing;
-        let body = Body::Close { of, outcome, usage, cost, contents: references(&contents) };
+        let Closing { outcome, usage, cost, facts, contents } = closing;
+        let body = Body::Close { of, outcome, usage, cost, facts, contents: references(&contents) };
         self.write_with((None, None), body, &contents, extra, haste).await
     }
 

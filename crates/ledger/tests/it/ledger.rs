@@ -86,7 +86,8 @@ async fn a_deed_is_opened_and_closed() {
     assert_eq!((all[0].id, all[1].id), (of, closed));
     assert_eq!((all[1].run, all[1].project), (all[0].run, all[0].project));
     let outcome = Outcome::new(Status::Ok);
-    let close = Body::Close { of, outcome, usage: Some(usage), cost: Some(Nanos(5)), contents: vec![] };
+    let close =
+        Body::Close { of, outcome, usage: Some(usage), cost: Some(Nanos(5)), facts: BTreeMap::new(), contents: vec![] };
     assert_eq!(all[1].body, close);
     assert_true_to_the_log(&ledger);
 }

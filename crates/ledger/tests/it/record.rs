@@ -29,7 +29,14 @@ fn open() -> Record {
 
 fn close(usage: Option<Usage>, cost: Option<Nanos>) -> Record {
     let of = RecordId::from_parts(1_800_000_000_000, [8; 10]);
-    record(Body::Close { of, outcome: Outcome::with_code(Status::Error, "overloaded"), usage, cost, contents: vec![] })
+    record(Body::Close {
+        of,
+        outcome: Outcome::with_code(Status::Error, "overloaded"),
+        usage,
+        cost,
+        facts: BTreeMap::new(),
+        contents: vec![],
+    })
 }
 
 #[test]

@@ -36,6 +36,7 @@ fn wishes() -> Vec<Wish> {
     let own = "stockade/run_1";
     vec![
         Wish("call a model", deed(agent(), Action::ModelCall, ResourceKind::Model, "claude")),
+        Wish("open a connection", deed(agent(), Action::ConnectionOpen, ResourceKind::Host, "registry.example")),
         Wish("read a file", at("read", "src/lib.rs")),
         Wish("list files", at("list", "")),
         Wish("search", at("search", "src")),

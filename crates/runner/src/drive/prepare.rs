@@ -255,7 +255,7 @@ pub async fn broken_off(site: &Site, run: RunId) -> Result<(), LedgerError> {
     for (record, deed, of) in site.desk.ledger.unclosed() {
         if of == Some(run) && matches!(deed.action, Action::ToolCall | Action::ChangeOpen) {
             let outcome = Outcome::with_code(Status::Unknown, "broken_off");
-            let closing = Closing { outcome, usage: None, cost: None, contents: Vec::new() };
+            let closing = Closing::new(outcome);
             site.desk.ledger.close(record, closing).await?;
         }
     }

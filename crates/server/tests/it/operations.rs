@@ -55,7 +55,14 @@ fn every_action_of_people_has_an_operation() {
             _ => None,
         })
         .collect();
-    let site = [Action::ContentRead, Action::EnvironmentExec, Action::ModelCall, Action::ToolCall, Action::ChangeOpen];
+    let site = [
+        Action::ContentRead,
+        Action::EnvironmentExec,
+        Action::ModelCall,
+        Action::ToolCall,
+        Action::ChangeOpen,
+        Action::ConnectionOpen,
+    ];
     for action in Action::ALL {
         assert_ne!(here.contains(action), site.contains(action), "{action}");
     }

@@ -1,6 +1,6 @@
 //! A runner that does what a test says: it signs its requests and ships what it is given.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Serialize, de::DeserializeOwned};
 use stockade_api::{
@@ -179,7 +179,14 @@ impl FakeRunner {
         let (opened, first) = self.record(run, project, Body::Open { deed, decision, contents: vec![] });
         let outcome = Outcome::new(Status::Ok);
         let usage = Some(Usage { input_tokens: 100, output_tokens: 20, ..Usage::default() });
-        let close = Body::Close { of: opened, outcome, usage, cost: Some(Nanos(700)), contents: vec![] };
+        let close = Body::Close {
+            of: opened,
+            outcome,
+            usage,
+            cost: Some(Nanos(700)),
+            facts: BTreeMap::new(),
+            contents: vec![],
+        };
         let (_, last) = self.record(run, project, close);
         self.ship(vec![first, last]).await.unwrap();
         call

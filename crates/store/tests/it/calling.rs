@@ -56,6 +56,7 @@ both! {
             outcome: Outcome::with_code(Status::Cancelled, "stopped"),
             usage: Some(usage),
             cost: Some(Nanos(70)),
+            facts: std::collections::BTreeMap::new(),
             contents: vec![],
         };
         let closed = record(&f, 1, run, close(opened.id));

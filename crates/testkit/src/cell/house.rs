@@ -170,7 +170,7 @@ impl House {
         let records = records.map(|(_, entry)| Record::parse(&entry.payload)).collect::<Result<Vec<Record>, _>>()?;
         let mut calls = Vec::new();
         for record in &records {
-            let RecordBody::Close { of, outcome, usage, cost, contents } = &record.body else { continue };
+            let RecordBody::Close { of, outcome, usage, cost, contents, .. } = &record.body else { continue };
             let opened =
                 records.iter().find(|open| open.id == *of).context("a record is closed and was never opened")?;
             let RecordBody::Open { contents: sent, .. } = &opened.body else { continue };
