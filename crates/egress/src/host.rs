@@ -1,15 +1,16 @@
 //! Names of hosts as they stand in a TLS hello or in a request: one strict reading for both.
 //!
-//! It owns the question whether a text can be a name at all, and it refuses whatever two programs could read
-//! differently: a dot at the end, empty labels, percent signs, bytes outside ASCII, and numbers that somebody's
-//! resolver takes for an address (`127.1`, `0x7f.1`, `2130706433`). It resolves nothing and knows no policy.
+//! What a name is, [`Name`] says. Here it is refused, too, what people may write and programs may not: a dot at the end; and an IPv6 address
+//! is told from a name that is none. It resolves nothing and knows no policy.
 
 use std::net::Ipv6Addr;
 
+use crate::name::{MAX_LABEL_BYTES, MAX_NAME_BYTES, Name, NameError};
+
 /// The longest name, in bytes (RFC 1035 §2.3.4, without the dot at the end).
-pub const MAX_NAME: usize = 253;
+pub const MAX_NAME: usize = MAX_NAME_BYTES;
 /// The longest label of a name, in bytes.
-pub const MAX_LABEL: usize = 63;
+pub const MAX_LABEL: usize = MAX_LABEL_BYTES;
 
 /// Why a text is no name of a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -54,35 +55,29 @@ pub(crate) fn name(bytes: &[u8]) -> Result<String, HostError> {
             HostError::TrailingDot
         });
     }
-    let mut last: &[u8] = &[];
-    for label in bytes.split(|byte| *byte == b'.') {
-        if label.is_empty() || label.len() > MAX_LABEL {
-            return Err(HostError::Label);
-        }
-        if !label.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')) {
-            return Err(HostError::Character);
-        }
-        if label.starts_with(b"-") || label.ends_with(b"-") {
-            return Err(HostError::Hyphen);
-        }
-        last = label;
-    }
-    if is_number(last) {
-        return Err(HostError::Address);
-    }
-    Ok(String::from_utf8_lossy(bytes).to_ascii_lowercase())
+    let read = Name::from_labels(bytes.split(|byte| *byte == b'.')).map_err(|error| match error {
+        NameError::Empty => HostError::Empty,
+        NameError::TooLong => HostError::TooLong,
+        NameError::EmptyLabel | NameError::LabelTooLong => HostError::Label,
+        NameError::Hyphen => HostError::Hyphen,
+        NameError::Address => HostError::Address,
+        NameError::Nul
+        | NameError::Control
+        | NameError::At
+        | NameError::Percent
+        | NameError::Space
+        | NameError::Backslash
+        | NameError::NotAscii
+        | NameError::Dot
+        | NameError::Char(_) => HostError::Character,
+    });
+    read.map(|name| name.as_str().to_owned())
 }
 
 /// Whether the text is an IPv6 address, with or without brackets.
 fn is_address(bytes: &[u8]) -> bool {
     let inner = bytes.strip_prefix(b"[").and_then(|rest| rest.strip_suffix(b"]")).unwrap_or(bytes);
     std::str::from_utf8(inner).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok())
-}
-
-/// Whether a last label makes the whole an IPv4 address in somebody's reading: decimal, octal or hexadecimal.
-fn is_number(label: &[u8]) -> bool {
-    let hex = label.strip_prefix(b"0x").or_else(|| label.strip_prefix(b"0X"));
-    hex.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)) || label.iter().all(u8::is_ascii_digit)
 }
 
 #[cfg(test)]

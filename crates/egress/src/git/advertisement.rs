@@ -300,20 +300,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::git::pkt::packets;
 
     const A: &str = "1111111111111111111111111111111111111111";
-
-    fn packets(lines: &[&str]) -> Vec<u8> {
-        let mut out = Vec::new();
-        for line in lines {
-            if line.is_empty() {
-                pkt::write_flush(&mut out)
-            } else {
-                pkt::write(&mut out, line.as_bytes()).expect("fits")
-            }
-        }
-        out
-    }
 
     fn rewrite(
         mut rewriter: Rewriter,

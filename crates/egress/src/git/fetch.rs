@@ -122,11 +122,7 @@ impl RequestReader {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
-        let result = self.go_on(input);
-        if let Err(error) = &result {
-            self.failed = Some(error.clone());
-        }
-        result
+        self.go_on(input).inspect_err(|error| self.failed = Some(error.clone()))
     }
 
     fn go_on(&mut self, input: &mut &[u8]) -> Result<Option<Request>, FetchError> {
@@ -377,11 +373,7 @@ impl FetchReader {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
-        let result = self.go_on(input);
-        if let Err(error) = &result {
-            self.failed = Some(error.clone());
-        }
-        result
+        self.go_on(input).inspect_err(|error| self.failed = Some(error.clone()))
     }
 
     fn go_on(&mut self, input: &mut &[u8]) -> Result<Option<Round>, FetchError> {
@@ -458,22 +450,10 @@ fn first_want(fetch: &mut Fetch, rest: &[u8], line: &[u8]) -> Result<(), FetchEr
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::pkt;
+    use super::super::pkt::packets;
     use super::*;
 
     const A: &str = "1111111111111111111111111111111111111111";
-
-    fn packets(lines: &[&str]) -> Vec<u8> {
-        let mut out = Vec::new();
-        for line in lines {
-            match *line {
-                "" => pkt::write_flush(&mut out),
-                "|" => pkt::write_delim(&mut out),
-                line => pkt::write(&mut out, line.as_bytes()).expect("fits"),
-            }
-        }
-        out
-    }
 
     fn second(lines: &[&str]) -> Result<Option<Request>, FetchError> {
         RequestReader::new().read(&mut packets(lines).as_slice())

@@ -214,6 +214,20 @@ pub fn write_band(out: &mut Vec<u8>, band: Band, bytes: &[u8]) {
     }
 }
 
+/// Packets of these lines: an empty one is a flush, `|` a delimiter.
+#[cfg(test)]
+pub(super) fn packets(lines: &[&str]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for line in lines {
+        match *line {
+            "" => write_flush(&mut out),
+            "|" => write_delim(&mut out),
+            line => write(&mut out, line.as_bytes()).unwrap(),
+        }
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -368,24 +368,12 @@ pub fn check_reference(name: &[u8]) -> Result<&str, &'static str> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::pkt;
+    use super::super::pkt::packets;
     use super::*;
 
     const A: &str = "1111111111111111111111111111111111111111";
     const B: &str = "2222222222222222222222222222222222222222";
     const ZERO: &str = "0000000000000000000000000000000000000000";
-
-    fn packets(lines: &[&str]) -> Vec<u8> {
-        let mut out = Vec::new();
-        for line in lines {
-            if line.is_empty() {
-                pkt::write_flush(&mut out)
-            } else {
-                pkt::write(&mut out, line.as_bytes()).expect("fits")
-            }
-        }
-        out
-    }
 
     fn read(lines: &[&str]) -> Result<Option<Push>, PushError> {
         let bytes = packets(lines);
