@@ -4,6 +4,8 @@
 //! answer as it came. It refuses to fail and to show half of something: what it cannot read, it says nothing of, and the bytes
 //! are shown as they are.
 
+use std::cell::LazyCell;
+
 use serde_json::{Map, Value};
 
 use crate::{
@@ -51,14 +53,14 @@ pub fn request(body: &[u8]) -> Option<Vec<Told>> {
     };
     // In some envelopes the model stands in the path.
     let path = PathFacts { model: Some(String::new()), stream: None };
-    let named = {
-        let mut fields = fields.clone();
+    let named = LazyCell::new(move || {
+        let mut fields = fields;
         fields.entry("model").or_insert_with(|| "-".into());
-        serde_json::to_vec(&fields).ok()?
-    };
+        serde_json::to_vec(&fields).ok()
+    });
     let read = |dialect: &Dialect| {
-        let whole = dialect.read_request(body, &path);
-        whole.or_else(|_| dialect.read_request(&named, &path)).ok()
+        let whole = dialect.read_request(body, &path).ok();
+        whole.or_else(|| dialect.read_request(named.as_deref()?, &path).ok())
     };
     let request = order.iter().find_map(read)?;
     let mut told = Vec::new();
