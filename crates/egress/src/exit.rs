@@ -213,7 +213,7 @@ impl Exit {
             return self.refuse(&shown, port, Some(word), &Refused::InTheClear).await;
         }
         let policy = self.parts.policy.load_full();
-        let refusal = match policy.decide(self.deed(&shown, port, Some(word), 0)) {
+        let refusal = match policy.decide(self.deed(&shown, port, Some(word))) {
             Ruling::Allow(permit) => {
                 let (deed, decision) = (permit.deed().clone(), permit.decision().clone());
                 match self.parts.ledger.open(&deed, &decision, Vec::new(), permit).await {
@@ -224,12 +224,7 @@ impl Exit {
             Ruling::Ask(question) => question.refused(),
             Ruling::Deny(refusal) => refusal,
         };
-        if self.take().is_some() {
-            let refused = self.parts.ledger.refuse(refusal.deed(), refusal.decision(), Vec::new()).await;
-            if let Err(error) = refused {
-                self.unrecorded(&error);
-            }
-        }
+        self.write_refusal(refusal.deed().clone(), refusal.decision()).await;
         let _ = stream.shutdown().await;
     }
 
@@ -344,27 +339,31 @@ impl Exit {
 
     /// Writes down what no policy refused.
     async fn refuse(&self, host: &str, port: u16, protocol: Option<&str>, why: &Refused) {
-        let Some(left_out) = self.take() else { return };
         let decision = Decision {
             answer: Answer::Deny,
             bundle: self.parts.policy.load().number(),
             policies: vec![DecidingPolicy { id: why.word().to_owned(), title: why.to_string() }],
             approval: None,
         };
-        let deed = self.deed(host, port, protocol, left_out);
-        if let Err(error) = self.parts.ledger.refuse(&deed, &decision, Vec::new()).await {
+        self.write_refusal(self.deed(host, port, protocol), &decision).await;
+    }
+
+    /// Writes a refusal down, and how many before it were not; or counts it.
+    async fn write_refusal(&self, mut deed: Deed, decision: &Decision) {
+        let Some(left_out) = self.take() else { return };
+        if left_out > 0 {
+            deed.context = deed.context.with("left_out", i64::try_from(left_out).unwrap_or(i64::MAX));
+        }
+        if let Err(error) = self.parts.ledger.refuse(&deed, decision, Vec::new()).await {
             self.unrecorded(&error);
         }
     }
 
-    fn deed(&self, host: &str, port: u16, protocol: Option<&str>, left_out: u64) -> Deed {
+    fn deed(&self, host: &str, port: u16, protocol: Option<&str>) -> Deed {
         let Who { principal, run, project, level } = &self.who;
         let mut context = Context::default().with("level", i64::from(level.get())).with("port", i64::from(port));
         if let Some(protocol) = protocol {
             context = context.with("protocol", protocol);
-        }
-        if left_out > 0 {
-            context = context.with("left_out", i64::try_from(left_out).unwrap_or(i64::MAX));
         }
         Deed {
             principal: principal.clone(),
