@@ -102,6 +102,10 @@ words! {
         ToolCall "tool.call" "Use a tool of the agent loop. On a tool.",
         ChangeOpen "change.open" "Push the work to the project's repository as a branch. On a change.",
         ConnectionOpen "connection.open" "Open a connection out of an environment. On a host.",
+        RequestSend "request.send" "Send an inspected request on a connection. On a host.",
+        CredentialUse "credential.use" "Put a credential into a request on its way out. On a credential.",
+        GitFetch "git.fetch" "Read from a git repository. On a repository.",
+        GitPush "git.push" "Change one ref of a git repository. On a repository.",
     }
 }
 
@@ -119,6 +123,8 @@ words! {
         Tool "tool" "A tool of the agent loop.",
         Change "change" "A branch with a commit that leaves the environment; its id is the run's.",
         Host "host" "A host on the network; its id is its name, or its address.",
+        Credential "credential" "A credential of the site that is put into requests; its id is its name.",
+        Repository "repository" "A git repository on the network; its id is host and path: `forge.example/team/app`.",
     }
 }
 

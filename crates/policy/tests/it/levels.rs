@@ -37,6 +37,10 @@ fn wishes() -> Vec<Wish> {
     vec![
         Wish("call a model", deed(agent(), Action::ModelCall, ResourceKind::Model, "claude")),
         Wish("open a connection", deed(agent(), Action::ConnectionOpen, ResourceKind::Host, "registry.example")),
+        Wish("send a request", deed(agent(), Action::RequestSend, ResourceKind::Host, "registry.example")),
+        Wish("use a credential", deed(agent(), Action::CredentialUse, ResourceKind::Credential, "forge")),
+        Wish("fetch from a repository", deed(agent(), Action::GitFetch, ResourceKind::Repository, "forge.example/a")),
+        Wish("push to a repository", deed(agent(), Action::GitPush, ResourceKind::Repository, "forge.example/a")),
         Wish("read a file", at("read", "src/lib.rs")),
         Wish("list files", at("list", "")),
         Wish("search", at("search", "src")),

@@ -62,6 +62,10 @@ fn every_action_of_people_has_an_operation() {
         Action::ToolCall,
         Action::ChangeOpen,
         Action::ConnectionOpen,
+        Action::RequestSend,
+        Action::CredentialUse,
+        Action::GitFetch,
+        Action::GitPush,
     ];
     for action in Action::ALL {
         assert_ne!(here.contains(action), site.contains(action), "{action}");
