@@ -5,20 +5,26 @@
 //! the clear, whose every request would have to be held against its connection. *Invariant:* nothing is looked up or dialled before the policy has
 //! allowed it and the record of that is durable; whatever becomes of a connection that was opened, its record is closed with what went over.
 
+mod deciding;
+mod open;
+mod tunnel;
+
 use std::{
     collections::BTreeMap,
+    fmt,
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
+use async_trait::async_trait;
 use stockade_domain::{
-    Action, Answer, Context, ContextValue, DecidingPolicy, Decision, Deed, Level, Principal, Resource, ResourceKind,
-    Timestamp, World,
+    ContextValue, Level, Principal, Timestamp, World,
     ids::{ProjectId, RecordId, RunId},
 };
-use stockade_ledger::{Closing, Ledger, LedgerError, Opened, Outcome, Status};
-use stockade_policy::{Engine, Permit, Ruling};
+use stockade_ledger::{Ledger, RunKey, Sealed};
+use stockade_policy::{Engine, Permit, Question, Refusal};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     sync::Semaphore,
@@ -27,17 +33,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     address::ours,
-    dial::{DialError, Dialer, Dialled},
+    dial::Dialer,
     dns::{self, Messages, Names, Transport},
     name::Host,
     opening::{self, Opening, Protocol},
-    relay::{self, Carried, End},
+    relay,
 };
+use open::Live;
 
 /// So many refusals of one environment are written down in a minute.
 pub const RECORDED_A_MINUTE: u32 = 60;
-/// In microseconds.
-const MINUTE: i64 = 60_000_000;
 /// Kinds of strays of which the first is written down.
 const MAX_STRAY_KINDS: usize = 64;
 /// What is read at once of a stream with questions for names.
@@ -54,6 +59,8 @@ pub struct Who {
     pub project: ProjectId,
     /// The run's level.
     pub level: Level,
+    /// Seals what of a deed is content.
+    pub key: Arc<RunKey>,
 }
 
 /// What an exit stands on.
@@ -65,9 +72,50 @@ pub struct Parts {
     pub ledger: Arc<Ledger>,
     /// The way to hosts.
     pub dialer: Dialer,
+    /// Who is asked where the policy wants a person.
+    pub people: Arc<dyn People>,
+    /// What the runner itself serves to the environment.
+    pub inside: Option<Arc<dyn Inside>>,
     /// The time.
     pub world: Arc<dyn World>,
 }
+
+/// People who are asked about deeds. The runner implements it.
+#[async_trait]
+pub trait People: Send + Sync + fmt::Debug {
+    /// Puts a question to people and waits for an answer, no longer than `patience`. A question about the same deed of the same run that is
+    /// open is joined, and one that was answered gives its answer at once. `contents` is what of the deed is content, sealed.
+    async fn ask(&self, question: Question, contents: Vec<Sealed>, patience: Duration) -> Result<Permit, Refusal>;
+}
+
+/// Where nobody can be asked: every question is a no.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Nobody;
+
+#[async_trait]
+impl People for Nobody {
+    async fn ask(&self, question: Question, _contents: Vec<Sealed>, _patience: Duration) -> Result<Permit, Refusal> {
+        Err(question.refused())
+    }
+}
+
+/// A stream of an environment whose kind nobody needs to know.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// A host that the runner itself serves to the environment: the gateway. A connection to it leaves nothing, so it is no deed; what is asked for on
+/// it is decided and recorded where it is served.
+#[async_trait]
+pub trait Inside: Send + Sync + fmt::Debug {
+    /// Serves a stream to [`GATEWAY`] on [`GATEWAY_PORT`] until its end.
+    async fn serve(&self, stream: Box<dyn Stream>);
+}
+
+/// The name by which environments reach the gateway (`.internal`: no name of the internet ends so, ICANN board resolution 2024.07.29.06).
+pub const GATEWAY: &str = "gateway.stockade.internal";
+/// Its port. In the clear: it never leaves the machine.
+pub const GATEWAY_PORT: u16 = 80;
 
 /// Bounds of one environment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,11 +126,18 @@ pub struct Limits {
     pub opening: opening::Patience,
     /// How long it may be silent.
     pub relay: relay::Patience,
+    /// How long a deed waits for a person before whoever wants it is told to come again.
+    pub asking: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connections: 1_024, opening: opening::Patience::default(), relay: relay::Patience::default() }
+        Self {
+            connections: 1_024,
+            opening: opening::Patience::default(),
+            relay: relay::Patience::default(),
+            asking: Duration::from_secs(45),
+        }
     }
 }
 
@@ -95,6 +150,7 @@ pub struct Exit {
     names: Mutex<Names>,
     places: Semaphore,
     written: Mutex<Written>,
+    open: Mutex<BTreeMap<RecordId, Live>>,
     stop: CancellationToken,
 }
 
@@ -117,6 +173,7 @@ impl Exit {
             names: Mutex::new(Names::new()),
             places: Semaphore::new(limits.connections),
             written: Mutex::default(),
+            open: Mutex::default(),
             stop: CancellationToken::new(),
         }
     }
@@ -158,53 +215,64 @@ impl Exit {
     }
 
     /// Carries a stream out, or closes it. It does not fail: what becomes of it is in the record.
-    pub async fn stream<S: AsyncRead + AsyncWrite + Unpin + Send>(&self, mut stream: S, wanted: SocketAddr) {
+    pub async fn stream<S: Stream + 'static>(&self, mut stream: S, wanted: SocketAddr) {
         let Ok(_place) = self.places.try_acquire() else {
             return self.refuse(&shown(wanted.ip()), wanted.port(), None, &Refused::Crowded).await;
         };
-        let ended = tokio::select! {
+        let host = tokio::select! {
             biased;
             () = self.stop.cancelled() => return,
-            ended = self.begin(&mut stream, wanted) => ended,
+            host = self.host(&mut stream, wanted) => host,
         };
-        let Some((host, opening)) = ended else { return };
-        self.carry(stream, host, wanted.port(), opening).await;
+        let Some(host) = host else { return };
+        if let (Host::Name(name), GATEWAY_PORT, Some(inside)) = (&host, wanted.port(), &self.parts.inside)
+            && name.as_str() == GATEWAY
+        {
+            return tokio::select! {
+                biased;
+                () = self.stop.cancelled() => {}
+                () = inside.serve(Box::new(stream)) => {}
+            };
+        }
+        let opening = tokio::select! {
+            biased;
+            () = self.stop.cancelled() => return,
+            opening = self.opening(&mut stream, &host, wanted.port()) => opening,
+        };
+        if let Some(opening) = opening {
+            self.carry(stream, host, wanted.port(), opening).await;
+        }
     }
 
-    /// Whose it is and what it speaks; nothing if it is over already.
-    async fn begin<S: AsyncRead + AsyncWrite + Unpin>(
-        &self,
-        stream: &mut S,
-        wanted: SocketAddr,
-    ) -> Option<(Host, Opening)> {
+    /// Whose it is; nothing if it is over already.
+    async fn host<S: Stream>(&self, stream: &mut S, wanted: SocketAddr) -> Option<Host> {
         if wanted.port() == 53 {
             self.questions(stream).await;
             return None;
         }
-        let host = match ours(wanted.ip()) {
-            None => Host::Address(wanted.ip().to_canonical()),
-            Some(address) => {
-                let name = self.names().name_of(address.into()).cloned();
-                let Some(name) = name else {
-                    self.refuse(&shown(wanted.ip()), wanted.port(), None, &Refused::Unnamed).await;
-                    return None;
-                };
-                Host::Name(name)
-            }
-        };
+        let Some(address) = ours(wanted.ip()) else { return Some(Host::Address(wanted.ip().to_canonical())) };
+        let name = self.names().name_of(address.into()).cloned();
+        if name.is_none() {
+            self.refuse(&shown(wanted.ip()), wanted.port(), None, &Refused::Unnamed).await;
+        }
+        name.map(Host::Name)
+    }
+
+    /// What it speaks; nothing if it is over already.
+    async fn opening<S: Stream>(&self, stream: &mut S, host: &Host, port: u16) -> Option<Opening> {
         match opening::look(stream, self.limits.opening).await {
-            Ok(opening) => Some((host, opening)),
+            Ok(opening) => Some(opening),
             // Nothing was wanted: a port was looked at, no more.
             Err(opening::OpeningError::Ended | opening::OpeningError::Lost(_)) => None,
             Err(error) => {
                 let why = Refused::Opening(error.to_string());
-                self.refuse(&host.to_string(), wanted.port(), None, &why).await;
+                self.refuse(&host.to_string(), port, None, &why).await;
                 None
             }
         }
     }
 
-    async fn carry<S: AsyncRead + AsyncWrite + Unpin>(&self, mut stream: S, host: Host, port: u16, opening: Opening) {
+    async fn carry<S: Stream>(&self, mut stream: S, host: Host, port: u16, opening: Opening) {
         let (shown, word) = (host.to_string(), opening.protocol.as_str());
         if let Err(why) = opening.is_for(&host) {
             return self.refuse(&shown, port, Some(word), &Refused::Misdirected(why.to_string())).await;
@@ -212,86 +280,10 @@ impl Exit {
         if matches!(opening.protocol, Protocol::Http1 | Protocol::Http2) {
             return self.refuse(&shown, port, Some(word), &Refused::InTheClear).await;
         }
-        let policy = self.parts.policy.load_full();
-        let refusal = match policy.decide(self.deed(&shown, port, Some(word))) {
-            Ruling::Allow(permit) => {
-                let (deed, decision) = (permit.deed().clone(), permit.decision().clone());
-                match self.parts.ledger.open(&deed, &decision, Vec::new(), permit).await {
-                    Ok(opened) => return self.connect(stream, opened, &host, port, &opening.bytes).await,
-                    Err(error) => return self.unrecorded(&error),
-                }
-            }
-            Ruling::Ask(question) => question.refused(),
-            Ruling::Deny(refusal) => refusal,
-        };
-        self.write_refusal(refusal.deed().clone(), refusal.decision()).await;
-        let _ = stream.shutdown().await;
-    }
-
-    /// Dials, joins, and closes the record.
-    async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
-        &self,
-        mut stream: S,
-        opened: Opened<Permit>,
-        host: &Host,
-        port: u16,
-        first: &[u8],
-    ) {
-        let record = opened.record();
-        let dialled = tokio::select! {
-            biased;
-            () = self.stop.cancelled() => return self.close(record, "stopped", Carried::default(), None).await,
-            dialled = self.dial(opened, host, port) => dialled,
-        };
-        let Dialled { stream: mut far, address, .. } = match dialled {
-            Ok(dialled) => dialled,
-            Err(error) => {
-                tracing::info!(run = %self.who.run, host = %host, %error, "a connection to {host} was allowed and not made: {error}");
-                return self.close(record, code_of(&error), Carried::default(), None).await;
-            }
-        };
-        if far.write_all(first).await.is_err() {
-            return self.close(record, "lost", Carried::default(), Some(address)).await;
-        }
-        let (mut carried, end) = relay::join(&mut stream, &mut far, self.limits.relay, &self.stop).await;
-        carried.out = carried.out.saturating_add(first.len() as u64);
-        let code = match end {
-            End::Whole => "",
-            End::Silent => "silent",
-            End::Stopped => "stopped",
-            End::First(_) => "client_lost",
-            End::Second(_) => "lost",
-        };
-        self.close(record, code, carried, Some(address)).await;
-    }
-
-    /// The one place from which an environment's connections are dialled.
-    async fn dial(&self, opened: Opened<Permit>, host: &Host, port: u16) -> Result<Dialled, DialError> {
-        let permit = opened.into_permit();
-        let dialled = self.parts.dialer.open(host, port).await;
-        drop(permit);
-        dialled
-    }
-
-    async fn close(&self, record: RecordId, code: &str, carried: Carried, address: Option<SocketAddr>) {
-        let status = match code {
-            "" => Status::Ok,
-            "stopped" => Status::Cancelled,
-            _ => Status::Error,
-        };
-        let bytes = |count: u64| ContextValue::Long(i64::try_from(count).unwrap_or(i64::MAX));
-        let mut facts = BTreeMap::from([
-            ("bytes_out".to_owned(), bytes(carried.out)),
-            ("bytes_in".to_owned(), bytes(carried.back)),
-        ]);
-        if let Some(address) = address {
-            facts.insert("address".to_owned(), address.to_string().as_str().into());
-        }
-        let outcome = Outcome { status, code: (!code.is_empty()).then(|| code.to_owned()) };
-        let closing = Closing { facts, ..Closing::new(outcome) };
-        if let Err(error) = self.parts.ledger.close_in_passing(record, closing, Vec::new()).await {
-            // The reaper closes it at the next start.
-            self.unrecorded(&error);
+        let ruling = self.ruling(self.connection(&shown, port, Some(word), false));
+        match self.go(ruling).await {
+            Ok(opened) => self.tunnel(stream, opened, &host, port, &opening.bytes).await,
+            Err(_) => drop(stream.shutdown().await),
         }
     }
 
@@ -337,63 +329,6 @@ impl Exit {
         }
     }
 
-    /// Writes down what no policy refused.
-    async fn refuse(&self, host: &str, port: u16, protocol: Option<&str>, why: &Refused) {
-        let decision = Decision {
-            answer: Answer::Deny,
-            bundle: self.parts.policy.load().number(),
-            policies: vec![DecidingPolicy { id: why.word().to_owned(), title: why.to_string() }],
-            approval: None,
-        };
-        self.write_refusal(self.deed(host, port, protocol), &decision).await;
-    }
-
-    /// Writes a refusal down, and how many before it were not; or counts it.
-    async fn write_refusal(&self, mut deed: Deed, decision: &Decision) {
-        let Some(left_out) = self.take() else { return };
-        if left_out > 0 {
-            deed.context = deed.context.with("left_out", i64::try_from(left_out).unwrap_or(i64::MAX));
-        }
-        if let Err(error) = self.parts.ledger.refuse(&deed, decision, Vec::new()).await {
-            self.unrecorded(&error);
-        }
-    }
-
-    fn deed(&self, host: &str, port: u16, protocol: Option<&str>) -> Deed {
-        let Who { principal, run, project, level } = &self.who;
-        let mut context = Context::default().with("level", i64::from(level.get())).with("port", i64::from(port));
-        if let Some(protocol) = protocol {
-            context = context.with("protocol", protocol);
-        }
-        Deed {
-            principal: principal.clone(),
-            action: Action::ConnectionOpen,
-            resource: Resource::new(ResourceKind::Host, host).in_project(*project).in_run(*run),
-            context,
-        }
-    }
-
-    /// Whether one more refusal is written down, and how many before it were not.
-    fn take(&self) -> Option<u64> {
-        let now = self.parts.world.now();
-        let mut written = self.written();
-        // A clock that went back begins another minute.
-        let within = |since: Timestamp| (0..MINUTE).contains(&now.0.saturating_sub(since.0));
-        if !written.since.is_some_and(within) {
-            (written.since, written.refusals) = (Some(now), 0);
-        }
-        if written.refusals >= RECORDED_A_MINUTE {
-            written.left_out = written.left_out.saturating_add(1);
-            return None;
-        }
-        written.refusals += 1;
-        Some(std::mem::take(&mut written.left_out))
-    }
-
-    fn unrecorded(&self, error: &LedgerError) {
-        tracing::error!(run = %self.who.run, %error, "a connection could not be recorded: {error}");
-    }
-
     fn names(&self) -> MutexGuard<'_, Names> {
         // Every change under this lock is a single step: a panic elsewhere leaves it whole.
         self.names.lock().unwrap_or_else(PoisonError::into_inner)
@@ -406,15 +341,6 @@ impl Exit {
 
 fn shown(address: IpAddr) -> String {
     address.to_canonical().to_string()
-}
-
-const fn code_of(error: &DialError) -> &'static str {
-    match error {
-        DialError::Lookup { .. } | DialError::NoAddress { .. } => "unknown_host",
-        DialError::NotPublic { .. } => "not_public",
-        DialError::Unreachable { .. } => "unreachable",
-        DialError::Proxy { .. } => "proxy",
-    }
 }
 
 /// Why a connection is refused before the policy is asked.

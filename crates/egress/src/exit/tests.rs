@@ -8,14 +8,14 @@ use std::{
 
 use async_trait::async_trait;
 use stockade_domain::ids::RunnerId;
-use stockade_ledger::{Body, EntryKind, Log, LogOptions, Producer, Record, SigningKey, SystemWorld};
+use stockade_ledger::{Body, EntryKind, Log, LogOptions, Producer, Record, SigningKey, Status, SystemWorld};
 use stockade_policy::Bundle;
 use tokio::{
     io::duplex,
     net::{TcpListener, TcpStream},
 };
 
-use super::*;
+use super::{deciding::MINUTE, *};
 use crate::dial::{Declared, Resolver};
 
 const CURL: &[u8] = include_bytes!("../../testdata/hello/curl");
@@ -88,14 +88,21 @@ impl House {
         let ledger = Ledger::start(log.clone(), producer, SigningKey::generate(), world.clone()).unwrap();
         let (ledger, asked) = (Arc::new(ledger), Arc::new(Here::default()));
         let (run, owner) = (world.id(), world.id());
-        let who =
-            Who { principal: Principal::Agent { run, owner }, run, project: world.id(), level: Level::ON_THE_LOOP };
+        let who = Who {
+            principal: Principal::Agent { run, owner },
+            run,
+            project: world.id(),
+            level: Level::ON_THE_LOOP,
+            key: Arc::new(RunKey::generate(&SystemWorld, run)),
+        };
         let clock = Arc::new(Clock::default());
         let networks = declared.iter().map(|text| text.parse().unwrap());
         let parts = Parts {
             policy: Arc::new(ArcSwap::from_pointee(Bundle::parse(1, ALLOWS).unwrap())),
             ledger: ledger.clone(),
             dialer: Dialer::new(asked.clone(), Declared::new(networks), Duration::from_secs(5)),
+            people: Arc::new(Nobody),
+            inside: None,
             world: clock.clone(),
         };
         Self { clock, exit: Arc::new(Exit::new(who, parts, limits)), ledger, log, asked, _dir: dir }
@@ -307,4 +314,109 @@ async fn n06_questions_by_stream_are_answered_like_the_others_and_go_nowhere() {
     drop(near);
     carried.await.unwrap();
     assert!(house.bodies().is_empty() && house.asked.0.lock().unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn n27_a_policy_that_changes_cuts_what_it_no_longer_allows_and_nothing_else() {
+    let house = House::new();
+    let (listener, port) = server().await;
+    let registry = house.address("registry.example").await;
+    let (mut near, carried) = house.open((registry, port), CURL);
+    let _far = accept(&listener).await;
+    let swap = |number, text: &str| {
+        let engine = Bundle::parse(number, text).unwrap();
+        house.exit.parts.policy.store(Arc::new(engine));
+        house.exit.reconsider()
+    };
+    assert_eq!(swap(2, ALLOWS), 0);
+    let asks = format!(
+        "{ALLOWS}\n[[policy]]\nid = \"ask\"\ntitle = \"Ask\"\ntext = '''forbid(principal is Agent, action == \
+         Action::\"connection.open\", resource) when {{ context.unattended }};'''\n"
+    );
+    assert_eq!(swap(3, &asks), 1, "nobody has said yes to it");
+    carried.await.unwrap();
+    assert_eq!(near.read(&mut [0; 9]).await.unwrap(), 0);
+    let [Body::Open { .. }, Body::Close { outcome, .. }] = &house.bodies()[..] else { panic!() };
+    assert_eq!((outcome.status, outcome.code.as_deref()), (Status::Cancelled, Some("policy")));
+    assert_eq!(swap(4, "about = \"nothing\""), 0, "what is over is forgotten");
+}
+
+/// Says yes, and counts how often it was asked.
+#[derive(Debug, Default)]
+struct Yes(Mutex<u32>);
+
+#[async_trait]
+impl People for Yes {
+    async fn ask(&self, question: Question, _contents: Vec<Sealed>, _patience: Duration) -> Result<Permit, Refusal> {
+        *self.0.lock().unwrap() += 1;
+        Ok(question.granted((&SystemWorld as &dyn World).id()))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_about_which_policy_asks_waits_for_a_person_whose_yes_outlives_the_question() {
+    const ASKS: &str = r#"
+[[policy]]
+id = "any"
+title = "Anything"
+text = "permit(principal is Agent, action == Action::\"connection.open\", resource);"
+
+[[policy]]
+id = "ask"
+title = "A person says yes to each host"
+text = "forbid(principal is Agent, action == Action::\"connection.open\", resource) when { context.unattended };"
+"#;
+    let mut house = House::new();
+    house.exit.parts.policy.store(Arc::new(Bundle::parse(2, ASKS).unwrap()));
+    let address = house.address("registry.example").await;
+    let (listener, port) = server().await;
+    let (mut near, carried) = house.open((address, port), CURL);
+    assert_eq!(near.read(&mut [0; 9]).await.unwrap(), 0, "nobody is there to be asked");
+    carried.await.unwrap();
+    let Some(Body::Refused { decision, .. }) = house.bodies().pop() else { panic!() };
+    assert_eq!((decision.answer.as_str(), decision.policies[0].id.as_str()), ("ask", "ask"));
+
+    let people = Arc::new(Yes::default());
+    let parts = Parts { people: people.clone(), ..house.exit.parts.clone() };
+    house.exit = Arc::new(Exit::new(house.exit.who.clone(), parts, Limits::default()));
+    let address = house.address("registry.example").await;
+    let (mut near, carried) = house.open((address, port), CURL);
+    let far = accept(&listener).await;
+    let Some(Body::Open { decision, .. }) = house.bodies().pop() else { panic!() };
+    assert!(decision.approval.is_some());
+    assert_eq!(house.exit.reconsider(), 0, "the yes holds while the policy still asks");
+    drop(far);
+    near.shutdown().await.unwrap();
+    carried.await.unwrap();
+    assert_eq!(*people.0.lock().unwrap(), 1);
+}
+
+/// Greets.
+#[derive(Debug)]
+struct Greets;
+
+#[async_trait]
+impl Inside for Greets {
+    async fn serve(&self, mut stream: Box<dyn Stream>) {
+        stream.write_all(b"hello").await.unwrap();
+        stream.shutdown().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_gateway_is_reached_by_its_name_and_port_and_by_nothing_else() {
+    let mut house = House::new();
+    let parts = Parts { inside: Some(Arc::new(Greets)), ..house.exit.parts.clone() };
+    house.exit = Arc::new(Exit::new(house.exit.who.clone(), parts, Limits::default()));
+    let gateway = house.address(GATEWAY).await;
+    let (mut near, carried) = house.open((gateway, GATEWAY_PORT), b"");
+    let mut said = Vec::new();
+    near.read_to_end(&mut said).await.unwrap();
+    carried.await.unwrap();
+    assert_eq!((said.as_slice(), house.bodies().len()), (&b"hello"[..], 0));
+    let (mut near, carried) = house.open((gateway, 443), CURL);
+    let _ = near.read(&mut [0; 9]).await;
+    carried.await.unwrap();
+    assert_eq!(house.refused().1, GATEWAY);
+    assert!(house.asked.0.lock().unwrap().is_empty());
 }

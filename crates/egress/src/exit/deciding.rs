@@ -1,0 +1,147 @@
+//! How a deed on the way out is decided and recorded.
+//!
+//! It owns the deed's form, the question to the policy and to people, the record before the effect, and the bound on refusals that are written
+//! down. It refuses any other way to an [`Opened`] permit. *Invariant:* what a person is asked about, and what is recorded, is the deed as the
+//! policy saw it.
+
+use stockade_domain::{
+    Action, Answer, ContentKind, Context, DecidingPolicy, Decision, Deed, Resource, ResourceKind, Timestamp,
+};
+use stockade_ledger::{LedgerError, Opened, Sealed};
+use stockade_policy::{Permit, Ruling};
+
+use super::{Exit, RECORDED_A_MINUTE, Refused, Who};
+
+/// In microseconds.
+pub(super) const MINUTE: i64 = 60_000_000;
+
+/// Why a deed is not done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Turned {
+    /// Policy, or a person: the title of what decided, which is all that the environment is told.
+    Refused(String),
+    /// It cannot be recorded now.
+    Unrecorded,
+}
+
+impl Exit {
+    /// What the policy of now says.
+    pub(crate) fn ruling(&self, deed: Deed) -> Ruling {
+        self.parts.policy.load().decide(deed)
+    }
+
+    /// Makes of a ruling a recorded right to act: asks people where the policy wants one, opens the record, or writes the refusal down.
+    ///
+    /// # Errors
+    /// Why it may not be done.
+    pub(crate) async fn go(&self, ruling: Ruling) -> Result<Opened<Permit>, Turned> {
+        let permit = match ruling {
+            Ruling::Allow(permit) => Ok(permit),
+            Ruling::Deny(refusal) => Err(refusal),
+            Ruling::Ask(question) => match self.contents(question.deed()) {
+                Ok(contents) => self.parts.people.ask(question, contents, self.limits.asking).await,
+                Err(turned) => return Err(turned),
+            },
+        };
+        match permit {
+            Ok(permit) => {
+                let contents = self.contents(permit.deed())?;
+                let (deed, decision) = (permit.deed().clone(), permit.decision().clone());
+                self.parts.ledger.open(&deed, &decision, contents, permit).await.map_err(|error| {
+                    self.unrecorded(&error);
+                    Turned::Unrecorded
+                })
+            }
+            Err(refusal) => {
+                self.write_refusal(refusal.deed().clone(), refusal.decision()).await;
+                Err(Turned::Refused(refusal.title().to_owned()))
+            }
+        }
+    }
+
+    /// A connection as a deed.
+    pub(crate) fn connection(&self, host: &str, port: u16, protocol: Option<&str>, inspected: bool) -> Deed {
+        let mut deed = self.deed(Action::ConnectionOpen, ResourceKind::Host, host, port);
+        deed.context = deed.context.with("inspected", inspected);
+        if let Some(protocol) = protocol {
+            deed.context = deed.context.with("protocol", protocol);
+        }
+        deed
+    }
+
+    /// A deed of this environment's run, at a port.
+    pub(crate) fn deed(&self, action: Action, kind: ResourceKind, id: &str, port: u16) -> Deed {
+        let Who { principal, run, project, level, .. } = &self.who;
+        Deed {
+            principal: principal.clone(),
+            action,
+            resource: Resource::new(kind, id).in_project(*project).in_run(*run),
+            context: Context::default().with("level", i64::from(level.get())).with("port", i64::from(port)),
+        }
+    }
+
+    /// What of a deed is content, sealed.
+    fn contents(&self, deed: &Deed) -> Result<Vec<Sealed>, Turned> {
+        if deed.context.content.is_empty() {
+            return Ok(Vec::new());
+        }
+        let sealed = serde_json::to_vec(&deed.context.content).map_err(|error| error.to_string()).and_then(|plain| {
+            self.who.key.seal(&*self.parts.world, ContentKind::DeedContext, &plain).map_err(|e| e.to_string())
+        });
+        sealed.map(|sealed| vec![sealed]).map_err(|error| {
+            tracing::error!(run = %self.who.run, error, "what was asked for on a connection could not be sealed: {error}");
+            Turned::Unrecorded
+        })
+    }
+
+    /// Writes down what no policy refused.
+    pub(super) async fn refuse(&self, host: &str, port: u16, protocol: Option<&str>, why: &Refused) {
+        let mut deed = self.connection(host, port, protocol, false);
+        deed.context.public.remove("inspected");
+        self.refuse_deed(deed, why.word(), &why.to_string()).await;
+    }
+
+    /// Writes a deed down that was refused before any policy was asked, by a word of ours with a title.
+    pub(crate) async fn refuse_deed(&self, deed: Deed, word: &str, title: &str) {
+        let decision = Decision {
+            answer: Answer::Deny,
+            bundle: self.parts.policy.load().number(),
+            policies: vec![DecidingPolicy { id: word.to_owned(), title: title.to_owned() }],
+            approval: None,
+        };
+        self.write_refusal(deed, &decision).await;
+    }
+
+    /// Writes a refusal down, and how many before it were not; or counts it.
+    async fn write_refusal(&self, mut deed: Deed, decision: &Decision) {
+        let Some(left_out) = self.take() else { return };
+        let Ok(contents) = self.contents(&deed) else { return };
+        if left_out > 0 {
+            deed.context = deed.context.with("left_out", i64::try_from(left_out).unwrap_or(i64::MAX));
+        }
+        if let Err(error) = self.parts.ledger.refuse(&deed, decision, contents).await {
+            self.unrecorded(&error);
+        }
+    }
+
+    /// Whether one more refusal is written down, and how many before it were not.
+    fn take(&self) -> Option<u64> {
+        let now = self.parts.world.now();
+        let mut written = self.written();
+        // A clock that went back begins another minute.
+        let within = |since: Timestamp| (0..MINUTE).contains(&now.0.saturating_sub(since.0));
+        if !written.since.is_some_and(within) {
+            (written.since, written.refusals) = (Some(now), 0);
+        }
+        if written.refusals >= RECORDED_A_MINUTE {
+            written.left_out = written.left_out.saturating_add(1);
+            return None;
+        }
+        written.refusals += 1;
+        Some(std::mem::take(&mut written.left_out))
+    }
+
+    pub(super) fn unrecorded(&self, error: &LedgerError) {
+        tracing::error!(run = %self.who.run, %error, "a connection could not be recorded: {error}");
+    }
+}
