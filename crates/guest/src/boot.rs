@@ -60,6 +60,8 @@ pub struct Boot {
     pub open_files: Option<u64>,
     /// Where programs are looked for.
     pub path: String,
+    /// What every command finds among its variables, unless the call says otherwise.
+    pub variables: Vec<(String, String)>,
     /// Measure the files and fail above this.
     pub watch_bytes: Option<u64>,
     /// Where the work is.
@@ -102,6 +104,10 @@ impl Boot {
                 "--open-files" => boot.open_files = Some(number()?),
                 "--watch-bytes" => boot.watch_bytes = Some(number()?),
                 "--path" => boot.path = Some(value),
+                "--variable" => boot.variables.push(match value.split_once('=') {
+                    Some((name, value)) if !name.is_empty() => (name.to_owned(), value.to_owned()),
+                    _ => return Err(BootError::Argument(format!("{name} {value}"))),
+                }),
                 "--workspace" => boot.workspace = Some(value.into()),
                 "--home" => boot.home = Some(value.into()),
                 "--transfer" => boot.transfer = Some(value.into()),
@@ -120,6 +126,7 @@ impl Boot {
             processes: boot.processes,
             open_files: boot.open_files,
             path: boot.path.unwrap_or_else(|| "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into()),
+            variables: boot.variables,
             watch_bytes: boot.watch_bytes,
             workspace: boot.workspace.unwrap_or_else(|| "/workspace".into()),
             home: boot.home.unwrap_or_else(|| "/home/agent".into()),
@@ -140,6 +147,7 @@ struct Parts {
     open_files: Option<u64>,
     watch_bytes: Option<u64>,
     path: Option<String>,
+    variables: Vec<(String, String)>,
     workspace: Option<PathBuf>,
     home: Option<PathBuf>,
     transfer: Option<PathBuf>,

@@ -399,7 +399,7 @@ impl Prepared {
         if let Some(call) = call {
             env.push(("STOCKADE_CALL".into(), call.to_string()));
         }
-        for (name, value) in &exec.env {
+        for (name, value) in boot.variables.iter().chain(&exec.env) {
             env.retain(|(known, _)| known != name);
             env.push((name.clone(), value.clone()));
         }

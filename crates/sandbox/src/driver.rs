@@ -37,6 +37,10 @@ pub struct EnvironmentSpec {
     /// What it may use.
     #[serde(default)]
     pub class: Class,
+    /// The certificate (PEM, exactly one) of an authority that is its own, which the tools inside shall trust beside those that the
+    /// machine trusts. Its key never comes here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
 }
 
 /// A way to make environments.

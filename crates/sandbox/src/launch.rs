@@ -13,6 +13,27 @@ pub const PLAN_FILE: &str = "plan.json";
 /// The file in `root/ENV/` that tells which process is the guest.
 pub const RUN_FILE: &str = "run.json";
 
+/// The folder in `root/ENV/` with what the tools inside trust: `own` is `/etc/stockade` there, and `certs` lies over the machine's
+/// folder of certificates.
+pub const TRUST_FOLDER: &str = "trust";
+/// The certificate of the environment's own authority, inside.
+pub const CA_FILE: &str = "/etc/stockade/ca.pem";
+/// The same and all that the machine trusts, inside.
+pub const BUNDLE_FILE: &str = "/etc/stockade/ca-bundle.pem";
+/// Where machines keep the one file with all that they trust.
+pub const BUNDLES: [&str; 5] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+/// Where machines keep the same for Java.
+pub const JAVA_STORES: [&str; 2] = ["/etc/ssl/certs/java/cacerts", "/etc/pki/ca-trust/extracted/java/cacerts"];
+
+/// Where names are asked for inside: one of the addresses of the way out, at which its doors for names answer.
+pub const NAME_SERVER: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 53);
+
 /// The workload's user and group inside.
 pub const WORKLOAD_ID: u32 = 1_000;
 
@@ -33,6 +54,8 @@ pub struct Plan {
     pub image: Option<PathBuf>,
     /// `cgroup.procs` (or `tasks`) files that the guest's id is written to, before it acts.
     pub cgroups: Vec<PathBuf>,
+    /// Whether there is a folder [`TRUST_FOLDER`], with what the tools inside trust.
+    pub trust: bool,
     /// More that may be read, at the same path.
     pub extra_read_only: Vec<PathBuf>,
     /// Processes and threads of the workload at any one time.

@@ -126,7 +126,7 @@ impl Drive {
                 self.write(Draft::events(vec![notice("guest_restarted")])).await?;
             } else {
                 self.see(Observed::Creating, generation, None).await?;
-                self.site.driver.create(&EnvironmentSpec { id, class: self.site.class() }).await?;
+                self.site.driver.create(&EnvironmentSpec { id, class: self.site.class(), certificate: None }).await?;
             }
         }
         let duration_ms = self.now().ms_since(began);

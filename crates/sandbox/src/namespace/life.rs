@@ -28,10 +28,11 @@ use super::{
     NamespaceConfig, doors,
     groups::{self, Controller, Groups, LIMITS},
     image,
+    trust::{self, Authority},
 };
 use crate::{
     EnvironmentSpec, SandboxError,
-    launch::{ID_RANGE, Made, PLAN_FILE, Plan, RUN_FILE, Report, Running, start_of},
+    launch::{ID_RANGE, Made, PLAN_FILE, Plan, RUN_FILE, Report, Running, TRUST_FOLDER, start_of},
 };
 
 /// How long the launcher may take before it is killed.
@@ -185,6 +186,11 @@ impl<'a> Held<'a> {
                 "its class gives less than 16 MiB of memory, 4 processes, 16 open files or 10 thousandths of a core",
             );
         }
+        if let Some(text) = &spec.certificate
+            && let Err(why) = Authority::read(text)
+        {
+            return bad(why);
+        }
         self.start(spec, had)
     }
 
@@ -239,13 +245,20 @@ impl<'a> Held<'a> {
             spec.class.disk_bytes = had.spec.class.disk_bytes;
         }
         let class = spec.class.clone();
+        let authority = spec.certificate.as_deref().and_then(|text| Authority::read(text).ok());
         let noted: Vec<PathBuf> = places.iter().map(|(_, (path, _))| path.clone()).collect();
         match fs::DirBuilder::new().mode(0o700).create(&self.folder) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             other => other.map_err(self.io("making the folder", &self.folder))?,
         }
         self.write(NOTE_FILE, &Note { spec, groups: noted, image: image.is_some() })?;
-        let made = self.launch(might, &groups, &class, &places, missing, image, launcher, guest);
+        let trust = self.folder.join(TRUST_FOLDER);
+        // Anew each time: the machine may trust others by now.
+        remove_tree(&trust).map_err(self.io("removing", &trust))?;
+        if let Some(authority) = &authority {
+            trust::write(&trust, authority).map_err(self.io("writing what it trusts", &trust))?;
+        }
+        let made = self.launch(might, &groups, &class, &places, missing, image, authority.is_some(), launcher, guest);
         if made.is_err() && had.is_none() {
             // What never ran leaves nothing.
             let _ = self.delete();
@@ -262,6 +275,7 @@ impl<'a> Held<'a> {
         places: &[(Controller, (PathBuf, bool))],
         mut missing: Vec<(Controller, String)>,
         image: Option<PathBuf>,
+        trust: bool,
         launcher: PathBuf,
         guest: PathBuf,
     ) -> Result<(), SandboxError> {
@@ -303,6 +317,7 @@ impl<'a> Held<'a> {
                 watch_bytes: image.is_none().then_some(class.disk_bytes),
                 image: image.map(|_| image_path),
                 cgroups: joined,
+                trust,
                 extra_read_only: self.config.extra_read_only.clone(),
                 processes: class.processes,
                 open_files: class.open_files,

@@ -4,11 +4,13 @@
 //! note of all that must be removed one day. It refuses to remember anything elsewhere: a runner that died and
 //! came back finds every environment as it was.
 
+mod der;
 mod doors;
 mod groups;
 mod image;
 mod life;
 mod probe;
+mod trust;
 
 use std::{io::ErrorKind, path::PathBuf, sync::Arc};
 

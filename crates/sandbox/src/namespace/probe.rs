@@ -108,7 +108,7 @@ fn try_group(groups: &Groups, controller: Controller, id: EnvironmentId) -> Resu
 }
 
 fn try_environment(config: &NamespaceConfig, id: EnvironmentId) -> Result<String, String> {
-    let spec = EnvironmentSpec { id, class: Class { disk_bytes: 32 << 20, ..Class::default() } };
+    let spec = EnvironmentSpec { id, class: Class { disk_bytes: 32 << 20, ..Class::default() }, certificate: None };
     let chain = |error: crate::SandboxError| match std::error::Error::source(&error) {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),

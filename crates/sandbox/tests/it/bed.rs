@@ -151,12 +151,20 @@ impl Bed {
 
     /// Makes one, small enough to hit its limits quickly.
     pub async fn make(&self, class: Class) -> (EnvironmentId, Guest) {
-        let id = fresh_id();
-        self.driver.create(&EnvironmentSpec { id, class }).await.unwrap_or_else(|error| {
+        self.make_as(spec(fresh_id(), class)).await
+    }
+
+    /// Makes one just so.
+    pub async fn make_as(&self, spec: EnvironmentSpec) -> (EnvironmentId, Guest) {
+        self.driver.create(&spec).await.unwrap_or_else(|error| {
             panic!("{error}: {:?}", std::error::Error::source(&error).map(ToString::to_string))
         });
-        (id, Guest::of(&self.driver, id).await)
+        (spec.id, Guest::of(&self.driver, spec.id).await)
     }
+}
+
+pub const fn spec(id: EnvironmentId, class: Class) -> EnvironmentSpec {
+    EnvironmentSpec { id, class, certificate: None }
 }
 
 fn driver(dir: &Path, helpers: &Path, degraded: &[String]) -> NamespaceDriver {

@@ -4,9 +4,9 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use serde_json::json;
 use stockade_domain::ids::EnvironmentId;
-use stockade_sandbox::{Class, Driver, EnvironmentSpec, NamespaceConfig, NamespaceDriver, SandboxError};
+use stockade_sandbox::{Class, Driver, NamespaceConfig, NamespaceDriver, SandboxError};
 
-use crate::bed::{Bed, Guest, fresh_id, small};
+use crate::bed::{Bed, Guest, fresh_id, small, spec};
 
 crate::both!(
     deletion_leaves_nothing,
@@ -78,7 +78,7 @@ async fn another_runner_finds_it_again(bed: &Bed) {
     let driver = bed.driver_again();
     assert_eq!(driver.list().await, [id]);
     assert!(driver.is_running(id).await);
-    driver.create(&EnvironmentSpec { id, class: small() }).await.unwrap();
+    driver.create(&spec(id, small())).await.unwrap();
     let mut guest = Guest::of(&driver, id).await;
     assert_eq!(guest.ask(json!({"op": "ping"})).await["boot"], boot, "the same guest still runs");
     assert_eq!(guest.ask(json!({"op": "read", "path": "a/b"})).await["text"], "kept");
@@ -129,7 +129,7 @@ async fn a_stopped_one_starts_again(bed: &Bed) {
     bed.driver.stop(id).await.unwrap();
     bed.driver.stop(id).await.expect("stopping twice is no error");
     assert!(!bed.driver.is_running(id).await);
-    bed.driver.create(&EnvironmentSpec { id, class: small() }).await.unwrap();
+    bed.driver.create(&spec(id, small())).await.unwrap();
     let mut guest = Guest::of(&bed.driver, id).await;
     assert_eq!(guest.ask(json!({"op": "read", "path": "f"})).await["text"], "kept");
     // Again and again without a pause: the old mount must be gone before the new one is made.
@@ -145,7 +145,7 @@ async fn many_at_once_are_apart(bed: &Bed) {
     let made = ids.iter().map(|id| {
         let (driver, id) = (bed.driver_again(), *id);
         tokio::spawn(async move {
-            driver.create(&EnvironmentSpec { id, class: small() }).await.unwrap();
+            driver.create(&spec(id, small())).await.unwrap();
             let mut guest = Guest::of(&driver, id).await;
             guest.sh(&format!("echo {id} > /workspace/own; echo {id} > /tmp/own; (sleep 500 >/dev/null 2>&1 &)")).await;
         })
@@ -173,14 +173,14 @@ async fn making_one_twice_makes_one(bed: &Bed) {
     let made: Vec<_> = (0..4)
         .map(|_| {
             let driver = bed.driver_again();
-            tokio::spawn(async move { driver.create(&EnvironmentSpec { id, class: small() }).await })
+            tokio::spawn(async move { driver.create(&spec(id, small())).await })
         })
         .collect();
     for one in made {
         one.await.unwrap().unwrap();
     }
     let pid = guest_pid(&bed.folder(id));
-    bed.driver.create(&EnvironmentSpec { id, class: small() }).await.unwrap();
+    bed.driver.create(&spec(id, small())).await.unwrap();
     assert_eq!(guest_pid(&bed.folder(id)), pid);
     bed.driver.delete(id).await.unwrap();
     assert!(processes(&id.to_string()).is_empty());
@@ -190,7 +190,7 @@ async fn a_long_path_is_no_trouble(bed: &Bed) {
     let root = bed.dir.path().join("long".repeat(50)).join("and longer".repeat(15));
     let driver = bed.driver_at(&root);
     let id = fresh_id();
-    driver.create(&EnvironmentSpec { id, class: small() }).await.unwrap();
+    driver.create(&spec(id, small())).await.unwrap();
     Guest::of(&driver, id).await;
     driver.delete(id).await.unwrap();
 }
@@ -205,11 +205,11 @@ async fn mistakes_are_named(bed: &Bed) {
         extra_read_only: Vec::new(),
         without_redirection: false,
     });
-    let error = driver.create(&EnvironmentSpec { id, class: small() }).await.unwrap_err();
+    let error = driver.create(&spec(id, small())).await.unwrap_err();
     assert!(matches!(error, SandboxError::Helper { .. }), "{error}");
     assert!(error.to_string().contains("nowhere") && error.to_string().contains("STOCKADE_HELPERS"), "{error}");
     let class = Class { disk_bytes: 1, ..small() };
-    let error = bed.driver.create(&EnvironmentSpec { id, class }).await.unwrap_err();
+    let error = bed.driver.create(&spec(id, class)).await.unwrap_err();
     assert!(matches!(error, SandboxError::BadSpec { .. }), "{error}");
     assert!(matches!(bed.driver.restart(id).await, Err(SandboxError::Unknown { .. })));
     assert!(bed.driver.list().await.is_empty());
@@ -224,7 +224,7 @@ async fn a_toolchain_that_was_named_can_be_used_and_not_changed(bed: &Bed) {
     fs::write(bed.dir.path().join("beside"), "not named").unwrap();
     let driver = bed.driver_with(std::slice::from_ref(&tools));
     let id = fresh_id();
-    driver.create(&EnvironmentSpec { id, class: small() }).await.unwrap();
+    driver.create(&spec(id, small())).await.unwrap();
     let mut guest = Guest::of(&driver, id).await;
     assert_eq!(guest.sh("my-tool").await.stdout, "it works");
     let tools = tools.display();
@@ -232,6 +232,6 @@ async fn a_toolchain_that_was_named_can_be_used_and_not_changed(bed: &Bed) {
     assert_ne!(guest.sh(&format!("cat {tools}/../beside")).await.status, 0, "what is beside it is not there");
     // Named, and missing: said at the making, not found out by the agent.
     let driver = bed.driver_with(&[bed.dir.path().join("missing")]);
-    let error = driver.create(&EnvironmentSpec { id: fresh_id(), class: small() }).await.unwrap_err();
+    let error = driver.create(&spec(fresh_id(), small())).await.unwrap_err();
     assert!(error.to_string().contains("missing"), "{error}");
 }

@@ -1,9 +1,9 @@
 //! The limits that hold, and what is said where they cannot.
 
 use serde_json::json;
-use stockade_sandbox::{Class, Driver, EnvironmentSpec, SandboxError};
+use stockade_sandbox::{Class, Driver, SandboxError};
 
-use crate::bed::{Bed, fresh_id, is_root, small};
+use crate::bed::{Bed, fresh_id, is_root, small, spec};
 
 crate::both!(
     memory_is_limited,
@@ -89,7 +89,7 @@ async fn processor_time_is_limited(bed: &Bed) {
 async fn what_cannot_be_limited_is_refused(bed: &Bed) {
     let driver = bed.strict_driver();
     let id = fresh_id();
-    let made = driver.create(&EnvironmentSpec { id, class: small() }).await;
+    let made = driver.create(&spec(id, small())).await;
     if is_root() {
         made.unwrap();
         driver.delete(id).await.unwrap();

@@ -10,6 +10,7 @@ mod doors;
 mod escape;
 mod life;
 mod limits;
+mod trust;
 
 /// Makes `as_root` and `as_user` tests of scenarios.
 macro_rules! both {

@@ -12,7 +12,7 @@ use rustix::{
     fs::{CWD, Mode, OFlags},
     mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, UnmountFlags},
 };
-use stockade_sandbox::launch::{Plan, WORKLOAD_ID};
+use stockade_sandbox::launch::{BUNDLE_FILE, CA_FILE, NAME_SERVER, Plan, WORKLOAD_ID};
 
 use crate::{
     Failure, Step, fences,
@@ -51,6 +51,22 @@ const HOSTS: &str = "127.0.0.1 localhost stockade\n::1 localhost\n";
 const NSSWITCH: &str = "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nnetworks: files\n\
                         protocols: files\nservices: files\n";
 const HOST_NAME: &str = "stockade";
+/// How long a question for a name is waited for, in seconds, and how often it is asked: whoever answers is on the same machine, so
+/// what is not answered by then never will be.
+const RESOLVER: &str = "options timeout:2 attempts:2\n";
+
+/// The variables by which tools that do not look where the system's trust store is are told of it, and whether they take it instead of
+/// their own or beside.
+const TRUST_VARIABLES: [(&str, &str); 8] = [
+    ("SSL_CERT_FILE", BUNDLE_FILE),
+    ("REQUESTS_CA_BUNDLE", BUNDLE_FILE),
+    ("PIP_CERT", BUNDLE_FILE),
+    ("CURL_CA_BUNDLE", BUNDLE_FILE),
+    ("GIT_SSL_CAINFO", BUNDLE_FILE),
+    ("CARGO_HTTP_CAINFO", BUNDLE_FILE),
+    ("AWS_CA_BUNDLE", BUNDLE_FILE),
+    ("NODE_EXTRA_CA_CERTS", CA_FILE),
+];
 
 /// Does all of it. Comes back only if something failed.
 pub fn become_guest(cargo: Cargo, go: &OwnedFd) -> Failure {
@@ -111,6 +127,9 @@ fn prepare(cargo: Cargo, go: &OwnedFd) -> Result<Never, Failure> {
     say("processes", plan.processes.to_string());
     say("open-files", plan.open_files.to_string());
     say("path", search_path(&plan.extra_read_only));
+    for (name, value) in TRUST_VARIABLES.into_iter().filter(|_| plan.trust) {
+        say("variable", format!("{name}={value}"));
+    }
     if let Some(bytes) = plan.watch_bytes {
         say("watch-bytes", bytes.to_string());
     }
@@ -183,7 +202,10 @@ fn enter_new_root(trees: Vec<Tree>, links: Vec<(PathBuf, PathBuf)>, plan: &Plan)
             folders(&tree.target).step(step())?;
         } else {
             folders(tree.target.parent().unwrap_or(Path::new(""))).step(step())?;
-            fs::File::create(&tree.target).step(step())?;
+            // One that lies over a file of the machine has its place already.
+            if !tree.target.exists() {
+                fs::File::create(&tree.target).step(step())?;
+            }
         }
         hang(&tree.mount, &tree.target).step(step())?;
     }
@@ -210,7 +232,7 @@ fn enter_new_root(trees: Vec<Tree>, links: Vec<(PathBuf, PathBuf)>, plan: &Plan)
         ("etc/hosts", HOSTS),
         ("etc/nsswitch.conf", NSSWITCH),
         ("etc/hostname", HOST_NAME),
-        ("etc/resolv.conf", ""),
+        ("etc/resolv.conf", &format!("nameserver {NAME_SERVER}\n{RESOLVER}")),
         ("etc/shells", "/bin/sh\n/bin/bash\n"),
     ] {
         fs::File::create(name).and_then(|mut file| file.write_all(text.as_bytes())).step(format!("writing /{name}"))?;

@@ -15,6 +15,7 @@ mod netlink;
 mod outside;
 mod probe;
 mod sys;
+mod trust;
 
 use std::{path::Path, process::ExitCode};
 

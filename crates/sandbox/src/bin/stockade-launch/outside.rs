@@ -12,18 +12,19 @@ use rustix::{
     fs::{CWD, FlockOperation, Mode, OFlags},
     mount::{MountFlags, MountPropagationFlags, OpenTreeFlags},
 };
-use stockade_sandbox::launch::{ID_RANGE, PLAN_FILE, Plan, RUN_FILE, Running, WORKLOAD_ID, start_of};
+use stockade_sandbox::launch::{ID_RANGE, PLAN_FILE, Plan, RUN_FILE, Running, TRUST_FOLDER, WORKLOAD_ID, start_of};
 
 use crate::{
-    Failure, Step, inside,
+    Failure, Step, inside as within,
     sys::{self, ATTR_NODEV, ATTR_NOSUID, ATTR_RDONLY},
+    trust,
 };
 
 /// Directories of the machine that every environment may read.
 const SYSTEM: [&str; 8] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt"];
 
 /// What of `/etc` is the machine's own: nothing that names a person, a host, a key or a token.
-const ETC: [&str; 29] = [
+const ETC: [&str; 31] = [
     "alternatives",
     "bash.bashrc",
     "ca-certificates",
@@ -50,6 +51,8 @@ const ETC: [&str; 29] = [
     "pki/tls/certs",
     "protocols",
     "services",
+    "ssl/ca-bundle.pem",
+    "ssl/cert.pem",
     "ssl/certs",
     "ssl/openssl.cnf",
     "terminfo",
@@ -128,7 +131,7 @@ pub fn start(folder: &Path) -> Result<Running, Failure> {
     let child = sys::fork_into(namespaces).step("making namespaces")?;
     if child == 0 {
         drop(go);
-        let failure = inside::become_guest(cargo, &go_read);
+        let failure = within::become_guest(cargo, &go_read);
         let _ = sys::write_all(&word_write, format!("{}\0{}", failure.step, failure.message).as_bytes());
         sys::exit_now(1);
     }
@@ -265,7 +268,8 @@ fn open_files(plan: &Plan) -> Result<PathBuf, Failure> {
     Ok(path)
 }
 
-fn tree_of(from: BorrowedFd<'_>, path: &Path, attributes: u64) -> io::Result<OwnedFd> {
+/// A copy of a mount from there on, with attributes, that hangs nowhere yet.
+pub fn tree_of(from: BorrowedFd<'_>, path: &Path, attributes: u64) -> io::Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
     let mount = rustix::mount::open_tree(from, path, flags)?;
     if attributes != 0 {
@@ -274,27 +278,33 @@ fn tree_of(from: BorrowedFd<'_>, path: &Path, attributes: u64) -> io::Result<Own
     Ok(mount)
 }
 
+/// What is the machine's can be read and run, and no more.
+pub const READ_ONLY: u64 = ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV;
+
+/// The place inside of what is at this path outside, relative to the new root.
+pub fn inside(path: &Path) -> PathBuf {
+    path.strip_prefix("/").unwrap_or(path).to_owned()
+}
+
 type Collected = (Vec<Tree>, Vec<(PathBuf, PathBuf)>);
 
 /// Clones the mounts of everything that will be seen inside.
 fn collect(plan: &Plan, files: &Path) -> Result<Collected, Failure> {
     let mut trees = Vec::with_capacity(64);
     let mut links = Vec::new();
-    let read_only = ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV;
     let mut add = |from: &Path, target: PathBuf, attributes: u64| -> Result<(), Failure> {
         let step = || format!("opening {}", from.display());
         let folder = fs::metadata(from).step(step())?.is_dir();
         trees.push(Tree { target, mount: tree_of(CWD, from, attributes).step(step())?, folder });
         Ok(())
     };
-    let inside = |path: &Path| path.strip_prefix("/").unwrap_or(path).to_owned();
     let etc = ETC.iter().map(|name| Path::new("/etc").join(name));
     for path in SYSTEM.iter().map(PathBuf::from).chain(etc) {
         let Ok(facts) = fs::symlink_metadata(&path) else { continue };
         if facts.is_symlink() {
             links.push((inside(&path), fs::read_link(&path).step(format!("reading {}", path.display()))?));
         } else {
-            add(&path, inside(&path), read_only)?;
+            add(&path, inside(&path), READ_ONLY)?;
         }
     }
     for name in DEVICES {
@@ -306,8 +316,11 @@ fn collect(plan: &Plan, files: &Path) -> Result<Collected, Failure> {
     // Last, so that one below a folder of the environment's own is not covered by it.
     for path in &plan.extra_read_only {
         if !SYSTEM.iter().any(|system| path.starts_with(system)) {
-            add(path, inside(path), read_only)?;
+            add(path, inside(path), READ_ONLY)?;
         }
+    }
+    if plan.trust {
+        trees.extend(trust::collect(&plan.folder.join(TRUST_FOLDER))?);
     }
     Ok((trees, links))
 }
