@@ -18,9 +18,11 @@ pub struct Agent {
     /// Every call identifier that a runner has chosen.
     pub(crate) call_ids: BTreeSet<CallId>,
     pub(crate) task: String,
+    /// What must succeed at the end, as a program inside is told.
+    pub(crate) gates: Vec<String>,
     pub(crate) clock: Clock,
     pub(crate) turn: u32,
-    /// The next model request's.
+    /// The next model request's, or the program's next start.
     pub(crate) attempt: u32,
     pub(crate) usage: Usage,
     pub(crate) cost: Nanos,
@@ -41,6 +43,7 @@ pub struct Agent {
 pub(crate) enum Phase {
     New,
     Model { not_before: Option<Timestamp> },
+    Harness { prompt: String, not_before: Option<Timestamp> },
     Tools,
     Person { call: CallId, question: String },
     Gates { finish: Finish },
@@ -119,6 +122,7 @@ impl Agent {
             calls: Calls::default(),
             call_ids: BTreeSet::new(),
             task: String::new(),
+            gates: vec![],
             clock: Clock::default(),
             turn: 0,
             attempt: 1,
@@ -152,6 +156,9 @@ impl Agent {
                 body: self.conversation.request(&self.config),
                 not_before: *not_before,
             },
+            Phase::Harness { prompt, not_before } => {
+                Want::Harness { attempt: self.attempt, prompt: prompt.clone(), not_before: *not_before }
+            }
             Phase::Tools => Want::Tools { calls: self.calls.batch() },
             Phase::Person { question, .. } => Want::Person { question: question.clone() },
             Phase::Gates { .. } => Want::Gates { attempt: self.counts.gates.saturating_add(1) },
@@ -198,7 +205,14 @@ impl Agent {
     /// Whether time passes.
     pub(crate) const fn is_working(&self) -> bool {
         !self.clock.paused
-            && matches!(self.phase, Phase::Model { .. } | Phase::Tools | Phase::Gates { .. } | Phase::Opening { .. })
+            && matches!(
+                self.phase,
+                Phase::Model { .. }
+                    | Phase::Harness { .. }
+                    | Phase::Tools
+                    | Phase::Gates { .. }
+                    | Phase::Opening { .. }
+            )
     }
 
     /// Whether an input fits where the agent is: `apply` fails if and only if this does. For a runner that wants to know before
@@ -208,12 +222,14 @@ impl Agent {
             (Input::Began { .. }, phase) => matches!(phase, Phase::New),
             (Input::Retry {}, phase) => matches!(phase, Phase::Failed { .. }),
             (Input::Paused {} | Input::Resumed {} | Input::Tick {} | Input::Stop { .. }, _) => true,
-            (Input::Reply { .. }, phase) => !matches!(phase, Phase::New),
+            // The last of its calls may be told of after its end.
+            (Input::Reply { .. } | Input::Called { .. }, phase) => !matches!(phase, Phase::New),
             (_, Phase::Finished { .. } | Phase::Failed { .. }) => true,
             (Input::Model { attempt, message, calls, .. }, Phase::Model { .. }) if *attempt == self.attempt => {
                 return self.check_calls(message, calls);
             }
             (Input::ModelFailed { attempt, .. }, Phase::Model { .. }) => *attempt == self.attempt,
+            (Input::HarnessEnded { attempt, .. }, Phase::Harness { .. }) => *attempt == self.attempt,
             (Input::Tool { call, .. }, Phase::Tools) => self.calls.is_wanted(*call),
             (Input::Gates { attempt, .. }, Phase::Gates { .. }) => *attempt == self.counts.gates.saturating_add(1),
             (Input::ChangeOpened {} | Input::ChangeDenied { .. } | Input::NoChange {}, Phase::Opening { .. }) => true,
@@ -238,6 +254,7 @@ impl Phase {
         match self {
             Self::New => "has not begun",
             Self::Model { .. } => "waits for the model",
+            Self::Harness { .. } => "waits for the program inside",
             Self::Tools => "waits for tool calls",
             Self::Person { .. } => "waits for a person",
             Self::Gates { .. } => "waits for the gates",

@@ -1,15 +1,18 @@
 //! What bounds an agent. Owns the numbers and their defaults; the machine enforces them.
 
 use serde::{Deserialize, Serialize};
-use stockade_domain::Nanos;
+use stockade_domain::{Harness, Nanos};
 
 /// How one agent works. The same configuration must be given when a journal is folded again; larger limits may be
 /// given when a person wants a failed run tried again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Config {
+    /// Who does the work: our own loop, or a program inside the environment.
+    #[serde(default)]
+    pub harness: Harness,
     /// The model's name, as the gateway knows it.
     pub model: String,
-    /// At most so many turns (answers of the model).
+    /// At most so many turns: answers of the model, to our loop or to the program inside.
     pub max_turns: u32,
     /// At most so long in milliseconds, waiting for people not counted.
     pub max_time_ms: u64,
@@ -35,6 +38,7 @@ impl Config {
     /// Sensible figures for a model of that name.
     pub fn new(model: impl Into<String>) -> Self {
         Self {
+            harness: Harness::default(),
             model: model.into(),
             max_turns: 100,
             max_time_ms: 3_600_000,

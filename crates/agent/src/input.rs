@@ -71,6 +71,24 @@ pub enum Input {
         /// What the model is given; for a denied one the policy's title; empty for `finish` and `ask`.
         text: String,
     },
+    /// A model answered the program inside, or failed to. Told while it runs; what it used is counted against the limits.
+    Called {
+        /// Whether it was an answer.
+        ok: bool,
+        /// What it used.
+        usage: Usage,
+        /// What it cost.
+        cost: Nanos,
+    },
+    /// The program inside came to its end.
+    HarnessEnded {
+        /// That of the [`Want::Harness`](crate::Want::Harness).
+        attempt: u32,
+        /// How.
+        outcome: HarnessEnd,
+        /// What it said last, or what went wrong. Untrusted.
+        said: String,
+    },
     /// All gates ran, or those up to the first failure.
     Gates {
         /// That of the [`Want::Gates`](crate::Want::Gates).
@@ -119,6 +137,8 @@ impl Input {
             Self::Model { .. } => "model",
             Self::ModelFailed { .. } => "model_failed",
             Self::Tool { .. } => "tool",
+            Self::Called { .. } => "called",
+            Self::HarnessEnded { .. } => "harness_ended",
             Self::Gates { .. } => "gates",
             Self::Reply { .. } => "reply",
             Self::ChangeOpened {} => "change_opened",
@@ -131,6 +151,28 @@ impl Input {
             Self::Stop { .. } => "stop",
         }
     }
+}
+
+/// How the program inside came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HarnessEnd {
+    /// It says that it is done. The gates see whether that is so.
+    Done,
+    /// It gave up, or failed. Tried again.
+    Failed,
+    /// It was cut off: it died with the guest, or somebody killed it. Tried again.
+    Interrupted,
+    /// It used all its time.
+    TimedOut,
+    /// It could not be started: it is not there. Final.
+    Missing,
+    /// Policy or a person said no to starting it. Final.
+    Denied,
+    /// Policy said no to the model, without which it cannot work. Final.
+    Refused,
+    /// There is no more money for the model. Final.
+    Budget,
 }
 
 /// What is known about the work before it begins. Shown to the model.

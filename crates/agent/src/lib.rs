@@ -6,7 +6,8 @@
 //! done now and is a function of those lines alone, so a runner that died goes on by folding its journal again.
 //!
 //! It refuses: input and output, clocks, credentials, deciding. A tool call that is wanted here is not yet allowed;
-//! the runner decides and records it. *Invariant:* every body it produces is a valid Messages conversation, whatever the
+//! the runner decides and records it. Where a program of somebody else's does the work (`harness`), it takes the place of the
+//! turns with the model: it is wanted, its end is told, gates and the change follow as always. *Invariant:* every body it produces is a valid Messages conversation, whatever the
 //! model, a tool or a repository said.
 
 mod agent;
@@ -15,6 +16,7 @@ mod compact;
 mod config;
 mod conversation;
 mod definitions;
+mod harness;
 mod input;
 mod message;
 mod prompt;
@@ -28,7 +30,8 @@ pub use agent::{Agent, ApplyError};
 pub use calls::{INTERRUPTED, MAX_RESULT};
 pub use config::Config;
 pub use definitions::definitions;
-pub use input::{Facts, Input, Line, ModelFailure};
+pub use harness::MAX_HARNESS_FAILURES;
+pub use input::{Facts, HarnessEnd, Input, Line, ModelFailure};
 pub use message::tool_calls;
 pub use prompt::{MAX_INSTRUCTIONS, PROMPT_VERSION, SYSTEM, prompt_digest};
 pub use text::Ran;

@@ -45,9 +45,14 @@ impl Agent {
         match &line.input {
             Input::Began { task, instructions, facts } => {
                 self.task = task.clone();
+                if self.config.harness.is_inside() {
+                    return self.begin_harness(facts);
+                }
                 self.conversation.push_user(first_message(task, instructions.as_deref(), facts));
                 self.ask_model(notices);
             }
+            Input::Called { ok, usage, cost } => self.called(*ok, *usage, *cost, notices),
+            Input::HarnessEnded { outcome, said, .. } => self.harness_ended(*outcome, said, notices),
             Input::Model { message, stop_reason, usage, cost, calls, .. } => {
                 self.account(*usage, *cost);
                 self.call_ids.extend(calls);
@@ -100,32 +105,32 @@ impl Agent {
 
     fn account(&mut self, usage: Usage, cost: Nanos) {
         self.attempt = self.attempt.saturating_add(1);
+        self.spend(usage, cost);
+    }
+
+    pub(crate) fn spend(&mut self, usage: Usage, cost: Nanos) {
         self.usage = self.usage.plus(usage);
         self.cost = self.cost.saturating_add(cost);
     }
 
     /// The first cause stands. What it was doing is kept, for a person who wants it tried again.
-    fn fail(&mut self, cause: FailureCause, text: String) {
+    pub(crate) fn fail(&mut self, cause: FailureCause, text: String) {
         if !self.is_over() {
             let before = Box::new(std::mem::replace(&mut self.phase, Phase::New));
             self.phase = Phase::Failed { cause, text: shorten(&text, 8 * 1024), before };
         }
     }
 
-    fn check_time(&mut self) {
+    pub(crate) fn check_time(&mut self) {
         let worked = self.clock.worked_ms.saturating_sub(self.since.worked_ms);
         if self.is_working() && worked >= self.config.max_time_ms {
             self.fail(FailureCause::Time, format!("the agent worked for {worked} ms, which is all it may"));
         }
     }
 
-    /// A turn begins: the model shall be asked, if the limits allow. The conversation ends with the user.
-    fn ask_model(&mut self, notices: &mut Vec<Notice>) {
-        let said = std::mem::take(&mut self.said);
-        self.conversation.push_user(said.iter().map(|words| text(&format!("A person says:\n\n{words}"))).collect());
-        self.phase = Phase::Model { not_before: None };
-        self.check_time();
-        let turns = self.turn.saturating_sub(self.since.turn);
+    /// Whether there is still room for a turn after the one of that number.
+    pub(crate) fn check_limits(&mut self, turn: u32) {
+        let turns = turn.saturating_sub(self.since.turn);
         let tokens = self.usage.total().saturating_sub(self.since.tokens);
         if turns >= self.config.max_turns {
             self.fail(FailureCause::Turns, format!("the agent took {turns} turns, which is all it may"));
@@ -138,6 +143,15 @@ impl Agent {
             let limit = self.config.max_cost;
             self.fail(FailureCause::Budget, format!("the agent spent {}; it may spend {limit}", self.cost));
         }
+    }
+
+    /// A turn begins: the model shall be asked, if the limits allow. The conversation ends with the user.
+    fn ask_model(&mut self, notices: &mut Vec<Notice>) {
+        let said = std::mem::take(&mut self.said);
+        self.conversation.push_user(said.iter().map(|words| text(&format!("A person says:\n\n{words}"))).collect());
+        self.phase = Phase::Model { not_before: None };
+        self.check_time();
+        self.check_limits(self.turn);
         if self.is_over() {
             return;
         }
@@ -353,13 +367,16 @@ impl Agent {
         }
         self.counts.gates = self.counts.gates.saturating_add(1);
         let (attempt, of) = (self.counts.gates, self.config.gate_attempts.max(1));
+        let then = if self.config.harness.is_inside() { "" } else { " and call `finish` again" };
         let told = format!(
-            "[gates] The project's checks did not pass (attempt {attempt} of {of}). Mend the cause and call `finish` again.\n{text}"
+            "[gates] The project's checks did not pass (attempt {attempt} of {of}). Mend the cause{then}.\n{text}"
         );
         let last = attempt >= of;
         self.unfinished(&told);
         if last {
             self.fail(FailureCause::Gates, format!("the gates did not pass in {attempt} attempts"));
+        } else if self.config.harness.is_inside() {
+            self.want_harness();
         } else {
             self.ask_model(notices);
         }
@@ -369,6 +386,10 @@ impl Agent {
     /// the user.
     fn unfinished(&mut self, told: &str) {
         let (Phase::Gates { finish } | Phase::Opening { finish }) = &self.phase else { return };
+        if self.config.harness.is_inside() {
+            self.phase = Phase::Harness { prompt: self.prompt(told), not_before: None };
+            return;
+        }
         match finish.call {
             Some(call) => {
                 self.calls.tell(call, told, true);
@@ -401,12 +422,13 @@ impl Agent {
         self.since = Since { turn: self.turn, worked_ms: self.clock.worked_ms, tokens: self.usage.total() };
         match self.phase {
             Phase::Model { .. } => self.ask_model(notices),
+            Phase::Harness { .. } => self.want_harness(),
             Phase::Tools => self.proceed(notices),
             _ => {}
         }
     }
 
-    fn title(&self, title: Option<String>, summary: &str) -> String {
+    pub(crate) fn title(&self, title: Option<String>, summary: &str) -> String {
         title
             .or_else(|| one_line(summary))
             .or_else(|| one_line(&self.task))
@@ -416,7 +438,7 @@ impl Agent {
 
 /// Twice as long each time, up to a bound, and up to a quarter longer by chance, so that many runs do not come back at the same
 /// moment. The chance is the microseconds of the line's time: it is in the journal.
-fn backoff_ms(failures: u32, now: Timestamp) -> u64 {
+pub(crate) fn backoff_ms(failures: u32, now: Timestamp) -> u64 {
     let doubled = FIRST_BACKOFF_MS.checked_shl(failures.saturating_sub(1).min(16)).unwrap_or(MAX_BACKOFF_MS);
     let wait = doubled.min(MAX_BACKOFF_MS);
     wait + now.0.unsigned_abs() % (wait / 4)

@@ -21,6 +21,16 @@ pub enum Want {
         /// Not before this moment.
         not_before: Option<Timestamp>,
     },
+    /// Have the program inside do the work. Answered by `Input::HarnessEnded`; while it runs, `Input::Called` tells of its model
+    /// calls. If something else is wanted while it runs, a limit was reached: it is to be ended.
+    Harness {
+        /// Names the attempt in the run: from 1, a new one for every end.
+        attempt: u32,
+        /// What it is told.
+        prompt: String,
+        /// Not before this moment.
+        not_before: Option<Timestamp>,
+    },
     /// Carry out these calls: either any number of read-only ones, which may run side by side, or exactly one other. Each
     /// is answered by one `Input::Tool`, in any order. Calls that have been answered are left out, so a runner that
     /// died gets the rest. `Finish` and `Ask` come here too, because they are decided and recorded as every call is; there is
@@ -94,6 +104,11 @@ pub enum Notice {
         /// How often it failed in a row.
         failures: u32,
     },
+    /// The program inside will be started again.
+    HarnessRetry {
+        /// How often it failed in a row.
+        failures: u32,
+    },
     /// The model was reminded that it neither called a tool nor finished.
     Idle,
     /// The model was told that it goes round in circles.
@@ -116,6 +131,7 @@ impl Notice {
             Self::Turn { .. } => "turn",
             Self::Compacted { .. } => "compacted",
             Self::ModelRetry { .. } => "model_retry",
+            Self::HarnessRetry { .. } => "harness_retry",
             Self::Idle => "agent_idle",
             Self::Repeating => "agent_repeating",
             Self::CutOff => "model_cut_off",

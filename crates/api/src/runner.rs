@@ -17,7 +17,7 @@
 
 use serde::{Deserialize, Serialize};
 use stockade_domain::{
-    ContentRef, Desired, Digest, Level, Nanos, Role, RunState, Timestamp,
+    ContentRef, Desired, Digest, Harness, Level, Nanos, Role, RunState, Timestamp,
     ids::{
         ApprovalId, EnvironmentId, GatewayTokenId, ModelCallId, ProjectId, RunId, RunnerId, SiteId, SliceId, TaskId,
         UserId,
@@ -198,6 +198,9 @@ pub struct ProjectSpec {
 /// How the agent works.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AgentSpec {
+    /// Who does the work.
+    #[serde(default)]
+    pub harness: Harness,
     /// The model's name, as people ask for it.
     pub model: String,
     /// At most so many turns.

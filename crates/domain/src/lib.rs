@@ -12,6 +12,7 @@ mod content;
 mod decision;
 mod deed;
 mod event;
+mod harness;
 mod id;
 mod lifecycle;
 mod money;
@@ -23,6 +24,7 @@ pub use content::{ContentKind, ContentRef, Digest, DigestError};
 pub use decision::{Answer, DecidingPolicy, Decision};
 pub use deed::{Action, Context, ContextValue, Deed, Resource, ResourceKind, UnknownWord};
 pub use event::{EventKind, FailureCause, GateOutcome, RunEvent, ToolOutcome};
+pub use harness::Harness;
 pub use id::{Id, IdError, Kind, kinds};
 pub use lifecycle::{
     Desired, EnvironmentEvent, EnvironmentState, Observed, Refused, RunKind, RunState, RunTransition, WaitReason,

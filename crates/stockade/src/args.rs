@@ -14,6 +14,9 @@ pub struct Cli {
     pub command: Command,
 }
 
+/// Who may do the work of a run: the words of the domain's `Harness`.
+const AGENTS: [&str; 5] = ["stockade", "claude-code", "codex", "gemini", "opencode"];
+
 /// How long a budget counts before it begins anew.
 const PERIODS: [&str; 4] = ["total", "day", "week", "month"];
 
@@ -213,6 +216,9 @@ pub struct Run {
     /// rehearsal/CASSETTE.
     #[arg(long, value_name = "NAME", env = "STOCKADE_MODEL")]
     pub model: Option<String>,
+    /// Who does the work: our own loop (stockade), or that program inside the environment. It must be installed on the runner's machine.
+    #[arg(long, value_name = "AGENT", env = "STOCKADE_AGENT", value_parser = AGENTS)]
+    pub agent: Option<String>,
     /// At most this autonomy level: 1 in the loop, 2 on the loop, 3 orchestrator, 4 outside the loop. It can lower the project's, not raise it.
     #[arg(long, value_name = "LEVEL")]
     pub level: Option<u8>,
@@ -726,4 +732,18 @@ pub enum Provider {
 pub struct Doctor {
     #[command(flatten)]
     pub site: Site,
+}
+
+#[cfg(test)]
+mod tests {
+    use stockade_api::domain::Harness;
+
+    /// If you are here because this failed, the domain has another harness: name it in `AGENTS` too, and in the manual.
+    #[test]
+    fn every_agent_can_be_named() {
+        assert_eq!(
+            super::AGENTS.map(str::to_owned).to_vec(),
+            Harness::ALL.iter().map(ToString::to_string).collect::<Vec<_>>()
+        );
+    }
 }

@@ -1,8 +1,8 @@
 //! Tasks and runs: from what somebody asked for to what came of it.
 
 use stockade_domain::{
-    ContentRef, Desired, EventKind, FailureCause, Level, Nanos, Observed, Period, RunKind, RunState, RunTransition,
-    Timestamp, Usage,
+    ContentRef, Desired, EventKind, FailureCause, Harness, Level, Nanos, Observed, Period, RunKind, RunState,
+    RunTransition, Timestamp, Usage,
     ids::{BudgetId, EnvironmentId, ProjectId, RunId, RunnerId, SiteId, TaskId, UserId},
 };
 
@@ -55,6 +55,9 @@ const MAX_SWAPS: u32 = 8;
 /// How the agent works, fixed when the task starts.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct RunSpec {
+    /// Who does the work.
+    #[serde(default)]
+    pub harness: Harness,
     /// The model's name, as people ask for it.
     pub model: String,
     /// The autonomy level.

@@ -4,6 +4,7 @@
 
 mod behaviour;
 mod compaction;
+mod harness;
 mod limits;
 mod properties;
 mod sim;

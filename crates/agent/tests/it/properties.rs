@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use stockade_agent::{Agent, Config, Input, Line, ModelFailure, Tool, Want, tool_calls};
-use stockade_domain::{FailureCause, Nanos, Timestamp, ToolOutcome, Usage, ids::CallId};
+use stockade_agent::{Agent, Config, HarnessEnd, Input, Line, ModelFailure, Tool, Want, tool_calls};
+use stockade_domain::{FailureCause, Harness, Nanos, Timestamp, ToolOutcome, Usage, ids::CallId};
 
 use crate::sim::Sim;
 
@@ -25,6 +25,14 @@ enum Step {
         which: usize,
         outcome: ToolOutcome,
         text: String,
+    },
+    Harness {
+        outcome: HarnessEnd,
+        text: String,
+    },
+    Called {
+        ok: bool,
+        tokens: u64,
     },
     Gates {
         passed: bool,
@@ -130,6 +138,14 @@ fn failure() -> impl Strategy<Value = ModelFailure> {
     ])
 }
 
+fn harness_end() -> impl Strategy<Value = HarnessEnd> {
+    use HarnessEnd::*;
+    prop_oneof![
+        3 => Just(Done),
+        1 => prop::sample::select(vec![Failed, Failed, Interrupted, TimedOut, Missing, Denied, Refused, Budget]),
+    ]
+}
+
 fn call_id() -> impl Strategy<Value = CallId> {
     (0u64..30).prop_map(|n| CallId::from_parts(n, [1; 10]))
 }
@@ -153,6 +169,11 @@ fn wild() -> impl Strategy<Value = Input> {
             text: "late".into()
         }),
         (0u32..4, any::<bool>()).prop_map(|(attempt, passed)| Input::Gates { attempt, passed, text: "t".into() }),
+        (0u32..6, harness_end()).prop_map(|(attempt, outcome)| Input::HarnessEnded {
+            attempt,
+            outcome,
+            said: "late".into()
+        }),
         Just(Input::ChangeOpened {}),
         Just(Input::NoChange {}),
     ]
@@ -168,6 +189,8 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(failure, retry_after_ms)| Step::ModelFails { failure, retry_after_ms }),
         12 => (0usize..4, outcome, prop_oneof!["[ -~é\n]{0,2000}", Just(String::new())])
             .prop_map(|(which, outcome, text)| Step::Tool { which, outcome, text }),
+        6 => (harness_end(), "[ -~é\n]{0,2000}").prop_map(|(outcome, text)| Step::Harness { outcome, text }),
+        4 => (any::<bool>(), 0u64..100_000).prop_map(|(ok, tokens)| Step::Called { ok, tokens }),
         2 => (any::<bool>(), "[ -~]{0,800}").prop_map(|(passed, text)| Step::Gates { passed, text }),
         2 => "[ -~]{0,40}".prop_map(|text| Step::Person { text }),
         1 => (0u8..3).prop_map(Step::Change),
@@ -207,6 +230,13 @@ fn input(sim: &mut Sim, step: Step) -> Input {
         (Step::Tool { which, outcome, text }, Some(Want::Tools { calls })) => {
             Input::Tool { call: calls[which % calls.len()].call, outcome, text }
         }
+        (Step::Harness { outcome, text }, Some(Want::Harness { attempt, .. })) => {
+            Input::HarnessEnded { attempt, outcome, said: text }
+        }
+        (Step::Called { ok, tokens }, _) => {
+            let usage = Usage { input_tokens: tokens, ..Usage::default() };
+            Input::Called { ok, usage, cost: Nanos(5) }
+        }
         (Step::Gates { passed, text }, Some(Want::Gates { attempt })) => Input::Gates { attempt, passed, text },
         (Step::Change(0), Some(Want::OpenChange { .. })) => Input::ChangeDenied { title: "no".into() },
         (Step::Change(1), Some(Want::OpenChange { .. })) => Input::NoChange {},
@@ -218,6 +248,9 @@ fn input(sim: &mut Sim, step: Step) -> Input {
                 json!({"content": [{"type": "tool_use", "id": format!("t{attempt}"), "name": "list", "input": {}}]});
             let (usage, calls) = (Usage::default(), vec![sim.fresh()]);
             Input::Model { attempt, message, stop_reason: "tool_use".into(), usage, cost: Nanos(1), calls }
+        }
+        (_, Some(Want::Harness { attempt, .. })) => {
+            Input::HarnessEnded { attempt, outcome: HarnessEnd::Done, said: "done".into() }
         }
         (_, Some(Want::Tools { calls })) => {
             Input::Tool { call: calls[0].call, outcome: ToolOutcome::Ok, text: "x".repeat(700) }
@@ -291,8 +324,10 @@ pub fn assert_valid(body: &Value) {
 }
 
 fn config() -> impl Strategy<Value = Config> {
-    (3u32..60, prop_oneof![Just(1500u64), Just(4000), Just(140_000)], 1u32..4).prop_map(
-        |(max_turns, compact_at, gate_attempts)| Config {
+    let harness = prop_oneof![3 => Just(Harness::Stockade), 1 => Just(Harness::Codex)];
+    (3u32..60, prop_oneof![Just(1500u64), Just(4000), Just(140_000)], 1u32..4, harness).prop_map(
+        |(max_turns, compact_at, gate_attempts, harness)| Config {
+            harness,
             max_turns,
             compact_at,
             gate_attempts,
@@ -329,7 +364,16 @@ proptest! {
             let wants = sim.agent.wants();
             prop_assert_eq!(wants.len(), 1);
             match &wants[0] {
-                Want::Model { body, .. } => assert_valid(body),
+                Want::Model { body, .. } => {
+                    prop_assert!(!config.harness.is_inside());
+                    assert_valid(body);
+                }
+                Want::Harness { attempt, prompt, .. } => {
+                    prop_assert!(config.harness.is_inside() && !prompt.trim().is_empty());
+                    // A number that was answered is never used again.
+                    let used = |line: &Line| matches!(&line.input, Input::HarnessEnded { attempt: a, .. } if a == attempt);
+                    prop_assert!(!sim.lines.iter().any(used));
+                }
                 Want::Tools { calls } => {
                     let side_by_side =
                         |t: &Tool| matches!(t, Tool::Read { .. } | Tool::List { .. } | Tool::Search { .. });
@@ -342,7 +386,7 @@ proptest! {
         prop_assert_eq!(&replay(&config, &sim.lines), &sim.agent);
         // Nothing is lost: money counts every model line that was accepted.
         let cost = sim.lines.iter().map(|line| match &line.input {
-            Input::Model { cost, .. } | Input::ModelFailed { cost, .. } => *cost,
+            Input::Model { cost, .. } | Input::ModelFailed { cost, .. } | Input::Called { cost, .. } => *cost,
             _ => Nanos::ZERO,
         });
         prop_assert_eq!(sim.agent.spent().1, cost.sum());

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use stockade_domain::{
-    ContentRef, FailureCause, Level, Nanos, RunEvent, RunKind, RunState, Timestamp, Usage,
+    ContentRef, FailureCause, Harness, Level, Nanos, RunEvent, RunKind, RunState, Timestamp, Usage,
     ids::{EnvironmentId, ProjectId, RunId, RunnerId, TaskId, UserId},
 };
 use utoipa::{IntoParams, ToSchema};
@@ -37,6 +37,10 @@ pub struct Run {
     pub cause: Option<FailureCause>,
     /// The model's name.
     pub model: String,
+    /// Who does the work: `stockade`, our own loop; or a program inside the environment, for example `claude-code`.
+    #[serde(default)]
+    #[schema(value_type = String)]
+    pub harness: Harness,
     /// The autonomy level.
     #[schema(value_type = u8)]
     pub level: Level,

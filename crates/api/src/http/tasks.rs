@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 use stockade_domain::{
-    ContentRef, Level, Nanos,
+    ContentRef, Harness, Level, Nanos,
     ids::{ProjectId, RunId, SiteId, TaskId},
 };
 use utoipa::ToSchema;
@@ -64,6 +64,10 @@ pub struct StartTask {
     pub sealed: String,
     /// The model's name.
     pub model: String,
+    /// Who does the work: `stockade`, our own loop; or a program inside the environment: `claude-code`, `codex`, `gemini`, `opencode`.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub harness: Harness,
     /// The autonomy level; the project's if absent. Never higher than the project's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<u8>, minimum = 1, maximum = 4)]

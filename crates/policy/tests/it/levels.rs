@@ -53,6 +53,11 @@ fn wishes() -> Vec<Wish> {
         Wish("run a command", run("cargo test")),
         Wish("run git push", run("git push origin main")),
         Wish("run git commit --no-verify", run("git commit --no-verify -m x")),
+        Wish("start another agent's program", {
+            let mut deed = tool("harness");
+            deed.context = deed.context.with("tool", "harness").with("harness", "claude-code");
+            deed
+        }),
         Wish("use an unknown tool", tool("teleport")),
         Wish("open a change of 500 lines", change(Some(500), Some(false), own, true)),
         Wish("open a change of 501 lines", change(Some(501), Some(false), own, true)),

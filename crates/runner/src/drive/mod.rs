@@ -224,6 +224,13 @@ impl Drive {
             };
             let rest = match want {
                 Want::Model { attempt, body, not_before, .. } => self.model(attempt, body, not_before).await?,
+                Want::Harness { attempt, .. } => {
+                    // Said as what it is: the way in is not there yet.
+                    let said = format!("this runner cannot start {} yet", self.a.agent.harness);
+                    let outcome = stockade_agent::HarnessEnd::Missing;
+                    self.write(Draft::input(Input::HarnessEnded { attempt, outcome, said }, vec![])).await?;
+                    None
+                }
                 Want::Tools { calls } => self.tools(calls).await?,
                 Want::Gates { attempt } => self.gates(attempt).await?,
                 Want::Person { question } => self.question(question).await?,

@@ -55,6 +55,7 @@ pub struct State {
 pub fn agent_config(assignment: &Assignment) -> Config {
     let spec = &assignment.agent;
     Config {
+        harness: spec.harness,
         max_turns: spec.max_turns,
         max_time_ms: spec.max_time_ms,
         max_tokens: spec.max_tokens,

@@ -110,6 +110,7 @@ impl Plane {
                 level: Level::try_from(level).unwrap(),
             },
             agent: AgentSpec {
+                harness: stockade_domain::Harness::default(),
                 model: format!("rehearsal/{cassette}"),
                 max_turns: 50,
                 max_time_ms: 600_000,

@@ -74,6 +74,7 @@ pub fn shown(run: runs::Run) -> Run {
         state: run.state,
         cause: run.cause,
         model: run.spec.model,
+        harness: run.spec.harness,
         level: run.spec.level,
         runner: run.runner,
         environment: run.environment,

@@ -76,6 +76,7 @@ pub async fn start(cx: Cx, Json(body): Json<StartTask>) -> Answer<Run> {
         .with("level", i64::from(project.level.get()))
         .with("requested_level", i64::from(level.get()))
         .with("model", body.model.as_str())
+        .with("harness", spec.harness.as_str())
         .with("budget_nanos", spec.max_cost.0)
         .with_content("repository", project.repository.as_str());
     let resource = Resource::new(ResourceKind::Project, project.id).in_project(project.id).in_run(body.run);
@@ -148,6 +149,7 @@ fn spec(body: &StartTask, level: Level) -> Result<RunSpec, Failure> {
     }
     let turns = bounded("max_turns", max_turns.map(u64::from), &TURNS)?;
     Ok(RunSpec {
+        harness: body.harness,
         model: body.model.clone(),
         level,
         max_turns: u32::try_from(turns).unwrap_or(u32::MAX),

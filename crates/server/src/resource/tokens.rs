@@ -6,7 +6,7 @@ use stockade_api::http::{
     CreateGatewayToken, CreatedGatewayToken, GatewayToken, ListGatewayTokens, Page, PrepareToken, PreparedTask,
 };
 use stockade_domain::{
-    ContentKind, Context, Deed, Nanos, Period, Resource, ResourceKind, RunKind,
+    ContentKind, Context, Deed, Harness, Nanos, Period, Resource, ResourceKind, RunKind,
     ids::{GatewayTokenId, ProjectId},
 };
 use stockade_store::{
@@ -150,6 +150,7 @@ async fn make(
     let now = cx.app.now();
     // What an agent of ours is bound by means nothing for a person's own tool: only level and money count.
     let spec = RunSpec {
+        harness: Harness::default(),
         model: String::new(),
         level: project.level,
         max_turns: 0,

@@ -119,6 +119,7 @@ fn told(from: placement::Assignment) -> Assignment {
             level: spec.level,
         },
         agent: AgentSpec {
+            harness: spec.harness,
             model: spec.model,
             max_turns: spec.max_turns,
             max_time_ms: spec.max_time_ms,

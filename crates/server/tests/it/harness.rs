@@ -162,6 +162,7 @@ pub async fn sealed_task(client: &Client, project: &Project) -> Result<StartTask
     let site: SitePublicKey = prepared.site_public_key.parse().unwrap();
     let sealed = key.seal(&SystemWorld, ContentKind::Task, b"fix the failing test").unwrap();
     Ok(StartTask {
+        harness: stockade_domain::Harness::default(),
         project: project.id,
         task: prepared.task,
         run: prepared.run,

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs};
 
 use stockade_api::{
-    domain::{Level, ids::ProjectId},
+    domain::{Harness, Level, ids::ProjectId},
     http::{PreparedTask, Run, StartTask, TaskLimits},
 };
 use stockade_runner::offline;
@@ -30,7 +30,9 @@ pub async fn main(context: &Context, run: args::Run) -> Outcome {
     let prepared = client.prepare_task(project.id).await?;
     know_site(context, project.id, &prepared)?;
     let sealed = offline::seal_task(&prepared.site_public_key, prepared.run, &text)?;
+    let harness: Harness = run.agent.as_deref().map(|word| parse("agent", word)).transpose()?.unwrap_or_default();
     let body = StartTask {
+        harness,
         project: project.id,
         task: prepared.task,
         run: prepared.run,

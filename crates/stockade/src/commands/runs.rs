@@ -123,6 +123,7 @@ fn people(shown: &Shown, gates: &[String]) -> String {
         ("state", run.cause.map_or_else(|| run.state.to_string(), |cause| format!("{} ({cause})", run.state))),
         ("project", run.project_name.clone()),
         ("model", run.model.clone()),
+        ("agent", run.harness.to_string()),
         ("level", run.level.to_string()),
         ("began", time(run.created_at)),
         ("cost", format!("{} of {}", run.cost, run.max_cost)),

@@ -16,6 +16,8 @@ pub fn lines(line: &TranscriptLine) -> Vec<String> {
         "model" => model(&line.input),
         "model_failed" => head("model error", text("text")),
         "tool" => head(if text("outcome") == "ok" { "   " } else { text("outcome") }, text("text")),
+        "harness_ended" if text("outcome") == "done" => head("agent", text("said")),
+        "harness_ended" => head(&format!("agent: {}", text("outcome")), text("said")),
         "gates" if line.input.get("passed") == Some(&Value::Bool(true)) => vec!["gates: passed".to_owned()],
         "gates" => head("gates", text("text")),
         "reply" => head("person", text("text")),

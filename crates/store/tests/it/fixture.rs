@@ -122,6 +122,7 @@ impl Fixture {
 
     pub fn spec(&self, max_cost: Nanos) -> runs::RunSpec {
         runs::RunSpec {
+            harness: stockade_domain::Harness::ClaudeCode,
             model: "rehearsal/sample".to_owned(),
             level: Level::ON_THE_LOOP,
             max_turns: 10,
