@@ -3,7 +3,7 @@
 //!
 //! Nothing here is evidence: the records are, and each row names its two.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use stockade_domain::{
     Action, ContextValue, Id, Nanos, RunKind, Timestamp, Usage,
@@ -12,7 +12,9 @@ use stockade_domain::{
 use stockade_ledger::{Body, DeedFacts, Record, Status};
 
 use crate::{
-    Page, Paged, Result, StoreError, Tx, runs,
+    Page, Paged, Result, StoreError, Tx,
+    facts::{self, Facts},
+    runs,
     sql::{Row, ask, statements},
 };
 
@@ -402,7 +404,7 @@ async fn unpaid(
     code: &str,
     facts: &BTreeMap<String, ContextValue>,
 ) -> Result<()> {
-    let fact = Facts(facts);
+    let fact = Facts { all: facts, max_text: MAX_TEXT };
     let (Some(id), Some(run)) = (fact.text("call").parse::<ModelCallId>().ok(), record.run) else { return Ok(()) };
     let run = match runs::get(tx, run).await {
         Err(StoreError::NotFound { .. }) => return Ok(()),
@@ -438,12 +440,13 @@ async fn begun(
     status: &str,
     code: Option<&str>,
 ) -> Result<()> {
-    let fact = Facts(&deed.context);
+    let fact = Facts { all: &deed.context, max_text: MAX_TEXT };
     // A call without a name of its own, or for no run, is none that a gateway of ours has made.
     let (Some(id), Some(run)) = (fact.text("call").parse::<ModelCallId>().ok(), record.run) else { return Ok(()) };
     let person = deed.principal.person();
     let model = if fact.text("model").is_empty() { cut(&deed.resource.id) } else { fact.text("model") };
     let (client, session, turn) = (fact.text("client"), fact.text("session"), fact.count("turn"));
+    let (client, session) = (&*client, &*session);
     let ask = ask!(
         ADD_CALL,
         id,
@@ -525,27 +528,8 @@ async fn ended(
     }
 }
 
-/// The public circumstances of a deed, cut to what a column takes.
-struct Facts<'a>(&'a BTreeMap<String, ContextValue>);
-
-impl Facts<'_> {
-    fn text(&self, name: &str) -> &str {
-        match self.0.get(name) {
-            Some(ContextValue::Text(text)) => cut(text),
-            _ => "",
-        }
-    }
-
-    fn count(&self, name: &str) -> i64 {
-        match self.0.get(name) {
-            Some(ContextValue::Long(number)) => (*number).max(0),
-            _ => 0,
-        }
-    }
-}
-
-fn cut(text: &str) -> &str {
-    text.get(..text.floor_char_boundary(MAX_TEXT)).unwrap_or(text)
+fn cut(text: &str) -> Cow<'_, str> {
+    facts::cut(text, MAX_TEXT)
 }
 
 fn first_at(at: Timestamp) -> String {

@@ -32,6 +32,7 @@
 //! | tokens for the gateway | [`tokens::add`], [`tokens::get`], [`tokens::list`], [`tokens::end`], [`tokens::expire`], [`tokens::of_site`], [`tokens::erased_of_site`] |
 //! | groups | [`groups::add`], [`groups::list`], [`groups::by_name`], [`groups::join`], [`groups::leave`] |
 //! | model calls | [`calls::list`], [`calls::get`], [`calls::sessions`], [`calls::totals`] (they are filled as records come in) |
+//! | connections of environments | [`connections::list`], [`connections::changed`], [`connections::get`], [`connections::sums`] (they are filled as records come in) |
 //! | records, checkpoints | [`records::append`], [`records::get`], [`records::list`], [`records::export`], [`records::leaf_hashes`], [`records::ledgers`], [`records::ledger`], [`records::set_checkpoint`] |
 //! | money | [`budgets::set`], [`budgets::get`], [`budgets::list`], [`budgets::lease_slice`], [`budgets::reclaim`] (settling and returning come through the spool) |
 
@@ -39,10 +40,12 @@ pub mod approvals;
 pub mod budgets;
 pub mod bundles;
 pub mod calls;
+pub mod connections;
 pub mod contents;
 pub mod environments;
 mod error;
 pub mod events;
+mod facts;
 pub mod groups;
 pub mod leases;
 mod migrations;
@@ -70,6 +73,8 @@ pub(crate) fn statements() -> impl Iterator<Item = (&'static str, &'static str)>
         budgets::STATEMENTS,
         bundles::STATEMENTS,
         calls::STATEMENTS,
+        connections::STATEMENTS,
+        connections::FOLD_STATEMENTS,
         contents::STATEMENTS,
         environments::STATEMENTS,
         events::STATEMENTS,

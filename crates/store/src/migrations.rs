@@ -12,6 +12,7 @@ use crate::{
 const STEPS: &[(&str, &str)] = &[
     ("first", include_str!("../migrations/0001_first.sql")),
     ("gateway", include_str!("../migrations/0002_gateway.sql")),
+    ("connections", include_str!("../migrations/0003_connections.sql")),
 ];
 
 statements! {

@@ -7,7 +7,7 @@ use stockade_domain::{
 };
 
 use crate::{
-    Page, Paged, Result, StoreError, Tx, budgets, contents, environments, events, projects, sites,
+    Page, Paged, Result, StoreError, Tx, budgets, connections, contents, environments, events, projects, sites,
     sql::{Row, ask, json, statements},
     tokens,
 };
@@ -296,6 +296,7 @@ pub async fn erase(tx: &mut Tx, id: RunId, now: Timestamp) -> Result<Run> {
     let run = get(tx, id).await?;
     tx.run(ask!(DESTROY_RUN_KEY, id)).await?;
     tx.run(ask!(MARK_RUN_ERASED, id, now)).await?;
+    connections::forget(tx, id).await?;
     if run.kind == RunKind::Personal {
         tokens::erase_run(tx, id, now).await?;
         return get(tx, id).await;

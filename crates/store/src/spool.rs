@@ -11,7 +11,7 @@ use stockade_ledger::{Producer, Record};
 use crate::{
     Result, StoreError, Tx,
     approvals::{self, Approval, ApprovalState},
-    budgets, calls, contents, environments, events, leases,
+    budgets, calls, connections, contents, environments, events, leases,
     records::{self, OpenLedger},
     runs::{self, Change, Order},
     sql::{Row, ask, json, statements},
@@ -237,7 +237,10 @@ impl Intake {
             return Err(bad(format!("record {} has number {}, expected {expected}", record.id, record.seq)));
         }
         match ledger.add(tx, &record, canonical.to_owned()).await? {
-            Some(_) => calls::note(tx, runner, &record).await,
+            Some(_) => {
+                calls::note(tx, runner, &record).await?;
+                connections::note(tx, runner, &record, self.now).await
+            }
             None => Err(bad(format!("there is already a record {}", record.id))),
         }
     }

@@ -3,7 +3,7 @@
 //! A statement is a constant whose name is the question that it answers. [`statements!`] also puts it into its
 //! module's list, so that a test can prepare every one of them on both engines.
 
-use std::{fmt::Display, str::FromStr};
+use std::{borrow::Cow, fmt::Display, str::FromStr};
 
 use sqlx::{Any, AnyConnection, Row as _, any::AnyArguments, query::Query};
 use stockade_domain::{Digest, Id, Kind, Nanos, Timestamp};
@@ -67,6 +67,7 @@ bind! {
     &str => NoText, |x| Value::Text(x.to_owned());
     &String => NoText, |x| Value::Text(x.clone());
     String => NoText, |x| Value::Text(x);
+    Cow<'_, str> => NoText, |x| Value::Text(x.into_owned());
     Digest => NoText, |x| Value::Text(x.to_string());
     i64 => NoInt, |x| Value::Int(x);
     u32 => NoInt, |x| Value::Int(i64::from(x));

@@ -7,6 +7,7 @@
 
 mod approving;
 mod calling;
+mod connecting;
 mod door;
 mod engines;
 mod fixture;
