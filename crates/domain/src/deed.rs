@@ -94,6 +94,7 @@ words! {
         GroupRead "group.read" "See groups and who is in them. On the organization.",
         GroupWrite "group.write" "Make a group, add and remove people. On the organization.",
         CallRead "call.read" "See model calls, without content. On a run or the organization (a list).",
+        ConnectionRead "connection.read" "See connections of environments, without content. On a run or the organization (a list).",
         RecordRead "record.read" "Read and export the ledger. On the organization.",
         ContentRead "content.read" "Read the content of a run in plain text. On a run.",
         RunnerEnroll "runner.enroll" "Make a token by which a runner may enrol. On the organization.",

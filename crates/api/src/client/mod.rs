@@ -4,6 +4,7 @@
 //! one with fault `outside` and a hint if there was no proper answer. It refuses: retries (the caller knows
 //! whether repeating is safe), redirects (a token must not follow one) and caching.
 
+mod connections;
 mod gateway;
 mod ledger;
 mod people;

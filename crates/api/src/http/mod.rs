@@ -10,6 +10,7 @@
 mod approvals;
 mod budgets;
 mod calls;
+mod connections;
 mod environments;
 mod groups;
 mod people;
@@ -25,6 +26,7 @@ mod tokens;
 pub use approvals::{Approval, ApprovalState, ListApprovals};
 pub use budgets::{Budget, ListBudgets, SetBudget};
 pub use calls::{CallSum, ListCalls, ListSessions, ModelCall, Session, ShownCall, SumCalls};
+pub use connections::{Connection, ConnectionSum, ConnectionSums, ListConnections, ShownConnection, SumConnections};
 pub use environments::{Environment, ListEnvironments};
 pub use groups::{ChangeGroup, CreateGroup, Group, Member};
 pub use people::{CreateToken, CreatedToken, Me};

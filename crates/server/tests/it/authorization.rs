@@ -50,6 +50,7 @@ impl Scene {
             app.admin.create_group(&CreateGroup { name: "scene".to_owned() }).await.unwrap().id.to_string(),
         ));
         values.push(("{call}", runner.call_model(run.id, project.id, run.owner).await.to_string()));
+        values.push(("{connection}", runner.connect(&run).await.0.to_string()));
         let token = serde_json::to_value(sealed_token(&app.admin, &project).await.unwrap()).unwrap();
         let task = serde_json::to_value(sealed_task(&app.admin, &project).await.unwrap()).unwrap();
         Self { app, values, task, token }
@@ -57,6 +58,7 @@ impl Scene {
 
     fn path(&self, operation: &Operation) -> String {
         let path = operation.path.replace("/v1/calls/sums", "/v1/calls/sums?by=day");
+        let path = path.replace("/v1/connections/sums", "/v1/connections/sums?run={run}");
         self.values.iter().fold(path, |path, (name, value)| path.replace(name, value))
     }
 

@@ -5,14 +5,15 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::{Serialize, de::DeserializeOwned};
 use stockade_api::{
     error::{ApiError, ErrorBody},
+    http::Run,
     runner::{
         Countersign, Countersigned, Enroll, Enrolled, Entry, Heartbeat, Heartbeaten, Lease, LeaseSlice, Poll, Polled,
         Ship, Shipped, Slice, TakeLease, signed_bytes,
     },
 };
 use stockade_domain::{
-    Action, Answer, ContextValue, Decision, EventKind, Nanos, Principal, Resource, ResourceKind, RunEvent,
-    RunTransition, Usage, WaitReason, World,
+    Action, Answer, ContentKind, ContentRef, ContextValue, Decision, EventKind, Nanos, Principal, Resource,
+    ResourceKind, RunEvent, RunTransition, Usage, WaitReason, World,
     ids::{ApprovalId, ModelCallId, ProjectId, RecordId, RunId, RunnerId, UserId},
 };
 use stockade_ledger::{
@@ -190,6 +191,29 @@ impl FakeRunner {
         let (_, last) = self.record(run, project, close);
         self.ship(vec![first, last]).await.unwrap();
         call
+    }
+
+    /// A connection out of a run's environment, and one that is refused.
+    pub async fn connect(&mut self, run: &Run) -> (RecordId, RecordId) {
+        let text = |text: &str| ContextValue::Text(text.to_owned());
+        let deed = |host: &str| DeedFacts {
+            principal: Principal::Agent { run: run.id, owner: run.owner },
+            action: Action::ConnectionOpen,
+            resource: Resource::new(ResourceKind::Host, host).in_project(run.project).in_run(run.id),
+            context: [("port".to_owned(), ContextValue::Long(443)), ("protocol".to_owned(), text("tls"))].into(),
+        };
+        let decision = |answer| Decision { answer, bundle: 1, policies: vec![], approval: None };
+        let contents = vec![ContentRef { kind: ContentKind::DeedContext, digest: sha256(&[b"path"]), len: 4 }];
+        let body = Body::Open { deed: deed("crates.example"), decision: decision(Answer::Allow), contents };
+        let (opened, first) = self.record(run.id, run.project, body);
+        let facts = [("bytes_in".to_owned(), ContextValue::Long(70)), ("address".to_owned(), text("192.0.2.1:443"))];
+        let outcome = Outcome::new(Status::Ok);
+        let body = Body::Close { of: opened, outcome, usage: None, cost: None, facts: facts.into(), contents: vec![] };
+        let (_, second) = self.record(run.id, run.project, body);
+        let body = Body::Refused { deed: deed("far.example"), decision: decision(Answer::Deny), contents: vec![] };
+        let (refused, third) = self.record(run.id, run.project, body);
+        self.ship(vec![first, second, third]).await.unwrap();
+        (opened, refused)
     }
 
     /// Its own checkpoint of what it has, or of another tree.
