@@ -14,13 +14,18 @@ use sha1_checked::Sha1;
 use sha2::{Digest as _, Sha256};
 
 pub mod advertisement;
+pub mod config;
 pub mod fetch;
+pub mod gate;
+pub mod gzip;
 pub mod object;
 pub mod pack;
 pub mod path;
 pub mod pkt;
+pub mod protected;
 pub mod push;
 pub mod refs;
+pub mod report;
 pub mod review;
 
 mod delta;

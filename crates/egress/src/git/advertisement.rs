@@ -2,7 +2,8 @@
 //! "Capability Advertisement"), and the one place where what passes through is changed.
 //!
 //! A client of receive-pack is shown `no-thin`, so that packs come whole and can be looked into, and is not shown
-//! `push-cert`, because signed pushes are refused. *Invariant:* all other bytes pass as they came, at any split.
+//! `push-cert` and `push-options`: signed pushes are refused, and so are words to the server's hooks, by which servers merge or
+//! skip their checks. *Invariant:* all other bytes pass as they came, at any split.
 
 use super::path::Service;
 use super::pkt::{self, Kind, Packet, PacketReader, PktError};
@@ -276,13 +277,13 @@ fn first_reference(
     }
     read.format = format.unwrap_or_default();
     reference(read, name, each).ok_or_else(wrong)?;
-    let certificate = |word: &str| word == "push-cert" || word.starts_with("push-cert=");
+    let hidden = |word: &str| matches!(word, "push-cert" | "push-options") || word.starts_with("push-cert=");
     let has_no_thin = read.capabilities.iter().any(|word| word == "no-thin");
-    if service == Service::UploadPack || (has_no_thin && !read.capabilities.iter().any(|word| certificate(word))) {
+    if service == Service::UploadPack || (has_no_thin && !read.capabilities.iter().any(|word| hidden(word))) {
         out.extend_from_slice(packet.raw);
         return Ok(());
     }
-    let mut kept: Vec<&str> = text.split(' ').filter(|word| !certificate(word)).collect();
+    let mut kept: Vec<&str> = text.split(' ').filter(|word| !hidden(word)).collect();
     if !has_no_thin {
         // Where the list ends with a space, it still does.
         let at = kept.iter().rposition(|word| !word.is_empty()).map_or(kept.len(), |last| last + 1);

@@ -1,13 +1,14 @@
 //! Packs: the objects of a push (gitformat-pack, "pack-*.pack Files").
 //!
 //! [`PackReader`] takes a pack in pieces, inflates every object once as it comes and throws the inflated bytes away; it
-//! keeps the pack itself, which is bounded. [`PackReader::finish`] then puts deltas together, one chain at a time, and keeps
-//! commits and trees; [`Pack::look`] does so again for whoever looks into contents.
+//! lays the pack itself, which is bounded, on a [`Shelf`]: into memory, or wherever the caller wants it. [`PackReader::finish`] then
+//! puts deltas together, one chain at a time, and keeps commits and trees; [`Pack::look`] does so again for whoever looks into contents.
 //!
-//! *Invariant:* [`Pack::bytes`] are the bytes that were judged, every object in them has a name that was computed here,
+//! *Invariant:* the bytes on the shelf are the bytes that were judged, every object in them has a name that was computed here,
 //! and nothing is inflated beyond [`Limits`]. It refuses what does not add up: lengths, sums, deltas without a base.
 
 use std::collections::HashMap;
+use std::io;
 use std::ops::ControlFlow;
 use std::rc::Rc;
 
@@ -18,10 +19,38 @@ use super::object::{Commit, Entry, ObjectError, read_commit, read_tree};
 use super::refs::Ancestry;
 use super::{Format, Hasher, ObjectId, delta};
 
+/// Where the bytes of a pack lie while it is judged.
+pub trait Shelf {
+    /// Lays bytes behind those that are there.
+    ///
+    /// # Errors
+    /// When there is no room.
+    fn lay(&mut self, bytes: &[u8]) -> io::Result<()>;
+
+    /// Reads bytes of the pack from an offset, as many as `into` takes.
+    ///
+    /// # Errors
+    /// When they are not there.
+    fn take(&mut self, offset: usize, into: &mut [u8]) -> io::Result<()>;
+}
+
+impl Shelf for Vec<u8> {
+    fn lay(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn take(&mut self, offset: usize, into: &mut [u8]) -> io::Result<()> {
+        let end = offset.saturating_add(into.len());
+        into.copy_from_slice(self.get(offset..end).ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+}
+
 /// How much of a pack is read. The defaults are generous for what a person or an agent pushes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of the pack itself, which are held.
+    /// Bytes of the pack itself, which are kept on the shelf.
     pub pack_bytes: usize,
     /// Objects.
     pub objects: usize,
@@ -59,6 +88,9 @@ impl Default for Limits {
         }
     }
 }
+
+/// What is read at once of what lies on the shelf.
+const PIECE: usize = 64 << 10;
 
 /// Inflated bytes for which the ratio is not asked: small files of one letter are nobody's bomb.
 pub const FREE_BYTES: u64 = 16 << 20;
@@ -143,6 +175,9 @@ pub enum PackError {
     /// Two things with one name.
     #[error("object {0} of the pack was made to collide with another: SHA-1 cannot name it")]
     Collision(usize),
+    /// Its bytes could not be laid aside, or not be read again.
+    #[error("the pack cannot be kept while it is judged: {0}")]
+    Shelf(String),
     /// A commit or tree that does not read.
     #[error("{id} in the pack: {error}")]
     Object {
@@ -201,7 +236,7 @@ enum Form {
 }
 
 /// What is done with each object while chains are walked.
-type Visit<'a, B> = dyn FnMut(&mut Pack, Object, &[u8]) -> Result<ControlFlow<B>, PackError> + 'a;
+type Visit<'a, S, B> = dyn FnMut(&mut Pack<S>, Object, &[u8]) -> Result<ControlFlow<B>, PackError> + 'a;
 
 /// Where an object stands, and what it says.
 #[derive(Debug, Clone, Copy)]
@@ -228,10 +263,16 @@ enum Stage {
 
 /// Reads a pack that arrives in pieces.
 #[derive(Debug)]
-pub struct PackReader {
+pub struct PackReader<S = Vec<u8>> {
     limits: Limits,
     format: Format,
-    bytes: Vec<u8>,
+    shelf: S,
+    /// How many bytes came.
+    came: usize,
+    /// Those that are not read yet, or not added to the sum.
+    window: Vec<u8>,
+    /// Where in the pack the window begins.
+    from: usize,
     at: usize,
     summed: usize,
     sum: Hasher,
@@ -275,36 +316,57 @@ impl Inflater {
         self.state.reset_as(ZeroReset);
     }
 
-    /// All of a stream that was inflated before.
-    fn whole(&mut self, mut input: &[u8], length: usize) -> Option<Vec<u8>> {
+    /// All of a stream that was inflated before: `Ok(None)` when it is damaged.
+    fn whole(&mut self, shelf: &mut impl Shelf, slot: Slot) -> io::Result<Option<Vec<u8>>> {
         self.reset();
-        let mut out = Vec::with_capacity(length);
-        loop {
-            let (taken, piece, ended) = self.step(input)?;
-            if out.len() + piece.len() > length {
-                return None;
-            }
-            out.extend_from_slice(piece);
-            let still = taken == 0 && piece.is_empty();
-            input = input.get(taken..)?;
-            if ended {
-                return (out.len() == length).then_some(out);
-            }
-            if still {
-                return None;
+        let mut out = Vec::with_capacity(slot.length);
+        let mut room = vec![0; PIECE.min(slot.to.saturating_sub(slot.from))];
+        let mut at = slot.from;
+        while at < slot.to {
+            let len = room.len().min(slot.to - at);
+            let Some(room) = room.get_mut(..len) else { return Ok(None) };
+            shelf.take(at, room)?;
+            at += len;
+            let mut input: &[u8] = room;
+            loop {
+                let Some((taken, piece, ended)) = self.step(input) else { return Ok(None) };
+                if out.len() + piece.len() > slot.length {
+                    return Ok(None);
+                }
+                out.extend_from_slice(piece);
+                let still = taken == 0 && piece.is_empty();
+                input = input.get(taken..).unwrap_or_default();
+                if ended {
+                    return Ok((out.len() == slot.length).then_some(out));
+                }
+                if still {
+                    break;
+                }
             }
         }
+        Ok(None)
     }
 }
 
 impl PackReader {
-    /// At the beginning of a pack.
+    /// At the beginning of a pack that is held in memory.
     #[must_use]
     pub fn new(format: Format, limits: Limits) -> Self {
+        Self::on(Vec::new(), format, limits)
+    }
+}
+
+impl<S: Shelf> PackReader<S> {
+    /// At the beginning of a pack that is laid on a shelf. What the shelf holds already is none of it.
+    #[must_use]
+    pub fn on(shelf: S, format: Format, limits: Limits) -> Self {
         Self {
             limits,
             format,
-            bytes: Vec::new(),
+            shelf,
+            came: 0,
+            window: Vec::new(),
+            from: 0,
             at: 0,
             summed: 0,
             sum: Hasher::plain(format),
@@ -326,16 +388,31 @@ impl PackReader {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
-        let result = if self.bytes.len().saturating_add(bytes.len()) > self.limits.pack_bytes {
+        let result = if self.came.saturating_add(bytes.len()) > self.limits.pack_bytes {
             Err(PackError::Long(self.limits.pack_bytes))
         } else {
-            self.bytes.extend_from_slice(bytes);
-            self.go_on()
+            self.more(bytes)
         };
         if let Err(error) = &result {
             self.failed = Some(error.clone());
         }
         result
+    }
+
+    fn more(&mut self, bytes: &[u8]) -> Result<(), PackError> {
+        self.shelf.lay(bytes).map_err(|error| PackError::Shelf(error.to_string()))?;
+        self.came += bytes.len();
+        self.window.extend_from_slice(bytes);
+        self.go_on()?;
+        let done = self.summed.saturating_sub(self.from).min(self.window.len());
+        self.window.drain(..done);
+        self.from += done;
+        Ok(())
+    }
+
+    /// What was not read yet.
+    fn rest(&self) -> &[u8] {
+        self.window.get(self.at.saturating_sub(self.from)..).unwrap_or_default()
     }
 
     /// All of the pack has come: what was pushed counts from here.
@@ -349,7 +426,7 @@ impl PackReader {
             let before = self.at;
             match &mut self.stage {
                 Stage::Header => {
-                    let Some(header) = self.bytes.get(..12) else { return Ok(()) };
+                    let Some(header) = self.rest().get(..12) else { return Ok(()) };
                     let (Some(b"PACK\0\0\0\x02" | b"PACK\0\0\0\x03"), Some(Ok(count))) =
                         (header.get(..8), header.get(8..12).map(<[u8; 4]>::try_from))
                     else {
@@ -374,7 +451,7 @@ impl PackReader {
                     }
                 }
                 Stage::Trailer => {
-                    let Some(trailer) = self.bytes.get(self.at..self.at + self.format.bytes()) else { return Ok(()) };
+                    let Some(trailer) = self.rest().get(..self.format.bytes()) else { return Ok(()) };
                     let trailer = ObjectId::from_bytes(self.format, trailer);
                     self.sum_up();
                     let sum = std::mem::replace(&mut self.sum, Hasher::plain(self.format)).finish().ok();
@@ -384,7 +461,7 @@ impl PackReader {
                     self.at += self.format.bytes();
                     self.stage = Stage::Done;
                 }
-                Stage::Done => return if self.at == self.bytes.len() { Ok(()) } else { Err(PackError::After) },
+                Stage::Done => return if self.at == self.came { Ok(()) } else { Err(PackError::After) },
             }
             debug_assert!(self.at >= before);
         }
@@ -392,14 +469,15 @@ impl PackReader {
 
     /// Adds what was read to the sum.
     fn sum_up(&mut self) {
-        self.sum.update(self.bytes.get(self.summed..self.at).unwrap_or_default());
+        let (from, to) = (self.summed.saturating_sub(self.from), self.at.saturating_sub(self.from));
+        self.sum.update(self.window.get(from..to).unwrap_or_default());
         self.summed = self.at;
     }
 
     /// The head of an object: type, length, base. `false` when more bytes are needed.
     fn entry(&mut self) -> Result<bool, PackError> {
         let index = self.slots.len();
-        let mut input = self.bytes.get(self.at..).unwrap_or_default();
+        let mut input = self.rest();
         let all = input.len();
         let Some((kind, length)) = type_and_length(&mut input).map_err(|()| PackError::Length(index))? else {
             return Ok(false);
@@ -450,7 +528,7 @@ impl PackReader {
         let index = self.slots.len().saturating_sub(1);
         let Stage::Inflating { left, hasher } = &mut self.stage else { return Ok(true) };
         loop {
-            let input = self.bytes.get(self.at..).unwrap_or_default();
+            let input = self.window.get(self.at.saturating_sub(self.from)..).unwrap_or_default();
             let (taken, piece, ended) = self.inflater.step(input).ok_or(PackError::Damaged(index))?;
             *left = left.checked_sub(piece.len()).ok_or(PackError::Lies(index))?;
             if let Some(hasher) = hasher {
@@ -493,7 +571,7 @@ impl PackReader {
     ///
     /// # Errors
     /// When the pack is not whole, or must be refused for what is in it.
-    pub fn finish(self) -> Result<Pack, PackError> {
+    pub fn finish(self) -> Result<Pack<S>, PackError> {
         if let Some(error) = self.failed {
             return Err(error);
         }
@@ -512,7 +590,8 @@ impl PackReader {
         let mut pack = Pack {
             limits: self.limits,
             format: self.format,
-            bytes: self.bytes,
+            shelf: self.shelf,
+            length: self.came,
             slots: self.slots,
             upon,
             named,
@@ -530,10 +609,11 @@ impl PackReader {
 
 /// A pack whose commits, trees and tags are known.
 #[derive(Debug)]
-pub struct Pack {
+pub struct Pack<S = Vec<u8>> {
     limits: Limits,
     format: Format,
-    bytes: Vec<u8>,
+    shelf: S,
+    length: usize,
     slots: Vec<Slot>,
     upon: HashMap<usize, Vec<usize>>,
     named: HashMap<ObjectId, Vec<usize>>,
@@ -545,7 +625,7 @@ pub struct Pack {
     tags: usize,
 }
 
-impl Ancestry for Pack {
+impl<S> Ancestry for Pack<S> {
     fn parents(&self, commit: &ObjectId) -> Option<&[ObjectId]> {
         self.commits.get(commit).map(|commit| commit.parents.as_slice())
     }
@@ -555,13 +635,21 @@ impl Pack {
     /// The pack itself, as it was judged: these bytes and no others are sent on.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        &self.bytes
+        &self.shelf
+    }
+}
+
+impl<S: Shelf> Pack<S> {
+    /// What the pack lies on: the bytes that were judged, and no others are sent on.
+    #[must_use]
+    pub fn into_shelf(self) -> S {
+        self.shelf
     }
 
-    /// The same, taken.
+    /// How many bytes the pack has.
     #[must_use]
-    pub fn into_bytes(self) -> Vec<u8> {
-        self.bytes
+    pub const fn length(&self) -> usize {
+        self.length
     }
 
     /// How objects are named.
@@ -659,7 +747,7 @@ impl Pack {
     }
 
     /// Goes from every whole object along the deltas that build upon it. Without `every`, blobs upon which nothing builds are left out.
-    fn walk<B>(&mut self, every: bool, visit: &mut Visit<'_, B>) -> Result<ControlFlow<B>, PackError> {
+    fn walk<B>(&mut self, every: bool, visit: &mut Visit<'_, S, B>) -> Result<ControlFlow<B>, PackError> {
         for index in 0..self.slots.len() {
             let Some(slot) = self.slots.get(index).copied() else { continue };
             let (Form::Whole(kind), Some(object)) = (slot.form, slot.known) else { continue };
@@ -667,7 +755,7 @@ impl Pack {
             if !every && kind == ObjectKind::Blob && alone {
                 continue;
             }
-            let content = Rc::new(self.inflated(slot).ok_or(PackError::Damaged(index))?);
+            let content = Rc::new(self.inflated(index, slot)?);
             let flow = self.chain(index, object, content, visit)?;
             if flow.is_break() {
                 return Ok(flow);
@@ -682,7 +770,7 @@ impl Pack {
         index: usize,
         object: Object,
         content: Rc<Vec<u8>>,
-        visit: &mut Visit<'_, B>,
+        visit: &mut Visit<'_, S, B>,
     ) -> Result<ControlFlow<B>, PackError> {
         // What waits to be put together: which object, upon what, how deep.
         let mut open: Vec<(usize, Rc<Vec<u8>>, usize)> = Vec::new();
@@ -711,7 +799,7 @@ impl Pack {
             }
             let Some((child, base, depth)) = open.pop() else { return Ok(ControlFlow::Continue(())) };
             let Some(slot) = self.slots.get(child).copied() else { continue };
-            let delta = self.inflated(slot).ok_or(PackError::Damaged(child))?;
+            let delta = self.inflated(child, slot)?;
             let limit = if object.kind == ObjectKind::Blob { self.limits.object_bytes } else { self.limits.meta_bytes };
             let (said, _) = delta::lengths(&delta).ok_or(PackError::Delta(child))?;
             if said.1 > limit as u64 {
@@ -750,10 +838,10 @@ impl Pack {
     }
 
     /// The inflated bytes of an object or of its delta.
-    fn inflated(&mut self, slot: Slot) -> Option<Vec<u8>> {
+    fn inflated(&mut self, index: usize, slot: Slot) -> Result<Vec<u8>, PackError> {
         debug_assert!(slot.offset < slot.from);
-        let input = self.bytes.get(slot.from..slot.to)?;
-        self.inflater.whole(input, slot.length)
+        let whole = self.inflater.whole(&mut self.shelf, slot).map_err(|error| PackError::Shelf(error.to_string()))?;
+        whole.ok_or(PackError::Damaged(index))
     }
 }
 

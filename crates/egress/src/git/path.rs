@@ -317,6 +317,38 @@ fn is_dumb(path: &str) -> bool {
     }
 }
 
+/// Whether a request of the dumb protocol or of large file storage is a plain one: it reads, or has nothing to do with packs, and stands in
+/// the one spelling that all servers read alike. What it wants can then be decided as of any other request.
+pub(super) fn is_plain(method: &str, path: &str, query: Option<&str>) -> bool {
+    let Ok(path) = decode(path) else { return false };
+    let parts: Vec<&str> = path.split('/').collect();
+    let plain = |part: &&str| !matches!(*part, "." | "..") && !part.contains([';', '\\']) && part.trim() == *part;
+    let serves = |part: &&str| {
+        let part = part.to_ascii_lowercase();
+        ["git-upload-pack", "git-receive-pack", "git-upload-archive"].iter().any(|service| part.contains(service))
+    };
+    if !parts.iter().all(plain) || parts.iter().any(serves) {
+        return false;
+    }
+    if path.contains("/info/lfs/") {
+        return true;
+    }
+    let reads = matches!(method, "GET" | "HEAD");
+    let lists = path.ends_with("/info/refs") && query.is_none_or(str::is_empty);
+    reads && (lists || is_dumb(&path.to_ascii_lowercase())) && !path.ends_with('/')
+}
+
+/// Whether a request would change a repository by the dumb protocol, which is WebDAV (`git help http-push`).
+pub(super) fn is_dumb_push(method: &str, path: &str) -> bool {
+    let changes = ["PUT", "DELETE", "PATCH", "LOCK", "UNLOCK", "MKCOL", "MOVE", "COPY", "PROPFIND", "PROPPATCH"]
+        .contains(&method);
+    let files = is_plain(method, path, None);
+    let path = lenient(path).to_ascii_lowercase();
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    let inside = |pair: &[&str]| matches!(pair, [repository, "refs" | "objects" | "info" | "head" | "packed-refs"] if repository.ends_with(".git"));
+    changes && !files && (looks_like_git(&path, None) || parts.windows(2).any(inside))
+}
+
 /// Percent-decoding, once, of what has to be encoded and nothing else.
 fn decode(path: &str) -> Result<String, PathError> {
     let mut bytes = Vec::with_capacity(path.len());

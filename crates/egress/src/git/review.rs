@@ -12,7 +12,7 @@ use globset::{Candidate, GlobBuilder, GlobSet, GlobSetBuilder};
 
 use super::ObjectId;
 use super::object::{Commit, Entry, EntryKind};
-use super::pack::{Object, ObjectKind, Pack, PackError};
+use super::pack::{Object, ObjectKind, Pack, PackError, Shelf};
 
 /// The most entries of trees that are looked at.
 pub const MAX_ENTRIES: usize = 5_000_000;
@@ -279,13 +279,13 @@ impl Seen<'_> {
 ///
 /// # Errors
 /// The first thing that may not be pushed.
-pub fn review(
-    pack: &mut Pack,
+pub fn review<S: Shelf>(
+    pack: &mut Pack<S>,
     rules: &PathRules,
     known: &dyn Known,
     look: &mut dyn FnMut(&Seen<'_>) -> ControlFlow<Refusal>,
 ) -> Result<Review, Refusal> {
-    let mut review = Review { pack_bytes: pack.bytes().len() as u64, unknown: pack.unknown(), ..Review::default() };
+    let mut review = Review { pack_bytes: pack.length() as u64, unknown: pack.unknown(), ..Review::default() };
     if review.pack_bytes > rules.largest_pack {
         return Err(Refusal::Large { size: review.pack_bytes, limit: rules.largest_pack });
     }
@@ -322,8 +322,8 @@ pub fn review(
     }
 }
 
-struct Walker<'a> {
-    pack: &'a Pack,
+struct Walker<'a, S> {
+    pack: &'a Pack<S>,
     rules: &'a PathRules,
     known: &'a dyn Known,
     /// The contents that the pack brings.
@@ -344,7 +344,7 @@ struct Directory {
     unsure: bool,
 }
 
-impl Walker<'_> {
+impl<S: Shelf> Walker<'_, S> {
     fn commit(&mut self, id: ObjectId) -> Result<(), Refusal> {
         let Some(commit) = self.pack.commits().get(&id) else { return Ok(()) };
         self.review.commits.insert(id);

@@ -21,6 +21,7 @@ use stockade_domain::{
     Timestamp,
     ids::{ProjectId, RunId},
 };
+use stockade_egress::git::protected::is_protected;
 
 use crate::files;
 use git::{Address, Call, GitError, git, git_text, git_with};
@@ -38,33 +39,6 @@ pub const MAX_INSTRUCTIONS: usize = 64 * 1024;
 
 /// A lock file in a mirror that is older belongs to a git that was killed.
 pub const STALE_LOCK: std::time::Duration = std::time::Duration::from_secs(5);
-
-/// Files and folders whose change a policy may want a person for: what runs in other people's machinery or on their desks
-/// without being asked, who must look at changes, and what tells the next agent what to do.
-pub const PROTECTED: [&str; 22] = [
-    ".github/",
-    ".gitlab-ci.yml",
-    ".gitea/",
-    ".forgejo/",
-    ".ci/",
-    ".circleci/",
-    ".buildkite/",
-    ".woodpecker/",
-    ".woodpecker.yml",
-    ".drone.yml",
-    ".travis.yml",
-    "bitbucket-pipelines.yml",
-    "Jenkinsfile",
-    "azure-pipelines.yml",
-    ".vscode/",
-    ".devcontainer/",
-    ".husky/",
-    ".envrc",
-    ".pre-commit-config.yaml",
-    "CODEOWNERS",
-    ".gitmodules",
-    "AGENTS.md",
-];
 
 /// On what a run stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,7 +58,7 @@ pub struct Stat {
     pub insertions: u32,
     /// Lines removed.
     pub deletions: u32,
-    /// Whether one of [`PROTECTED`] is among them.
+    /// Whether one of [`stockade_egress::git::protected::PROTECTED`] is among them.
     pub protected: bool,
 }
 
@@ -360,14 +334,6 @@ impl Workspaces {
 async fn listed(dir: &Path, address: &Address, options: &[&str], name: &str) -> Result<String, GitError> {
     let args = ["ls-remote"].into_iter().chain(options.iter().copied()).chain(address.reading());
     git_text(dir, &args.chain(["--", address.as_str(), name]).collect::<Vec<_>>()).await
-}
-
-fn is_protected(path: &str) -> bool {
-    PROTECTED.iter().any(|p| match p.strip_suffix('/') {
-        // The folder's own name too: it may have become a link to another.
-        Some(folder) => path == folder || path.starts_with(p),
-        None => path == *p || path.ends_with(&format!("/{p}")),
-    })
 }
 
 async fn init_bare(dir: &Path) -> Result<(), GitError> {
