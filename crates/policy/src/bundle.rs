@@ -20,6 +20,7 @@ use crate::{
     engine::{Engine, Parts},
     example::{self, Example},
     explain::Reason,
+    tables::{self, Expansion, MAX_WRITTEN_POLICIES, Written},
     vocabulary::Vocabulary,
 };
 
@@ -157,7 +158,7 @@ fn read(number: u64, text: &str) -> Result<Engine, Vec<Problem>> {
         let message = format!("the bundle has {} bytes; at most {MAX_BUNDLE_BYTES} are read", text.len());
         return Err(vec![Problem::whole(message)]);
     }
-    let mut reader = Reader { lines: Lines::new(text), problems: Vec::new() };
+    let mut reader = Reader::new(text);
     let parts = reader.read(text);
     let engine = match parts {
         Some(parts) if reader.problems.is_empty() => {
@@ -209,11 +210,12 @@ impl Lines {
     }
 }
 
-/// A policy as written.
+/// A policy as written, by a person or from a table.
 struct Row {
     name: String,
     line: usize,
-    text_line: usize,
+    /// Where its text is; nothing if a table was written out as it.
+    text_line: Option<usize>,
     id: Option<String>,
     title: Option<String>,
     pack: Option<String>,
@@ -227,7 +229,25 @@ pub(crate) struct Reader {
 
 type Table<'i> = DeTable<'i>;
 
+impl From<Written> for Row {
+    fn from(written: Written) -> Self {
+        let Written { id, title, pack, text, line } = written;
+        Self { name: id.clone(), line, text_line: None, id: Some(id), title: Some(title), pack, text: Some(text) }
+    }
+}
+
+impl Row {
+    /// The line of the bundle on which an error in its text is.
+    fn line_of(&self, error: &dyn Diagnostic) -> usize {
+        self.text_line.map_or(self.line, |line| line_in(self.text.as_deref().unwrap_or_default(), line, error))
+    }
+}
+
 impl Reader {
+    pub(crate) fn new(text: &str) -> Self {
+        Self { lines: Lines::new(text), problems: Vec::new() }
+    }
+
     fn into_problems(self) -> Vec<Problem> {
         let mut problems = self.problems;
         problems.sort_by(|a, b| {
@@ -242,41 +262,52 @@ impl Reader {
         problems
     }
 
-    fn read(&mut self, text: &str) -> Option<Parts> {
+    /// The document, if it is one.
+    pub(crate) fn document<'i>(&mut self, text: &'i str) -> Option<Table<'i>> {
         let (document, errors) = DeTable::parse_recoverable(text);
         for error in &errors {
             let line = error.span().map(|span| self.lines.of(span.start));
             self.problems.push(Problem { line, ..Problem::whole(error.message().to_owned()) });
         }
         // What could be read of a document that is not TOML would only bring follow-up problems.
-        if !errors.is_empty() {
-            return None;
-        }
-        let document = document.into_inner();
-        let known = |key: &str| ["policy", "example", "about"].contains(&key) || content::TABLES.contains(&key);
+        errors.is_empty().then(|| document.into_inner())
+    }
+
+    fn read(&mut self, text: &str) -> Option<Parts> {
+        let document = self.document(text)?;
+        let others = || tables::TABLES.into_iter().chain(content::TABLES);
+        let known = |key: &str| ["policy", "example", "about"].contains(&key) || others().any(|table| table == key);
         for key in document.keys().filter(|key| !known(key.get_ref().as_ref())) {
             let message = format!(
                 "`{}` is not known here: a bundle has [[policy]] and [[example]], and may have a text `about` and \
                 [[{}]]",
                 key.get_ref().escape_debug(),
-                content::TABLES.join("]], [[")
+                others().collect::<Vec<_>>().join("]], [[")
             );
             self.problems.push(Problem::at(self.lines.of(key.span().start), message));
         }
         let vocabulary = Vocabulary::new().map_err(|why| self.problems.push(Problem::whole(why))).ok()?;
-        let rows: Vec<Row> = self
+        let mut rows: Vec<Row> = self
             .tables(&document, "policy", MAX_POLICIES)
             .into_iter()
             .enumerate()
             .map(|(n, table)| self.policy_row(n, &table))
             .collect();
+        let Expansion { policies: written, ids } = self.expansion(&document);
+        rows.extend(written.into_iter().map(Row::from));
+        if rows.len() > MAX_WRITTEN_POLICIES {
+            let message = format!(
+                "the tables and policies come to {} policies; at most {MAX_WRITTEN_POLICIES} are read: name several hosts in one table",
+                rows.len()
+            );
+            self.problems.push(Problem::whole(message));
+            return None;
+        }
         let policies = self.policies(rows);
-        let examples: Vec<Example> = self
-            .tables(&document, "example", MAX_EXAMPLES)
-            .into_iter()
-            .enumerate()
-            .filter_map(|(n, table)| self.example_row(n, &table))
-            .collect();
+        let mut examples = self.examples(&document);
+        for example in &mut examples {
+            example.by_table = example.by.as_ref().is_some_and(|by| ids.contains_key(by));
+        }
         self.examples_in_order(&examples, &policies);
         let content = self.content(&document);
         let warnings = self.validate(&vocabulary, &policies);
@@ -331,6 +362,15 @@ impl Reader {
         tables
     }
 
+    /// The examples of a document.
+    pub(crate) fn examples(&mut self, document: &Table<'_>) -> Vec<Example> {
+        self.tables(document, "example", MAX_EXAMPLES)
+            .into_iter()
+            .enumerate()
+            .filter_map(|(n, table)| self.example_row(n, &table))
+            .collect()
+    }
+
     fn policy_row(&mut self, n: usize, table: &Spanned<Table<'_>>) -> Row {
         let line = self.lines.of(table.span().start);
         let name = table
@@ -360,17 +400,11 @@ impl Reader {
             fits.then_some(title)
         });
         let pack = self.text(table, "pack", false).map(|(pack, _)| pack);
-        let mut text_line = line;
+        let mut text_line = None;
         let text = self.text(table, "text", true).and_then(|(text, line)| {
-            text_line = line;
-            let tokens = tokens(&text);
-            if text.len() > MAX_POLICY_BYTES || tokens > MAX_POLICY_TOKENS {
-                let message = format!(
-                    "the text has {} bytes and {tokens} tokens; at most {MAX_POLICY_BYTES} bytes and \
-                     {MAX_POLICY_TOKENS} tokens are read: write several policies",
-                    text.len()
-                );
-                self.problems.push(Problem::at(line, message));
+            text_line = Some(line);
+            if let Some(message) = too_long(&text) {
+                self.problems.push(Problem::at(line, format!("{message}: write several policies")));
                 return None;
             }
             Some(text)
@@ -391,9 +425,9 @@ impl Reader {
             }
             let id = cedar_policy::PolicyId::new(row.id.as_deref().unwrap_or(&row.name));
             let parsed = row.text.as_ref().map(|text| (text, Policy::parse(Some(id), text)));
-            if let Some((text, Err(errors))) = &parsed {
+            if let Some((_, Err(errors))) = &parsed {
                 for error in errors.iter() {
-                    self.problems.push(Problem::at(line_in(text, row.text_line, error), said(error)));
+                    self.problems.push(Problem::at(row.line_of(error), said(error)));
                 }
             }
             self.name_policy(start, &row.name);
@@ -420,7 +454,7 @@ impl Reader {
             policies.iter().map(|(policy, row)| (policy.id(), row)).collect();
         let placed = |id: &cedar_policy::PolicyId, found: &dyn Diagnostic, message: String| {
             let row = rows.get(id);
-            let line = row.map(|row| line_in(row.text.as_deref().unwrap_or(""), row.text_line, found));
+            let line = row.map(|row| row.line_of(found));
             let unnamed = || id.to_string();
             Problem { line, policy: Some(row.map_or_else(unnamed, |row| row.name.clone())), example: None, message }
         };
@@ -472,7 +506,7 @@ impl Reader {
         }
         let deed =
             stockade_domain::Deed { principal: principal?, action: action?, resource: resource?, context: context? };
-        Some(Example { name: name?, line, deed, expect: expect?, by })
+        Some(Example { name: name?, line, deed, expect: expect?, by, by_table: false })
     }
 
     fn examples_in_order(&mut self, examples: &[Example], policies: &[(Policy, Row)]) {
@@ -483,7 +517,7 @@ impl Reader {
                 self.problems
                     .push(Problem { example: Some(example.name.clone()), ..Problem::at(example.line, message) });
             };
-            if let Some(by) = example.by.as_deref().filter(|by| !ids.contains(by)) {
+            if let Some(by) = example.by.as_deref().filter(|by| !example.by_table && !ids.contains(by)) {
                 say(format!("`by` names `{}`, which is no policy of this bundle", by.escape_debug()));
             }
             if let Some(first) = seen.insert(&example.name, example.line) {
@@ -572,6 +606,18 @@ fn plain(message: &str, id: &cedar_policy::PolicyId) -> String {
         Some((before, Some((_, after)))) => format!("{before} in context{after}"),
         _ => message.to_owned(),
     }
+}
+
+/// Why a policy's text is not read, if it is too long.
+pub(crate) fn too_long(text: &str) -> Option<String> {
+    let tokens = tokens(text);
+    (text.len() > MAX_POLICY_BYTES || tokens > MAX_POLICY_TOKENS).then(|| {
+        format!(
+            "the text has {} bytes and {tokens} tokens; at most {MAX_POLICY_BYTES} bytes and {MAX_POLICY_TOKENS} tokens \
+             are read",
+            text.len()
+        )
+    })
 }
 
 /// The line of the bundle on which an error in a policy's text is. A text in triple quotes begins on the line

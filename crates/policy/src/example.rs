@@ -10,7 +10,7 @@
 //! resource = "tool:run"                 # kind:id, or a table { kind, id, project, run }
 //! context = { level = 4, command = "git push origin main" }
 //! expect = "deny"
-//! by = "agent-no-push"                  # optional: a policy that must be among those that decided
+//! by = "agent-no-push"                  # optional: a policy, or a table, that must be among those that decided
 //! ```
 //!
 //! The person of the example, and the owner of the agent, is always the same one; `owner = "@self"` in the
@@ -51,12 +51,15 @@ pub struct Example {
     pub deed: Deed,
     pub expect: Answer,
     pub by: Option<String>,
+    /// `by` is the id of a table: any policy that it was written out as will do.
+    pub by_table: bool,
 }
 
 impl Example {
     pub fn run(&self, engine: &Engine) -> ExampleResult {
         let decision = engine.simulate(&self.deed);
-        let named = self.by.as_ref().is_none_or(|by| decision.policies.iter().any(|policy| policy.id == *by));
+        let named = |by: &String| decision.policies.iter().any(|policy| self.is_by(by, &policy.id));
+        let named = self.by.as_ref().is_none_or(named);
         ExampleResult {
             name: self.name.clone(),
             line: self.line,
@@ -65,6 +68,13 @@ impl Example {
             holds: decision.answer == self.expect && named,
             decision,
         }
+    }
+}
+
+impl Example {
+    fn is_by(&self, by: &str, policy: &str) -> bool {
+        let of_table = |rest: &str| rest.is_empty() || (self.by_table && rest.starts_with('.'));
+        policy.strip_prefix(by).is_some_and(of_table)
     }
 }
 

@@ -11,7 +11,10 @@ use std::{
 use cedar_policy::{Context, Entities, Entity, EntityUid, Request, RestrictedExpression};
 use stockade_domain::{ContextValue, Deed, Principal, Resource, ResourceKind};
 
-use crate::vocabulary::{ContextType, PrincipalKind, Shape, UNATTENDED, Vocabulary};
+use crate::{
+    tables,
+    vocabulary::{ContextType, PrincipalKind, Shape, UNATTENDED, Vocabulary},
+};
 
 /// How many bytes of text all circumstances of a deed may have together. A deed with more is denied: to cut a
 /// command short would hide its end from policy.
@@ -77,6 +80,7 @@ impl<'a> Facts<'a> {
         if deed.resource.id.len() > MAX_RESOURCE_ID_BYTES {
             return Err(format!("the name of the {} is longer than {MAX_RESOURCE_ID_BYTES} bytes", deed.resource.kind));
         }
+        spelled(&deed.resource)?;
         let given = given(vocabulary, deed)?;
         let broken = |e: &dyn std::fmt::Display| format!("the deed could not be put to policy: {e}");
         let missing = || "the deed could not be put to policy".to_owned();
@@ -110,6 +114,16 @@ impl<'a> Facts<'a> {
     pub fn circumstance(&self, slot: usize) -> Option<&ContextValue> {
         self.given.get(slot).copied().flatten()
     }
+}
+
+/// Hosts and repositories have one spelling. In any other a prohibition would look past them.
+fn spelled(resource: &Resource) -> Result<(), String> {
+    let read = match resource.kind {
+        ResourceKind::Host => tables::host(&resource.id),
+        ResourceKind::Repository => tables::repository(&resource.id),
+        _ => Ok(()),
+    };
+    read.map_err(|why| format!("the {} is not spelled as it should be: {why}", resource.kind))
 }
 
 /// Checks the circumstances and sorts them into their slots.
@@ -176,6 +190,9 @@ fn resource_attributes(deed: &Deed, project: Option<&str>) -> HashMap<String, Re
     let mut attributes = HashMap::from([("id".to_owned(), text(&deed.resource.id))]);
     if let Some(project) = project {
         attributes.insert("project".to_owned(), text(project));
+    }
+    if deed.resource.kind == ResourceKind::Repository {
+        attributes.insert("folded".to_owned(), text(&deed.resource.id.to_lowercase()));
     }
     // A run belongs to itself, and the id of a change is its run's.
     let own = matches!(deed.resource.kind, ResourceKind::Run | ResourceKind::Change).then_some(&deed.resource.id);

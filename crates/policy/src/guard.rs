@@ -45,6 +45,8 @@ pub enum Test {
     Like(usize, Pieces),
     /// The resource's id is one of these.
     ResourceId(BTreeSet<String>),
+    /// The resource's id is a text with these pieces.
+    ResourceLike(Pieces),
     /// The resource belongs to a project.
     InProject,
     /// The resource belongs to this project.
@@ -146,6 +148,7 @@ impl Test {
                 _ => Found::Risky,
             },
             Self::ResourceId(wanted) => wanted.contains(&facts.deed.resource.id).into(),
+            Self::ResourceLike(pieces) => pieces.are_in(&facts.deed.resource.id).into(),
             Self::InProject => facts.project.is_some().into(),
             Self::Project(wanted) => facts.project.as_ref().map_or(Found::Risky, |found| (found == wanted).into()),
             Self::Role(wanted) => match &facts.deed.principal {
@@ -249,13 +252,24 @@ fn understood(words: &Vocabulary, expr: &Value) -> Option<Test> {
             Some(Test::Number(slot(words, name)?, least, most))
         }
         "like" => {
-            let ("context", name) = attribute(body.get("left")?)? else { return None };
-            Some(Test::Like(slot(words, name)?, Pieces::new(pieces(body.get("pattern")?)?)))
+            let pieces = || Some(Pieces::new(pieces(body.get("pattern")?)?));
+            match attribute(body.get("left")?)? {
+                ("context", name) => Some(Test::Like(slot(words, name)?, pieces()?)),
+                ("resource", "id") => Some(Test::ResourceLike(pieces()?)),
+                _ => None,
+            }
         }
         "contains" => {
             let (set, member) = (body.get("left")?, body.get("right")?);
             if attribute(set) == Some(("principal", "roles")) {
                 return Some(Test::Role(literal(member)?.as_str()?.to_owned()));
+            }
+            if attribute(member)?.0 == "context" {
+                // The same as being equal to one after the other.
+                let members = set.get("Set")?.as_array()?;
+                let mut tests = members.iter().map(|literal| equality(words, member, literal));
+                let first = tests.next()??;
+                return tests.try_fold(first, |all, one| Some(Test::Either(Box::new(all), Box::new(one?))));
             }
             let ("resource", "id") = attribute(member)? else { return None };
             let texts = set.get("Set")?.as_array()?.iter().map(|text| Some(literal(text)?.as_str()?.to_owned()));

@@ -75,6 +75,7 @@ mod facts;
 mod guard;
 mod index;
 mod ruling;
+pub mod tables;
 mod vocabulary;
 
 pub use bundle::{

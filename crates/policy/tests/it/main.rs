@@ -14,6 +14,7 @@ mod deciding;
 mod hostile;
 mod levels;
 mod schema;
+mod tables;
 
 use stockade_domain::{
     Action, Deed, Principal, Resource, ResourceKind, Role,
