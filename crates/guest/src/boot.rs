@@ -5,6 +5,7 @@ use std::{
     os::fd::{AsRawFd, OwnedFd, RawFd},
     os::unix::net::UnixListener,
     path::PathBuf,
+    sync::Arc,
 };
 
 use rustix::fs::{CWD, Mode, OFlags};
@@ -47,7 +48,7 @@ pub struct Boot {
     /// The workload's user namespace.
     pub users: Option<OwnedFd>,
     /// Seccomp programs for the workload, each a list of instructions of eight bytes.
-    pub seccomp: Vec<Vec<u64>>,
+    pub seccomp: Arc<[Vec<u64>]>,
     /// The workload's Landlock ruleset.
     pub landlock: Option<OwnedFd>,
     /// The workload's user and group within its namespace; nothing to stay who one is.
@@ -119,7 +120,7 @@ impl Boot {
             listener: listener.ok_or(BootError::Missing("listener"))?,
             state: state.ok_or(BootError::Missing("state"))?,
             users: boot.users,
-            seccomp: boot.seccomp,
+            seccomp: boot.seccomp.into(),
             landlock: boot.landlock,
             workload_id: boot.workload_id,
             file_id: boot.file_id,

@@ -24,6 +24,7 @@ use stockade_domain::ids::CallId;
 use crate::{
     Boot, Kept,
     files::{self, Trouble},
+    forker::Forker,
     proc, sys,
 };
 
@@ -45,8 +46,9 @@ const MAX_LEFT_STREAMS: usize = 64;
 const PIECE: usize = 16 * 1024;
 
 /// The commands of one guest.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Commands {
+    forker: Forker,
     running: Mutex<HashMap<CallId, i32>>,
     left: Arc<AtomicUsize>,
 }
@@ -129,17 +131,16 @@ pub fn run(
         rustix::io::ioctl_fionbio(pipe, true)?;
     }
     let stdin = standard_input(exec.stdin.as_deref())?;
-    let supervisor = sys::launch(&sys::Launch {
-        programs: &prepared.programs,
-        argv: &pointers(&prepared.argv),
-        envp: &pointers(&prepared.envp),
+    let supervisor = commands.forker.fork(sys::Launch {
+        programs: prepared.programs,
+        argv: prepared.argv,
+        envp: prepared.envp,
         stdio: [stdin.as_raw_fd(), out_write.as_raw_fd(), err_write.as_raw_fd()],
         cwd: cwd.as_raw_fd(),
         status: status_write.as_raw_fd(),
         users: boot.users.as_ref().map(AsRawFd::as_raw_fd),
         id: boot.workload_id,
-        landlock: boot.landlock.as_ref().map(AsRawFd::as_raw_fd),
-        seccomp: &boot.seccomp,
+        seccomp: Arc::clone(&boot.seccomp),
         processes: boot.processes,
         open_files: boot.open_files,
     })?;
@@ -299,6 +300,11 @@ fn kill_whole(supervisor: i32, handle: Option<&OwnedFd>) {
 }
 
 impl Commands {
+    /// None yet.
+    pub fn new(forker: Forker) -> Self {
+        Self { forker, running: Mutex::default(), left: Arc::default() }
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<CallId, i32>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -363,10 +369,6 @@ struct Prepared {
     programs: Vec<CString>,
     argv: Vec<CString>,
     envp: Vec<CString>,
-}
-
-fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
-    strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect()
 }
 
 impl Prepared {

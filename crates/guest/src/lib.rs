@@ -11,6 +11,7 @@
 mod boot;
 mod exec;
 mod files;
+mod forker;
 mod frames;
 mod journal;
 mod kept;

@@ -20,6 +20,7 @@ use crate::{
     Begun, Boot, BootError, Intent, Journal,
     exec::{self, Commands},
     files::{self, Trouble},
+    forker::Forker,
     frames, put, search, sys, watch,
 };
 
@@ -90,10 +91,11 @@ pub fn serve(boot: Boot) -> Result<Infallible, BootError> {
     let word = sys::fresh_word().map_err(failed("randomness"))?;
     let journal = Journal::open(boot.state.try_clone().map_err(failed("the state folder"))?)?;
     files::sweep(&boot);
+    let forker = Forker::start(boot.landlock.as_ref()).map_err(failed("the fence around commands"))?;
     let guest = Arc::new(Guest {
         boot,
         journal,
-        commands: Commands::default(),
+        commands: Commands::new(forker),
         word,
         over: Arc::default(),
         connections: Arc::default(),

@@ -1,8 +1,10 @@
 //! The system calls that no crate of ours wraps, each behind a safe function.
 
 use std::{
+    ffi::CString,
     io,
     os::fd::{FromRawFd, OwnedFd, RawFd},
+    sync::Arc,
 };
 
 fn checked(result: libc::c_long) -> io::Result<libc::c_long> {
@@ -95,13 +97,13 @@ fn set_file_ids(id: u32) {
 
 /// What a child does between fork and exec.
 #[derive(Debug)]
-pub struct Launch<'a> {
-    /// Programs to try, in order; each a C string.
-    pub programs: &'a [std::ffi::CString],
-    /// Ends with a null; points to C strings.
-    pub argv: &'a [*const libc::c_char],
-    /// Ends with a null; points to C strings.
-    pub envp: &'a [*const libc::c_char],
+pub struct Launch {
+    /// Programs to try, in order.
+    pub programs: Vec<CString>,
+    /// Arguments.
+    pub argv: Vec<CString>,
+    /// Variables.
+    pub envp: Vec<CString>,
     /// Standard input, output and error.
     pub stdio: [RawFd; 3],
     /// Where to.
@@ -112,10 +114,8 @@ pub struct Launch<'a> {
     pub users: Option<RawFd>,
     /// The workload's id within.
     pub id: Option<u32>,
-    /// A Landlock ruleset.
-    pub landlock: Option<RawFd>,
     /// Seccomp programs.
-    pub seccomp: &'a [Vec<u64>],
+    pub seccomp: Arc<[Vec<u64>]>,
     /// At most so many processes.
     pub processes: Option<u64>,
     /// At most so many open files.
@@ -144,15 +144,33 @@ pub const STAGES: [&str; 8] = [
 /// Forks a supervisor, which forks the command and to which the command's orphans fall. Returns the supervisor.
 ///
 /// The supervisor lives until the command and everything that it left behind has ended.
-pub fn launch(launch: &Launch<'_>) -> io::Result<i32> {
+pub fn launch(launch: &Launch) -> io::Result<i32> {
+    let prepared = Prepared { launch, argv: pointers(&launch.argv), envp: pointers(&launch.envp) };
     // SAFETY: the child calls only `supervise`, which makes plain system calls on memory prepared before the
     // fork: no allocation, no lock that another thread could hold, no return.
     let pid = unsafe { libc::fork() };
     if pid == 0 {
-        // SAFETY: we are in the child of a fork, and everything that `launch` points to was made before.
-        unsafe { supervise(launch) }
+        // SAFETY: we are in the child of a fork, and everything that `prepared` points to was made before.
+        unsafe { supervise(&prepared) }
     }
     checked(pid.into()).map(|_| pid)
+}
+
+/// What [`launch`] makes before it forks: lists for execve(2), each ending with a null and pointing into `launch`.
+struct Prepared<'a> {
+    launch: &'a Launch,
+    argv: Vec<*const libc::c_char>,
+    envp: Vec<*const libc::c_char>,
+}
+
+fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
+    strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect()
+}
+
+/// Puts this thread behind a Landlock ruleset, and whatever it forks.
+pub fn fence(ruleset: RawFd) -> io::Result<()> {
+    // SAFETY: plain numbers.
+    checked(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset, 0u32) }).map(drop)
 }
 
 fn tell(status: RawFd, tag: u8, stage: u8, number: i32) {
@@ -164,13 +182,14 @@ fn tell(status: RawFd, tag: u8, stage: u8, number: i32) {
 
 /// # Safety
 /// Only in the child of a fork.
-unsafe fn supervise(launch: &Launch<'_>) -> ! {
+unsafe fn supervise(prepared: &Prepared<'_>) -> ! {
+    let launch = prepared.launch;
     // SAFETY: plain system calls on numbers and on memory of this stack.
     unsafe {
         libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
         let command = libc::fork();
         if command == 0 {
-            let stage = become_command(launch);
+            let stage = become_command(prepared);
             tell(launch.status, FAILED, stage, *libc::__errno_location());
             libc::_exit(127);
         }
@@ -209,8 +228,9 @@ fn limit(resource: libc::__rlimit_resource_t, value: Option<u64>) -> bool {
 /// Becomes the command; comes back with the stage that failed, the error in `errno`.
 ///
 /// # Safety
-/// Only in the child of a fork; everything that `launch` points to must be alive.
-unsafe fn become_command(launch: &Launch<'_>) -> u8 {
+/// Only in the child of a fork; everything that `prepared` points to must be alive.
+unsafe fn become_command(prepared: &Prepared<'_>) -> u8 {
+    let launch = prepared.launch;
     // SAFETY: plain system calls on numbers, on memory of this stack, and on lists and C strings of `launch`.
     unsafe {
         if libc::setsid() < 0 {
@@ -245,18 +265,13 @@ unsafe fn become_command(launch: &Launch<'_>) -> u8 {
         if !give_up_rights() {
             return 5;
         }
-        if let Some(ruleset) = launch.landlock
-            && libc::syscall(libc::SYS_landlock_restrict_self, ruleset, 0u32) != 0
-        {
-            return 6;
-        }
         default_signals();
         // The status pipe and all else closes at the exec.
         const CLOSE_RANGE_CLOEXEC: u32 = 4;
         if libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, CLOSE_RANGE_CLOEXEC) != 0 {
             return 6;
         }
-        for program in launch.seccomp {
+        for program in launch.seccomp.iter() {
             // One that is too long for the kernel is refused by it, as one of no instructions.
             let program = libc::sock_fprog {
                 len: libc::c_ushort::try_from(program.len()).unwrap_or(0),
@@ -267,8 +282,8 @@ unsafe fn become_command(launch: &Launch<'_>) -> u8 {
             }
         }
         let mut found = libc::ENOENT;
-        for program in launch.programs {
-            libc::execve(program.as_ptr(), launch.argv.as_ptr(), launch.envp.as_ptr());
+        for program in &launch.programs {
+            libc::execve(program.as_ptr(), prepared.argv.as_ptr(), prepared.envp.as_ptr());
             match *libc::__errno_location() {
                 libc::ENOENT | libc::ENOTDIR => {}
                 // As a shell does: one that may not be run is remembered, a later one may do.

@@ -72,6 +72,8 @@ pub struct Plan {
     pub watch_bytes: Option<u64>,
     /// Whether to go on without Landlock.
     pub without_landlock: bool,
+    /// Whether to go on where Landlock does not hold signals and abstract sockets.
+    pub without_scopes: bool,
 }
 
 /// Which process is the guest.

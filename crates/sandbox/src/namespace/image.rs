@@ -50,8 +50,7 @@ pub fn ensure(maker: &Path, templates: &Path, image: &Path, bytes: u64) -> io::R
     let template = templates.join(format!("ext4-1-{bytes}.img"));
     if !template.exists() {
         // Others may be making the same one: each under the name of the environment that it is for.
-        let who = image.parent().and_then(Path::file_name).unwrap_or_default();
-        let fresh = templates.join(who);
+        let fresh = being_made(templates, image.parent().unwrap_or(image));
         let made = format(maker, &fresh, bytes).and_then(|()| fs::rename(&fresh, &template));
         if made.is_err() {
             let _ = fs::remove_file(&fresh);
@@ -61,6 +60,19 @@ pub fn ensure(maker: &Path, templates: &Path, image: &Path, bytes: u64) -> io::R
     let fresh = image.with_extension("new");
     copy_sparse(&template, &fresh)?;
     fs::rename(&fresh, image)
+}
+
+/// What a template is called while it is made for the environment of a folder.
+fn being_made(templates: &Path, folder: &Path) -> PathBuf {
+    templates.join(folder.file_name().unwrap_or_default())
+}
+
+/// Removes what is left of a template that was being made for the environment of a folder.
+pub fn abandon(templates: &Path, folder: &Path) -> io::Result<()> {
+    match fs::remove_file(being_made(templates, folder)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
 }
 
 fn private(path: &Path) -> io::Result<File> {

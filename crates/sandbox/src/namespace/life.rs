@@ -44,6 +44,10 @@ const MAX_REPORT: u64 = 16 * 1024;
 /// The first id of the machine that environments have when root makes them, and how many ranges there are.
 const FIRST_ID: u32 = 0x4000_0000;
 const ID_RANGES: u32 = 8_192;
+/// What locks of environments are called, after their ids.
+const LOCK_SUFFIX: &str = ".lock";
+/// What folders of environments are called that have no note yet, or nothing but it any more.
+const HALF_SUFFIX: &str = ".half";
 const NOTE_FILE: &str = "environment.json";
 const SOCKET: &str = "guest.sock";
 
@@ -111,12 +115,25 @@ pub fn socket(folder: &Path) -> io::Result<(OwnedFd, PathBuf)> {
     Ok((fd, path))
 }
 
-/// Everything of which anything is left.
+/// Everything of which anything is left. What a process that was killed left of environments that were not yet, or no longer, is
+/// removed on the way.
 pub fn list(config: &NamespaceConfig) -> Vec<EnvironmentId> {
     let Ok(entries) = fs::read_dir(&config.root) else { return Vec::new() };
-    let mut found: Vec<EnvironmentId> =
-        entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    let (mut found, mut locks) = (Vec::new(), Vec::new());
+    for name in entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
+        if let Ok(id) = name.parse::<EnvironmentId>() {
+            found.push(id);
+        } else if let Some(Ok(id)) = name.strip_suffix(LOCK_SUFFIX).map(str::parse) {
+            locks.push(id);
+        }
+    }
     found.sort_unstable();
+    // A lock is made before all else and removed after it.
+    for id in locks.into_iter().filter(|id| found.binary_search(id).is_err()) {
+        if let Ok(Some(held)) = Held::at_once(config, id) {
+            held.sweep();
+        }
+    }
     found
 }
 
@@ -128,25 +145,62 @@ fn wait_a_little() {
 impl<'a> Held<'a> {
     /// Waits until nobody else is at it.
     pub fn new(config: &'a NamespaceConfig, id: EnvironmentId) -> Result<Self, SandboxError> {
-        let lock_path = config.root.join(format!("{id}.lock"));
+        loop {
+            if let Some(held) = Self::by(config, id, FlockOperation::LockExclusive)? {
+                return Ok(held);
+            }
+        }
+    }
+
+    /// Nothing if somebody else is at it.
+    fn at_once(config: &'a NamespaceConfig, id: EnvironmentId) -> Result<Option<Self>, SandboxError> {
+        Self::by(config, id, FlockOperation::NonBlockingLockExclusive)
+    }
+
+    /// Nothing if somebody else is at it, or has just deleted it.
+    fn by(config: &'a NamespaceConfig, id: EnvironmentId, how: FlockOperation) -> Result<Option<Self>, SandboxError> {
+        let lock_path = config.root.join(format!("{id}{LOCK_SUFFIX}"));
         let failed = |source: io::Error| SandboxError::Io { id, what: "locking", path: lock_path.clone(), source };
         if !config.root.is_dir() {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(&config.root).map_err(failed)?;
         }
-        loop {
-            let lock = File::options()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o600)
-                .open(&lock_path)
-                .map_err(failed)?;
-            rustix::fs::flock(&lock, FlockOperation::LockExclusive).map_err(|error| failed(error.into()))?;
-            // Whoever held it before may have deleted the environment and the lock with it.
-            let same = fs::metadata(&lock_path).and_then(|now| Ok(now.ino() == lock.metadata()?.ino()));
-            if same.unwrap_or(false) {
-                return Ok(Self { config, id, folder: folder(config, id), lock, lock_path });
+        let lock = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&lock_path)
+            .map_err(failed)?;
+        match rustix::fs::flock(&lock, how) {
+            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+            other => other.map_err(|error| failed(error.into()))?,
+        }
+        // Whoever held it before may have deleted the environment and the lock with it.
+        let same = fs::metadata(&lock_path).and_then(|now| Ok(now.ino() == lock.metadata()?.ino())).unwrap_or(false);
+        Ok(same.then(|| Self { config, id, folder: folder(config, id), lock, lock_path }))
+    }
+
+    /// A folder that is not yet the environment's, or no longer.
+    fn half(&self) -> PathBuf {
+        self.config.root.join(format!("{}{HALF_SUFFIX}", self.id))
+    }
+
+    /// Where images are copied from.
+    fn templates(&self) -> PathBuf {
+        self.config.root.join("templates")
+    }
+
+    /// Removes what was being made, or removed, when whoever did so was killed, and the lock. For one that has no folder.
+    fn sweep(self) {
+        let removed = remove_tree(&self.half()).and_then(|()| image::abandon(&self.templates(), &self.folder));
+        match removed {
+            Ok(()) => {
+                let _ = fs::remove_file(&self.lock_path);
+            }
+            // The lock stays, and with it the knowledge; the next look finds it again.
+            Err(error) => {
+                tracing::warn!(environment = %self.id, %error, "what is left of environment {} cannot be removed", self.id)
             }
         }
     }
@@ -160,8 +214,24 @@ impl<'a> Held<'a> {
         serde_json::from_slice(&fs::read(self.folder.join(NOTE_FILE)).ok()?).ok()
     }
 
+    /// Writes the note. *Invariant:* no folder of an environment is without one.
+    pub fn note_down(&self, note: &Note) -> Result<(), SandboxError> {
+        if self.folder.is_dir() {
+            return self.write_in(&self.folder, NOTE_FILE, note);
+        }
+        let half = self.half();
+        remove_tree(&half).map_err(self.io("removing", &half))?;
+        fs::DirBuilder::new().mode(0o700).create(&half).map_err(self.io("making the folder", &half))?;
+        self.write_in(&half, NOTE_FILE, note)?;
+        fs::rename(&half, &self.folder).map_err(self.io("making the folder", &self.folder))
+    }
+
     fn write(&self, name: &str, value: &impl Serialize) -> Result<(), SandboxError> {
-        let path = self.folder.join(name);
+        self.write_in(&self.folder, name, value)
+    }
+
+    fn write_in(&self, folder: &Path, name: &str, value: &impl Serialize) -> Result<(), SandboxError> {
+        let path = folder.join(name);
         let fresh = path.with_extension("new");
         serde_json::to_vec(value)
             .map_err(io::Error::from)
@@ -200,9 +270,13 @@ impl<'a> Held<'a> {
         self.start(&note.spec.clone(), Some(note))
     }
 
+    fn may_lack(&self, capability: &str) -> bool {
+        self.config.allow_degraded.iter().any(|allowed| allowed == capability)
+    }
+
     /// What the machine does not give is a refusal, or said loudly.
     fn without(&self, capability: &str, why: String) -> Result<(), SandboxError> {
-        if self.config.allow_degraded.iter().any(|allowed| allowed == capability) {
+        if self.may_lack(capability) {
             tracing::warn!(environment = %self.id, capability, why, "environment {} goes without its {capability} limit", self.id);
             return Ok(());
         }
@@ -246,12 +320,12 @@ impl<'a> Held<'a> {
         }
         let class = spec.class.clone();
         let authority = spec.certificate.as_deref().and_then(|text| Authority::read(text).ok());
-        let noted: Vec<PathBuf> = places.iter().map(|(_, (path, _))| path.clone()).collect();
-        match fs::DirBuilder::new().mode(0o700).create(&self.folder) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            other => other.map_err(self.io("making the folder", &self.folder))?,
-        }
-        self.write(NOTE_FILE, &Note { spec, groups: noted, image: image.is_some() })?;
+        let mut noted: Vec<PathBuf> = places.iter().map(|(_, (path, _))| path.clone()).collect();
+        // What an earlier start had, in another place of the hierarchy, is not forgotten.
+        noted.extend(had.iter().flat_map(|had| had.groups.clone()));
+        noted.sort_unstable();
+        noted.dedup();
+        self.note_down(&Note { spec, groups: noted, image: image.is_some() })?;
         let trust = self.folder.join(TRUST_FOLDER);
         // Anew each time: the machine may trust others by now.
         remove_tree(&trust).map_err(self.io("removing", &trust))?;
@@ -303,7 +377,7 @@ impl<'a> Held<'a> {
         }
         let image_path = self.folder.join("files.img");
         if let Some(maker) = &image {
-            image::ensure(maker, &self.config.root.join("templates"), &image_path, class.disk_bytes)
+            image::ensure(maker, &self.templates(), &image_path, class.disk_bytes)
                 .map_err(self.io("making the image", &image_path))?;
         }
         let [.., r0, r1, r2, r3] = *self.id.as_bytes();
@@ -324,7 +398,8 @@ impl<'a> Held<'a> {
                 file_bytes: class.disk_bytes,
                 data_bytes,
                 shm_bytes: class.memory_bytes / 2,
-                without_landlock: self.config.allow_degraded.iter().any(|name| name == "landlock"),
+                without_landlock: self.may_lack("landlock"),
+                without_scopes: self.may_lack("landlock_scopes"),
             },
         )?;
         self.run_launcher(&launcher)
@@ -382,8 +457,8 @@ impl<'a> Held<'a> {
         let failed = |step: String, message: String| Err(SandboxError::Launch { id: self.id, step, message });
         match serde_json::from_slice(&said) {
             Ok(Report::Started(_)) => Ok(()),
-            Ok(Report::Failed { step, message }) if step == "landlock" => {
-                Err(SandboxError::Unavailable { capability: "landlock".into(), why: message })
+            Ok(Report::Failed { step, message }) if matches!(step.as_str(), "landlock" | "landlock_scopes") => {
+                Err(SandboxError::Unavailable { capability: step, why: message })
             }
             Ok(Report::Failed { step, message }) => failed(step, message),
             Err(_) if !in_time => failed("starting".into(), format!("nothing came of it in {LAUNCHING:?}")),
@@ -463,7 +538,15 @@ impl<'a> Held<'a> {
                 remove_tree(&entry.path()).map_err(self.io("removing", &entry.path()))?;
             }
         }
-        remove_tree(&self.folder).map_err(self.io("removing", &self.folder))?;
+        let half = self.half();
+        remove_tree(&half).map_err(self.io("removing", &half))?;
+        match fs::rename(&self.folder, &half) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            other => other.map_err(self.io("removing", &self.folder))?,
+        }
+        remove_tree(&half).map_err(self.io("removing", &half))?;
+        let templates = self.templates();
+        image::abandon(&templates, &self.folder).map_err(self.io("removing", &templates))?;
         let _ = fs::remove_file(&self.lock_path);
         Ok(())
     }

@@ -128,6 +128,7 @@ impl Driver for NamespaceDriver {
     }
 
     async fn list(&self) -> Vec<EnvironmentId> {
-        life::list(&self.config)
+        let config = Arc::clone(&self.config);
+        tokio::task::spawn_blocking(move || life::list(&config)).await.unwrap_or_default()
     }
 }

@@ -8,7 +8,7 @@ use super::{
     NamespaceConfig,
     groups::{Controller, Groups, LIMITS},
     image,
-    life::{Held, Might},
+    life::{Held, Might, Note},
 };
 use crate::{Capability, Class, EnvironmentSpec, launch::Tried};
 
@@ -34,10 +34,8 @@ pub fn probe(config: &NamespaceConfig) -> Vec<Capability> {
         }
         Err(why) => add("helpers", Err(why), true),
     }
-    let groups = Groups::detect();
     let id = fresh_id();
-    for controller in LIMITS.into_iter().chain([Controller::Kill]) {
-        let outcome = try_group(&groups, controller, id);
+    for (controller, outcome) in try_groups(config, id) {
         match (controller, outcome) {
             (Controller::Processes, Err(why)) => {
                 add("processes", Ok(format!("by RLIMIT_NPROC within the workload's own user namespace ({why})")), true)
@@ -89,10 +87,29 @@ fn advice(name: &str, error: &str) -> String {
     }
     match name {
         "landlock" => format!("{error}: the kernel needs CONFIG_SECURITY_LANDLOCK and `landlock` in its `lsm=` list"),
+        "landlock_scopes" => format!("{error}: Linux 6.12 or newer is needed (Landlock ABI 6)"),
         "openat2" => format!("{error}: Linux 5.12 or newer is needed"),
         "seccomp" => format!("{error}: the kernel needs CONFIG_SECCOMP_FILTER"),
         _ => error.to_owned(),
     }
+}
+
+/// Tries each controller. What is made is noted as an environment's, so that it is found and removed should this process be killed.
+fn try_groups(config: &NamespaceConfig, id: EnvironmentId) -> Vec<(Controller, Result<String, String>)> {
+    let groups = Groups::detect();
+    let all = || LIMITS.into_iter().chain([Controller::Kill]);
+    let places = all().filter_map(|controller| groups.place(controller, id).ok()).map(|(path, _)| path).collect();
+    let noted = Held::new(config, id)
+        .and_then(|held| held.note_down(&Note { spec: tried_spec(id), groups: places, image: false }).map(|()| held));
+    let tried = all().map(|controller| (controller, try_group(&groups, controller, id))).collect();
+    if let Ok(held) = noted {
+        let _ = held.delete();
+    }
+    tried
+}
+
+fn tried_spec(id: EnvironmentId) -> EnvironmentSpec {
+    EnvironmentSpec { id, class: Class { disk_bytes: 32 << 20, ..Class::default() }, certificate: None }
 }
 
 fn try_group(groups: &Groups, controller: Controller, id: EnvironmentId) -> Result<String, String> {
@@ -108,13 +125,12 @@ fn try_group(groups: &Groups, controller: Controller, id: EnvironmentId) -> Resu
 }
 
 fn try_environment(config: &NamespaceConfig, id: EnvironmentId) -> Result<String, String> {
-    let spec = EnvironmentSpec { id, class: Class { disk_bytes: 32 << 20, ..Class::default() }, certificate: None };
     let chain = |error: crate::SandboxError| match std::error::Error::source(&error) {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),
     };
     let held = Held::new(config, id).map_err(chain)?;
-    let made = held.create(&spec).map_err(chain);
+    let made = held.create(&tried_spec(id)).map_err(chain);
     let removed = held.delete().map_err(chain);
     made.and(removed)?;
     Ok("one was made, started and removed".into())

@@ -27,7 +27,7 @@ pub fn is_root() -> bool {
 }
 
 /// The folder with the helpers, built once if nobody says where they are.
-fn helpers() -> PathBuf {
+pub fn helpers() -> PathBuf {
     if let Some(path) = std::env::var_os("STOCKADE_HELPERS") {
         return path.into();
     }
@@ -123,6 +123,17 @@ impl Bed {
         })
     }
 
+    /// A driver somewhere else, with other helpers.
+    pub fn driver_of(&self, root: &Path, helpers: &Path) -> NamespaceDriver {
+        NamespaceDriver::new(NamespaceConfig {
+            root: root.to_owned(),
+            helpers: helpers.to_owned(),
+            allow_degraded: self.degraded.clone(),
+            extra_read_only: Vec::new(),
+            without_redirection: false,
+        })
+    }
+
     /// A driver that shows environments more of the machine.
     pub fn driver_with(&self, extra_read_only: &[PathBuf]) -> NamespaceDriver {
         NamespaceDriver::new(NamespaceConfig {
@@ -161,6 +172,13 @@ impl Bed {
         });
         (spec.id, Guest::of(&self.driver, spec.id).await)
     }
+}
+
+/// The guest's process on the machine.
+pub fn guest_pid(folder: &Path) -> i32 {
+    let text = fs::read_to_string(folder.join("run.json")).unwrap();
+    let run: Value = serde_json::from_str(&text).unwrap();
+    i32::try_from(run["pid"].as_i64().unwrap()).unwrap()
 }
 
 pub const fn spec(id: EnvironmentId, class: Class) -> EnvironmentSpec {

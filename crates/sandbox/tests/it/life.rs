@@ -6,7 +6,7 @@ use serde_json::json;
 use stockade_domain::ids::EnvironmentId;
 use stockade_sandbox::{Class, Driver, NamespaceConfig, NamespaceDriver, SandboxError};
 
-use crate::bed::{Bed, Guest, fresh_id, small, spec};
+use crate::bed::{Bed, Guest, fresh_id, guest_pid, small, spec};
 
 crate::both!(
     deletion_leaves_nothing,
@@ -29,12 +29,6 @@ fn processes(word: &str) -> Vec<i32> {
         *pid != i32::try_from(std::process::id()).unwrap() && String::from_utf8_lossy(&line).contains(word)
     })
     .collect()
-}
-
-fn guest_pid(folder: &Path) -> i32 {
-    let text = fs::read_to_string(folder.join("run.json")).unwrap();
-    let run: serde_json::Value = serde_json::from_str(&text).unwrap();
-    i32::try_from(run["pid"].as_i64().unwrap()).unwrap()
 }
 
 fn kill(pid: i32) {

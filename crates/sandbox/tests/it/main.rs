@@ -8,6 +8,8 @@
 mod bed;
 mod doors;
 mod escape;
+mod harden;
+mod janitor;
 mod life;
 mod limits;
 mod trust;

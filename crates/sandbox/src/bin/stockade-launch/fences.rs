@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, io, os::fd::OwnedFd};
 
 use landlock::{
-    ABI, Access, AccessFs, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetCreatedAttr, path_beneath_rules,
+    ABI, Access, AccessFs, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetCreatedAttr, Scope, path_beneath_rules,
 };
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen::Dword, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
@@ -25,26 +25,44 @@ const LEAST: ABI = ABI::V2;
 /// The newest whose rights are asked for where the kernel has them.
 const BEST: ABI = ABI::V5;
 
+/// The oldest that keeps signals and abstract sockets within.
+const SCOPES: ABI = ABI::V6;
+
+/// What of Landlock an environment may go without.
+#[derive(Debug, Clone, Copy)]
+pub struct Without {
+    /// All of it.
+    pub landlock: bool,
+    /// That signals and abstract sockets end at the fence.
+    pub scopes: bool,
+}
+
 /// The Landlock ruleset; nothing if the machine has none and the plan goes on without.
-pub fn landlock(may_be_absent: bool) -> Result<Option<OwnedFd>, Failure> {
-    let made = (|| {
-        let read = AccessFs::from_read(BEST);
-        let created = Ruleset::default()
-            .set_compatibility(CompatLevel::HardRequirement)
-            .handle_access(AccessFs::from_all(LEAST))?
-            .set_compatibility(CompatLevel::BestEffort)
-            .handle_access(AccessFs::from_all(BEST))?
-            .create()?
-            .add_rules(path_beneath_rules(["/"], read))?
-            .add_rules(path_beneath_rules(WRITABLE, AccessFs::from_all(BEST)))?;
-        Ok::<Option<OwnedFd>, landlock::RulesetError>(created.into())
-    })();
-    match made {
+pub fn landlock(without: Without) -> Result<Option<OwnedFd>, Failure> {
+    match ruleset(true).or_else(|error| if without.scopes { ruleset(false) } else { Err(error) }) {
         Ok(Some(fd)) => Ok(Some(fd)),
-        _ if may_be_absent => Ok(None),
+        _ if without.landlock => Ok(None),
+        // What is missing is named as closely as it can be.
+        Err(error) if matches!(ruleset(false), Ok(Some(_))) => Err(error).step("landlock_scopes"),
         Ok(None) => Err("the kernel has no Landlock").step("landlock"),
         Err(error) => Err(error).step("landlock"),
     }
+}
+
+fn ruleset(scopes: bool) -> Result<Option<OwnedFd>, landlock::RulesetError> {
+    let read = AccessFs::from_read(BEST);
+    let mut wanted =
+        Ruleset::default().set_compatibility(CompatLevel::HardRequirement).handle_access(AccessFs::from_all(LEAST))?;
+    if scopes {
+        wanted = wanted.scope(Scope::from_all(SCOPES))?;
+    }
+    let created = wanted
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessFs::from_all(BEST))?
+        .create()?
+        .add_rules(path_beneath_rules(["/"], read))?
+        .add_rules(path_beneath_rules(WRITABLE, AccessFs::from_all(BEST)))?;
+    Ok(created.into())
 }
 
 /// What no workload has business with. Refused with EPERM.
@@ -86,6 +104,7 @@ const REFUSED: &[i64] = &[
     libc::SYS_lookup_dcookie,
     libc::SYS_vhangup,
     libc::SYS_kcmp,
+    SYS_OPEN_TREE_ATTR,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_iopl,
     #[cfg(target_arch = "x86_64")]
@@ -96,6 +115,9 @@ const REFUSED: &[i64] = &[
 /// its flags in memory, where no filter can read them, and io_uring does what the filter would refuse.
 const ABSENT: &[i64] =
     &[libc::SYS_clone3, libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register];
+
+/// Not yet in libc: open_tree(2) with attributes, the same number everywhere.
+const SYS_OPEN_TREE_ATTR: i64 = 467;
 
 const NAMESPACES: [libc::c_int; 8] = [
     libc::CLONE_NEWUSER,
@@ -111,6 +133,13 @@ const NAMESPACES: [libc::c_int; 8] = [
 const CLONE_NEWTIME: u64 = 0x80;
 const TIOCSTI: u64 = 0x5412;
 const TIOCLINUX: u64 = 0x541C;
+/// Gives a terminal a line discipline, which the kernel loads as a module: old code that few look at.
+const TIOCSETD: u64 = 0x5423;
+/// Kinds of sockets of the internet's families that are neither streams nor datagrams: raw, reliably delivered, in packets that stay apart
+/// (SCTP), with congestion control (DCCP), of a device.
+const STRANGE_KINDS: [u64; 5] = [3, 4, 5, 6, 10];
+/// The kind without the flags that come with it.
+const KIND: u64 = 0x0F;
 
 /// The seccomp programs, one after another in a memory file: each is a count (u32, native order) and that many
 /// instructions of eight bytes.
@@ -157,9 +186,21 @@ fn programs() -> Result<Vec<BpfProgram>, seccompiler::BackendError> {
             condition(0, Ne, netlink)?,
         ];
         let not_route = vec![condition(0, Eq, netlink)?, condition(2, Ne, family(libc::NETLINK_ROUTE))?];
-        refused.insert(call, vec![SeccompRule::new(other)?, SeccompRule::new(not_route)?]);
+        let mut rules = vec![SeccompRule::new(other)?, SeccompRule::new(not_route)?];
+        for ours in [inet, inet6] {
+            for kind in STRANGE_KINDS {
+                rules.push(SeccompRule::new(vec![condition(0, Eq, ours)?, condition(1, MaskedEq(KIND), kind)?])?);
+            }
+            // Whatever the kind stands for by itself, TCP and UDP: not SCTP, L2TP, ICMP and what else the kernel would load.
+            let mut others = vec![condition(0, Eq, ours)?];
+            for protocol in [libc::IPPROTO_IP, libc::IPPROTO_TCP, libc::IPPROTO_UDP] {
+                others.push(condition(2, Ne, family(protocol))?);
+            }
+            rules.push(SeccompRule::new(others)?);
+        }
+        refused.insert(call, rules);
     }
-    let pushing = [TIOCSTI, TIOCLINUX].map(|request| SeccompRule::new(vec![condition(1, Eq, request)?]));
+    let pushing = [TIOCSTI, TIOCLINUX, TIOCSETD].map(|request| SeccompRule::new(vec![condition(1, Eq, request)?]));
     refused.insert(libc::SYS_ioctl, pushing.into_iter().collect::<Result<_, _>>()?);
 
     let absent: BTreeMap<i64, Vec<SeccompRule>> = ABSENT.iter().map(|call| (*call, Vec::new())).collect();

@@ -24,14 +24,22 @@ use crate::{
 const ROOT_BYTES: u64 = 4 << 20;
 
 /// Parts of `/proc` that tell of the machine or act upon it; replaced by nothing.
-const HIDDEN: [&str; 10] = [
-    "proc/kcore",
-    "proc/keys",
-    "proc/key-users",
-    "proc/kmsg",
+const HIDDEN: [&str; 18] = [
+    "proc/interrupts",
+    "proc/iomem",
+    "proc/ioports",
     "proc/kallsyms",
-    "proc/timer_list",
+    "proc/kcore",
+    "proc/key-users",
+    "proc/keys",
+    "proc/kmsg",
+    "proc/kpagecgroup",
+    "proc/kpagecount",
+    "proc/kpageflags",
+    "proc/mtrr",
     "proc/sched_debug",
+    "proc/timer_list",
+    "proc/timer_stats",
     "proc/latency_stats",
     "proc/sysrq-trigger",
     "proc/vmallocinfo",
@@ -42,7 +50,7 @@ const READ_ONLY: [&str; 4] = ["proc/sys", "proc/bus", "proc/fs", "proc/irq"];
 
 /// Parts of `/proc` that are empty. The first process is the guest: without root its files there belong to the
 /// workload's own user, who could at least turn the kernel's search for memory on it.
-const EMPTY: [&str; 4] = ["proc/1", "proc/acpi", "proc/scsi", "proc/driver"];
+const EMPTY: [&str; 5] = ["proc/1", "proc/acpi", "proc/asound", "proc/driver", "proc/scsi"];
 
 const PASSWD: &str = "root:x:0:0:root:/root:/usr/sbin/nologin\nagent:x:1000:1000:agent:/home/agent:/bin/bash\n\
                       nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n";
@@ -88,11 +96,13 @@ fn prepare(cargo: Cargo, go: &OwnedFd) -> Result<Never, Failure> {
         rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::Dumpable)
             .step("becoming the guest's user")?;
     }
+    // What keys the runner's session has are not the environment's, be it without the calls to use them.
+    sys::fresh_session_keyring().step("making a keyring")?;
     sys::loopback_up().step("bringing up the loopback interface")?;
     rustix::system::sethostname(HOST_NAME.as_bytes()).step("naming the host")?;
 
     enter_new_root(trees, links, &plan)?;
-    let landlock = fences::landlock(plan.without_landlock)?;
+    let landlock = fences::landlock(fences::Without { landlock: plan.without_landlock, scopes: plan.without_scopes })?;
     let seccomp = fences::seccomp()?;
     set_limits(&plan)?;
     let users = workload_users(by_root)?;
@@ -253,8 +263,8 @@ fn enter_new_root(trees: Vec<Tree>, links: Vec<(PathBuf, PathBuf)>, plan: &Plan)
 }
 
 fn mount_proc() -> Result<(), Failure> {
-    // Without `hidepid`: each command has its own Landlock domain and may trace only within it, so an agent would not
-    // see the server that its last command left running. What the guest holds is closed to it all the same.
+    // Without `hidepid`: an agent looks at the server that its last command left running. What the guest holds is closed to it all the
+    // same.
     let proc = new_mount("proc", &[], ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC).step("making /proc")?;
     hang(&proc, Path::new("proc")).step("mounting /proc")?;
     let bind = |from: &str, to: &str| rustix::mount::mount_bind(from, to);
@@ -278,7 +288,9 @@ fn mount_proc() -> Result<(), Failure> {
 }
 
 fn set_limits(plan: &Plan) -> Result<(), Failure> {
-    let mut limits = vec![(libc::RLIMIT_CORE, 0), (libc::RLIMIT_FSIZE, plan.file_bytes)];
+    // One byte holds no image of memory, and is the one size for which the kernel does not start the machine's program for crashes
+    // either (core(5)): with none, it would, outside and as root.
+    let mut limits = vec![(libc::RLIMIT_CORE, 1), (libc::RLIMIT_FSIZE, plan.file_bytes)];
     if let Some(bytes) = plan.data_bytes {
         limits.push((libc::RLIMIT_DATA, bytes));
     }

@@ -21,6 +21,9 @@ use std::{path::Path, process::ExitCode};
 
 use stockade_sandbox::launch::Report;
 
+/// Longer than any driver waits for it.
+const PATIENCE_SECONDS: u32 = 60;
+
 /// What went wrong, and while doing what.
 #[derive(Debug)]
 pub struct Failure {
@@ -43,6 +46,8 @@ impl<T, E: std::fmt::Display> Step<T> for Result<T, E> {
 }
 
 fn main() -> ExitCode {
+    // Whoever started it may be gone, and it holds the environment's lock: it does not hang for ever.
+    sys::end_after(PATIENCE_SECONDS);
     let mut args = std::env::args_os().skip(1);
     let (report, code) = match (args.next().as_deref().and_then(|verb| verb.to_str()), args.next()) {
         (Some("probe"), None) => (serde_json::to_string(&probe::all()), ExitCode::SUCCESS),

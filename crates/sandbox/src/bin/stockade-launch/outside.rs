@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{self, Read},
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     os::unix::fs::{DirBuilderExt, chown},
     path::{Path, PathBuf},
 };
@@ -112,8 +112,7 @@ pub fn start(folder: &Path) -> Result<Running, Failure> {
     let joining = join_early(&plan)?;
     enter(&plan)?;
     let state = open_state(&plan)?;
-    let guest = rustix::fs::open(&plan.guest, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .step(format!("opening {}", plan.guest.display()))?;
+    let guest = open_program(&plan.guest).step(format!("opening {}", plan.guest.display()))?;
     let files = open_files(&plan)?;
     let (trees, links) = collect(&plan, &files)?;
     let run_file = plan.folder.join(RUN_FILE);
@@ -213,6 +212,14 @@ fn enter(plan: &Plan) -> Result<(), Failure> {
     }
     rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .step("detaching from the machine's mounts")
+}
+
+/// Opens the guest's program by way of a mount that cannot be written to: whoever gets hold of the program of a running guest, by
+/// `/proc/self/exe` or however, and were it a user to whom the file belongs, holds it by that mount.
+fn open_program(path: &Path) -> io::Result<OwnedFd> {
+    let mount = tree_of(CWD, path, READ_ONLY)?;
+    let by_number = format!("/proc/self/fd/{}", mount.as_raw_fd());
+    Ok(rustix::fs::open(by_number, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
 }
 
 fn open_folder(path: &Path) -> Result<OwnedFd, Failure> {

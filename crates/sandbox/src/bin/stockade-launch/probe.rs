@@ -9,7 +9,7 @@ use crate::{fences, sys};
 
 type Attempt = fn() -> io::Result<String>;
 
-const ATTEMPTS: [(&str, Attempt); 7] = [
+const ATTEMPTS: [(&str, Attempt); 8] = [
     ("user_namespace", user),
     ("mount_namespace", mount),
     ("pid_namespace", pid),
@@ -17,6 +17,7 @@ const ATTEMPTS: [(&str, Attempt); 7] = [
     ("openat2", beneath),
     ("seccomp", seccomp),
     ("landlock", landlock),
+    ("landlock_scopes", scopes),
 ];
 
 /// All of them, each in a child, so that what one does to its process is nobody else's.
@@ -122,6 +123,13 @@ fn seccomp() -> io::Result<String> {
 }
 
 fn landlock() -> io::Result<String> {
-    fences::landlock(false).map_err(|failure| io::Error::other(failure.message))?;
+    fences::landlock(fences::Without { landlock: false, scopes: true })
+        .map_err(|failure| io::Error::other(failure.message))?;
     Ok("a ruleset can be made".into())
+}
+
+fn scopes() -> io::Result<String> {
+    fences::landlock(fences::Without { landlock: false, scopes: false })
+        .map_err(|failure| io::Error::other(failure.message))?;
+    Ok("signals and abstract sockets end at the fence".into())
 }

@@ -57,6 +57,12 @@ pub fn fork_into(namespaces: libc::c_int) -> io::Result<libc::pid_t> {
     checked(result).map(|pid| libc::pid_t::try_from(pid).unwrap_or(-1))
 }
 
+/// Ends this process after a time, whatever it waits for. Its children do not inherit that.
+pub fn end_after(seconds: u32) {
+    // SAFETY: a plain number.
+    unsafe { libc::alarm(seconds) };
+}
+
 /// Ends this process without running anything further.
 pub fn exit_now(code: i32) -> ! {
     // SAFETY: _exit(2) has no preconditions.
@@ -79,6 +85,18 @@ pub fn become_id(id: u32, groups_may_be_set: bool) -> io::Result<()> {
     checked(unsafe { libc::setresgid(id, id, id) }.into())?;
     // SAFETY: as above.
     checked(unsafe { libc::setresuid(id, id, id) }.into()).map(drop)
+}
+
+/// Leaves the session keyring that was inherited for an empty one of this process's own. Nothing to do where the kernel has none, or
+/// where a container around us lets nobody use keys.
+pub fn fresh_session_keyring() -> io::Result<()> {
+    const JOIN_SESSION_KEYRING: libc::c_long = 1;
+    let name: *const libc::c_char = std::ptr::null();
+    // SAFETY: without a name, nothing is read from memory.
+    match checked(unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, name) }) {
+        Err(error) if !matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Brings up the loopback interface of this network namespace.
