@@ -1,6 +1,6 @@
 //! What a decision costs: the default bundle filled up to 200 policies as a company of many projects would write
-//! them, and a mixture of deeds. Every decision answers both questions and makes its deed anew. Prints one JSON
-//! object.
+//! them, and a mixture of deeds; and connections under 10, 100 and 1,000 tables about hosts. Every decision answers both
+//! questions and makes its deed anew. Prints one JSON object.
 
 #![expect(clippy::print_stdout, reason = "a bench prints its result")]
 
@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, error::Error, hint::black_box, time::Instant};
 
 use serde_json::json;
 use stockade_domain::{
-    Action, Answer, Deed, Principal, Resource, ResourceKind, Role,
+    Action, Answer, Context, Deed, Principal, Resource, ResourceKind, Role,
     ids::{ProjectId, RunId, UserId},
 };
 use stockade_policy::{Bundle, Engine, default_bundle};
@@ -43,6 +43,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let mut times = measure(&same, &deed);
         figures.insert("all_policies_on_one_action_median_us".into(), at(&mut times, 0.5));
     }
+    connections(&mut figures)?;
     let worst = deeds()
         .iter()
         .filter_map(|(name, ..)| figures.get(&format!("{name}_median_us")))
@@ -70,6 +71,49 @@ fn main() -> Result<(), Box<dyn Error>> {
     });
     println!("{}", serde_json::to_string_pretty(&result)?);
     Ok(())
+}
+
+/// Connections to a host that is allowed, to one below a name that is, and to one that nothing permits.
+fn connections(figures: &mut BTreeMap<String, f64>) -> Result<(), Box<dyn Error>> {
+    for rules in [10, 100, 1_000] {
+        let mut text = default_bundle().to_owned();
+        text.extend((0..rules).map(connection_table));
+        let start = Instant::now();
+        let engine = Bundle::parse(1, &text)?;
+        figures.insert(format!("load_{rules}_connection_tables_ms"), (start.elapsed().as_secs_f64() * 1e3).round());
+        let last = rules - 1;
+        for (name, host, expected) in [
+            ("allowed", format!("h{last}.example"), Answer::Allow),
+            ("below", format!("a.b.below{last}.example"), Answer::Allow),
+            ("refused", format!("h{last}.example.evil"), Answer::Deny),
+        ] {
+            let context = Context::default().with("level", 2).with("port", 443).with("protocol", "tls");
+            let resource = Resource::new(ResourceKind::Host, host).in_project(project(7));
+            let principal = Principal::Agent { run: RunId::from_bytes([3; 16]), owner: UserId::from_bytes([4; 16]) };
+            let deed =
+                Deed { principal, action: Action::ConnectionOpen, resource, context: context.with("inspected", false) };
+            let answer = engine.simulate(&deed).answer;
+            if answer != expected {
+                return Err(format!("{name} of {rules}: expected {expected}, found {answer}").into());
+            }
+            let mut times = measure(&engine, &deed);
+            figures.insert(format!("connection_{name}_{rules}_tables_median_us"), at(&mut times, 0.5));
+            figures.insert(format!("connection_{name}_{rules}_tables_p99_us"), at(&mut times, 0.99));
+        }
+    }
+    Ok(())
+}
+
+/// Each names a host and what is below another one; one in ten is about requests, one in fifty forbids.
+fn connection_table(n: usize) -> String {
+    let more = match (n % 10, n % 50) {
+        (_, 3) => "effect = \"deny\"\n",
+        (5, _) => "methods = [\"GET\", \"HEAD\"]\npaths = [\"/x/*\"]\n",
+        _ => "",
+    };
+    format!(
+        "\n[[connection]]\nid = \"own-{n}\"\ntitle = \"Own host {n}\"\nhosts = [\"h{n}.example\", \"*.below{n}.example\"]\n{more}"
+    )
 }
 
 /// The times of single decisions in microseconds, deed in and ruling out.

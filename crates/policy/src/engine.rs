@@ -111,8 +111,8 @@ impl Engine {
 
     fn try_simulate(&self, deed: &Deed) -> Result<Decision, String> {
         let facts = Facts::new(&self.vocabulary, &self.known, deed)?;
-        let groups: Vec<&Group> =
-            self.index.groups(facts.shape).iter().filter(|group| !group.test.rules_out(&facts)).collect();
+        let about = self.index.about(facts.shape, &deed.resource.id);
+        let groups: Vec<&Group> = about.filter(|group| !group.test.rules_out(&facts)).collect();
         let request = facts.question(false)?;
         let mut may = Tally::default();
         for group in &groups {

@@ -55,6 +55,22 @@ pub enum Test {
     Role(String),
 }
 
+/// A resource's id, or a part of it, by which tests are looked up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IdKey<'a> {
+    /// The id.
+    Exact(&'a str),
+    /// Its end, from a dot: names of hosts.
+    Ending(&'a str),
+    /// Its beginning, to a slash: repositories.
+    Beginning(&'a str),
+}
+
+impl IdKey<'_> {
+    pub const ENDS_AT: char = '.';
+    pub const BEGINS_TO: char = '/';
+}
+
 /// What a test came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Found {
@@ -92,6 +108,35 @@ impl Test {
     /// Whether the policy is known not to match and not to fail.
     pub fn rules_out(&self, facts: &Facts<'_>) -> bool {
         self.found(facts) == Found::No
+    }
+
+    /// The ids of resources for which the test may come out as anything but no. Nothing if it is not known.
+    ///
+    /// *Invariant:* for every other id, [`rules_out`](Self::rules_out) says so.
+    pub fn ids(&self) -> Option<Vec<IdKey<'_>>> {
+        match self {
+            Self::ResourceId(ids) => Some(ids.iter().map(|id| IdKey::Exact(id)).collect()),
+            Self::ResourceLike(pieces) => pieces.key().map(|key| vec![key]),
+            // What the left side may come out as must not keep the right side's no from counting.
+            Self::Both(left, right) => left.ids().or_else(|| if left.settles() { right.ids() } else { None }),
+            Self::Either(left, right) => Some([left.ids()?, right.ids()?].concat()),
+            _ => None,
+        }
+    }
+
+    /// Whether it never comes out as risky, whatever the deed.
+    fn settles(&self) -> bool {
+        match self {
+            Self::Constant(_)
+            | Self::Unknown
+            | Self::Given(_)
+            | Self::ResourceId(_)
+            | Self::ResourceLike(_)
+            | Self::InProject => true,
+            Self::Both(left, right) | Self::Either(left, right) => left.settles() && right.settles(),
+            Self::Not(inner) => inner.settles(),
+            _ => false,
+        }
     }
 
     /// Whether evaluating it can fail.
@@ -172,6 +217,15 @@ impl Pieces {
         let middle = texts.get(1..texts.len().saturating_sub(1)).unwrap_or_default();
         let finders = middle.iter().map(|text| Finder::new(text.as_bytes()).into_owned()).collect();
         Self { texts, finders }
+    }
+
+    /// What every text that has the pieces ends or begins with, if that is all there is to it.
+    fn key(&self) -> Option<IdKey<'_>> {
+        match self.texts.as_slice() {
+            [first, last] if first.is_empty() && last.starts_with(IdKey::ENDS_AT) => Some(IdKey::Ending(last)),
+            [first, last] if last.is_empty() && first.ends_with(IdKey::BEGINS_TO) => Some(IdKey::Beginning(first)),
+            _ => None,
+        }
     }
 
     /// Whether a text has the pieces in this order, the first at its start and the last at its end.

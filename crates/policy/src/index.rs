@@ -1,14 +1,14 @@
 //! The policies of a bundle, laid out so that a decision meets few of them.
 //!
-//! Owns the layout: by principal kind, action and resource kind, then by tests. It refuses to change an
-//! answer: see the invariant in [`crate::guard`].
+//! Owns the layout: by principal kind, action and resource kind, then by the ids of resources that can match at all, then by
+//! tests. It refuses to change an answer: see the invariant in [`crate::guard`].
 
 use std::collections::{BTreeMap, HashMap};
 
 use cedar_policy::{ActionConstraint, Policy, PolicySet};
 
 use crate::{
-    guard::{self, Test},
+    guard::{self, IdKey, Test},
     vocabulary::{Shape, Vocabulary},
 };
 
@@ -25,7 +25,58 @@ pub struct Group {
 /// The layout.
 #[derive(Debug, Default)]
 pub struct Index {
-    shapes: HashMap<Shape, Vec<Group>>,
+    shapes: HashMap<Shape, Groups>,
+}
+
+/// The policies of one shape. A bundle may name a thousand hosts, and a deed is about one.
+#[derive(Debug, Default)]
+struct Groups {
+    all: Vec<Group>,
+    /// Places in `all`: of those that match this id and no other, what ends with this, and what begins with this.
+    exact: HashMap<String, Vec<usize>>,
+    ending: HashMap<String, Vec<usize>>,
+    beginning: HashMap<String, Vec<usize>>,
+    /// Of those that can match any id.
+    any: Vec<usize>,
+}
+
+impl Groups {
+    fn new(all: Vec<Group>) -> Self {
+        let mut groups = Self::default();
+        for (place, group) in all.iter().enumerate() {
+            match group.test.ids() {
+                None => groups.any.push(place),
+                Some(ids) => {
+                    for id in ids {
+                        let (map, text) = match id {
+                            IdKey::Exact(text) => (&mut groups.exact, text),
+                            IdKey::Ending(text) => (&mut groups.ending, text),
+                            IdKey::Beginning(text) => (&mut groups.beginning, text),
+                        };
+                        map.entry(text.to_owned()).or_default().push(place);
+                    }
+                }
+            }
+        }
+        Self { all, ..groups }
+    }
+
+    /// Those that can match a resource of this id; the others are known not to match, and not to fail.
+    fn about(&self, id: &str) -> impl Iterator<Item = &Group> {
+        let mut places = self.any.clone();
+        places.extend(self.exact.get(id).into_iter().flatten());
+        if !self.ending.is_empty() {
+            let ends = id.match_indices(IdKey::ENDS_AT).filter_map(|(at, _)| self.ending.get(id.get(at..)?));
+            places.extend(ends.flatten());
+        }
+        if !self.beginning.is_empty() {
+            let begins = id.match_indices(IdKey::BEGINS_TO).filter_map(|(at, _)| self.beginning.get(id.get(..=at)?));
+            places.extend(begins.flatten());
+        }
+        places.sort_unstable();
+        places.dedup();
+        places.into_iter().filter_map(|place| self.all.get(place))
+    }
 }
 
 impl Index {
@@ -55,18 +106,24 @@ impl Index {
                     Ok(Group { test, all: set(all)?, unattended })
                 })
                 .collect::<Result<Vec<_>, String>>()?;
-            shapes.insert(shape, groups);
+            shapes.insert(shape, Groups::new(groups));
         }
         Ok(Self { shapes })
     }
 
+    /// All of a shape.
     pub fn groups(&self, shape: Shape) -> &[Group] {
-        self.shapes.get(&shape).map_or(&[], Vec::as_slice)
+        self.shapes.get(&shape).map_or(&[], |groups| groups.all.as_slice())
+    }
+
+    /// Those of a shape that can match a resource of this id.
+    pub fn about(&self, shape: Shape, id: &str) -> impl Iterator<Item = &Group> {
+        self.shapes.get(&shape).into_iter().flat_map(|groups| groups.about(id))
     }
 
     /// How many policies can apply to the busiest combination of principal, action and resource.
     pub fn busiest(&self) -> usize {
-        let size = |groups: &Vec<Group>| groups.iter().map(|group| group.all.num_of_policies()).sum();
+        let size = |groups: &Groups| groups.all.iter().map(|group| group.all.num_of_policies()).sum();
         self.shapes.values().map(size).max().unwrap_or(0)
     }
 }

@@ -66,6 +66,9 @@ fn question(schema: &Schema, deed: &Deed, unattended: bool) -> (Request, Entitie
     if matches!(deed.resource.kind, ResourceKind::Run | ResourceKind::Change) {
         resource["run"] = json!(deed.resource.id);
     }
+    if deed.resource.kind == ResourceKind::Repository {
+        resource["folded"] = json!(deed.resource.id.to_lowercase());
+    }
     let action: EntityUid = format!("Action::\"{}\"", deed.action).parse().unwrap();
     let resource_kind = camel(deed.resource.kind.as_str());
     let entities = json!([
@@ -100,6 +103,8 @@ fn policies() -> impl Strategy<Value = String> {
         "principal is Agent, action == Action::\"tool.call\", resource == Tool::\"run\"",
         "principal, action in [Action::\"tool.call\", Action::\"content.read\"], resource",
         "principal is User, action == Action::\"content.read\", resource",
+        "principal is Agent, action == Action::\"connection.open\", resource",
+        "principal is Agent, action in [Action::\"connection.open\", Action::\"git.fetch\"], resource",
     ]);
     let first = prop::sample::select(vec![
         "true",
@@ -123,6 +128,16 @@ fn policies() -> impl Strategy<Value = String> {
         "!(context has command && context.command like \"git*\")",
         "(context has owner || context has path)",
         "resource.id == \"run\"",
+        "resource.id like \"*.crates.example\"",
+        "resource.id like \"forge.example/team/*\"",
+        "resource.id like \"*crates*\"",
+        "(resource.id == \"crates.example\" || resource.id like \"*.crates.example\")",
+        "([\"crates.example\", \"run\"].contains(resource.id) || context.unattended)",
+        "(resource.id like \"*.example\" || context has files && context.files * 9223372036854775807 > 0)",
+        "(context has files && context.files * 9223372036854775807 > 0 || resource.id == \"run\")",
+        "!(resource.id like \"*.crates.example\")",
+        "context has port && [80, 443].contains(context.port)",
+        "context has owner && [\"somebody\", \"nobody\"].contains(context.owner)",
         "resource has run && resource.run == \"x\"",
         "(if context.unattended then resource.id == \"run\" else true)",
         "(context has files && context.files + 9223372036854775807 > 0 || true)",
@@ -142,6 +157,12 @@ fn deeds() -> impl Strategy<Value = Deed> {
         deed(agent(), Action::ChangeOpen, ResourceKind::Change, "x"),
         deed(person(&[Role::Developer, Role::Auditor]), Action::ContentRead, ResourceKind::Run, "x"),
         deed(person(&[]), Action::ContentRead, ResourceKind::Run, "run"),
+        deed(agent(), Action::ConnectionOpen, ResourceKind::Host, "crates.example"),
+        deed(agent(), Action::ConnectionOpen, ResourceKind::Host, "a.crates.example"),
+        deed(agent(), Action::ConnectionOpen, ResourceKind::Host, "a.b.crates.example"),
+        deed(agent(), Action::ConnectionOpen, ResourceKind::Host, "notcrates.example"),
+        deed(agent(), Action::GitFetch, ResourceKind::Repository, "forge.example/team/app"),
+        deed(agent(), Action::GitFetch, ResourceKind::Repository, "forge.example/teams/app"),
     ]);
     let texts = |of: &[&'static str]| prop::option::of(prop::sample::select(of.to_vec()));
     (
@@ -153,9 +174,13 @@ fn deeds() -> impl Strategy<Value = Deed> {
         texts(&["somebody", "else"]),
         prop::option::of(prop::sample::select(vec![project(1), project(2)])),
         prop::option::of(prop::bool::ANY),
+        prop::option::of(prop::sample::select(vec![80i64, 443, 22])),
     )
-        .prop_map(|(mut deed, level, files, path, command, owner, project, protected)| {
+        .prop_map(|(mut deed, level, files, path, command, owner, project, protected, port)| {
             let mut context = deed.context;
+            if let Some(port) = port {
+                context = context.with("port", port);
+            }
             if let Some(level) = level {
                 context = context.with("level", level);
             }
