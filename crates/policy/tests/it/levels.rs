@@ -38,6 +38,7 @@ fn wishes() -> Vec<Wish> {
         Wish("call a model", deed(agent(), Action::ModelCall, ResourceKind::Model, "claude")),
         Wish("open a connection", deed(agent(), Action::ConnectionOpen, ResourceKind::Host, "registry.example")),
         Wish("send a request", deed(agent(), Action::RequestSend, ResourceKind::Host, "registry.example")),
+        Wish("ask a cloud's metadata", deed(agent(), Action::RequestSend, ResourceKind::Host, "169.254.169.254")),
         Wish("use a credential", deed(agent(), Action::CredentialUse, ResourceKind::Credential, "forge")),
         Wish("fetch from a repository", deed(agent(), Action::GitFetch, ResourceKind::Repository, "forge.example/a")),
         Wish("push to a repository", deed(agent(), Action::GitPush, ResourceKind::Repository, "forge.example/a")),
