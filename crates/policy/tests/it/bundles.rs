@@ -199,11 +199,8 @@ fn there_may_be_so_many_and_no_more() {
 /// What the default bundle shows in comments is what may be written.
 #[test]
 fn what_the_default_bundle_shows_in_comments_loads() {
-    let shown: String = default_bundle()
-        .lines()
-        .filter_map(|line| line.strip_prefix("#   "))
-        .map(|line| format!("{line}\n"))
-        .collect();
+    let shown: String =
+        default_bundle().lines().filter_map(|line| line.strip_prefix("#   ")).map(|line| format!("{line}\n")).collect();
     let summary = check(&shown).unwrap_or_else(|problems| panic!("{problems:#?}\n{shown}"));
     assert!(shown.matches("[[").count() >= 5 && summary.policies >= 14, "{shown}");
     assert_eq!(check(&format!("{}\n{shown}", default_bundle())).map(|_| ()), Ok(()));
