@@ -74,6 +74,7 @@ mod explain;
 mod facts;
 mod guard;
 mod index;
+pub mod learn;
 mod ruling;
 pub mod tables;
 mod vocabulary;

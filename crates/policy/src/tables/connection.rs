@@ -50,6 +50,20 @@ impl Connection {
         !self.methods.is_empty() || !self.paths.is_empty() || (self.upgrade && self.head.effect == Effect::Deny)
     }
 
+    /// Whether a connection may be opened, if it is looked into. For whom the table is, is not asked.
+    pub(super) fn opens(&self, host: &str, port: i64) -> bool {
+        self.head.effect == Effect::Allow
+            && self.ports.contains(&port)
+            && self.hosts.iter().any(|pattern| pattern.matches(host))
+    }
+
+    /// Whether a plain request may be sent; one whose path is not known, by everything else.
+    pub(super) fn sends(&self, host: &str, port: i64, method: &str, path: Option<&str>) -> bool {
+        self.opens(host, port)
+            && (self.methods.is_empty() || self.methods.iter().any(|known| known == method))
+            && (self.paths.is_empty() || path.is_none_or(|path| self.paths.iter().any(|below| below.matches(path))))
+    }
+
     pub(super) fn written(&self, line: usize) -> Vec<Written> {
         let hosts = HostPattern::condition(&self.hosts, "resource.id");
         let begun = |writing: Writing| match &hosts {

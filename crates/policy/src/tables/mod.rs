@@ -24,7 +24,6 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-pub(crate) use self::patterns::{host, repository};
 use self::{
     cedar::{Restriction, Writing, quoted},
     patterns::{one_of, shown},
@@ -32,6 +31,10 @@ use self::{
 pub use self::{
     patterns::{HostPattern, MAX_HOST_BYTES, MAX_PATTERN_TEXT_BYTES, PathPattern, RefPattern, RepositoryPattern},
     preset::{Preset, presets},
+};
+pub(crate) use self::{
+    patterns::{host, repository},
+    preset::Reach,
 };
 use crate::bundle::{MAX_ID_BYTES, MAX_TITLE_BYTES, Problem, Reader, too_long};
 

@@ -93,6 +93,40 @@ impl Preset {
     }
 }
 
+/// What a preset lets be done, as a plain reading of its tables.
+#[derive(Debug)]
+pub(crate) struct Reach {
+    pub name: &'static str,
+    contents: Contents,
+}
+
+impl Reach {
+    /// That of every preset. One that cannot be read, which is a defect, is not among them.
+    pub fn of_all() -> Vec<Self> {
+        let all = PRESETS.iter().filter_map(|(name, text)| Some(Self { name, contents: contents(name, text).ok()? }));
+        all.collect()
+    }
+
+    /// How many hosts and repositories it names.
+    pub fn size(&self) -> usize {
+        let hosts: usize = self.contents.connections.iter().map(|connection| connection.hosts.len()).sum();
+        hosts + self.contents.repositories.iter().map(|one| one.repositories.len()).sum::<usize>()
+    }
+
+    pub fn opens(&self, host: &str, port: i64) -> bool {
+        self.contents.connections.iter().any(|connection| connection.opens(host, port))
+            || self.contents.repositories.iter().any(|repository| repository.opens(host, port))
+    }
+
+    pub fn sends(&self, host: &str, port: i64, method: &str, path: Option<&str>) -> bool {
+        self.contents.connections.iter().any(|connection| connection.sends(host, port, method, path))
+    }
+
+    pub fn fetches(&self, repository: &str) -> bool {
+        self.contents.repositories.iter().any(|one| one.fetches(repository))
+    }
+}
+
 fn source(name: &str) -> Result<(&'static str, &'static str), String> {
     PRESETS.iter().find(|(known, _)| *known == name).copied().ok_or_else(|| {
         let all: Vec<&str> = presets().collect();

@@ -57,6 +57,18 @@ impl Repository {
         &self.head.id
     }
 
+    /// Whether a connection to a host may be opened, if it is looked into.
+    pub(super) fn opens(&self, host: &str, port: i64) -> bool {
+        self.head.effect == Effect::Allow
+            && self.ports.contains(&port)
+            && self.repositories.iter().any(|repository| repository.host == host)
+    }
+
+    /// Whether a repository may be fetched from.
+    pub(super) fn fetches(&self, repository: &str) -> bool {
+        self.head.effect == Effect::Allow && self.fetch && self.repositories.iter().any(|one| one.matches(repository))
+    }
+
     pub(super) fn written(&self, line: usize) -> Vec<Written> {
         let scope = self.head.restrictions();
         let mut hosts: Vec<&str> = self.repositories.iter().map(|repository| repository.host.as_str()).collect();

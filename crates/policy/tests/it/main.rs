@@ -12,6 +12,7 @@ mod bundles;
 mod content;
 mod deciding;
 mod hostile;
+mod learning;
 mod levels;
 mod schema;
 mod tables;
