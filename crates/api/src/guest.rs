@@ -123,7 +123,7 @@ pub struct Exec {
     /// Given to it as standard input; nothing means an empty one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stdin: Option<String>,
-    /// After this it and all its children are killed. At most an hour.
+    /// After this it and all its children are killed. At most a day.
     pub timeout_ms: u64,
     /// At most so many bytes of each stream are kept and sent: the first half and the last half, with the
     /// number of bytes left out between them.

@@ -164,6 +164,8 @@ pub(crate) struct Call {
     pub(crate) dialect: Dialect,
     /// The client's own span.
     pub(crate) trace: Option<TraceParent>,
+    /// Whether it is our own loop's.
+    pub(crate) own: bool,
     _place: Arc<Place>,
 }
 
@@ -587,6 +589,7 @@ impl Inner {
             started,
             dialect: wish.asked.dialect,
             trace: wish.headers.get("traceparent").and_then(|text| TraceParent::parse(text.to_str().ok()?)),
+            own: wish.own,
             _place: Arc::clone(&plan.place),
         };
         Ok(Admitted { call, ready: Ready { opened, parcel, ends, guard, proof } })

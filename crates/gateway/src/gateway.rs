@@ -11,7 +11,7 @@ use stockade_policy::Engine;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Approvals, CallError, Caller, Finished, Limits, ModelTable, Purse, Runs,
+    Approvals, CallError, Caller, Finished, Limits, ModelTable, Proof, Purse, Runs,
     exchange::{Inner, Wish},
     http_door,
     limit::Health,
@@ -85,7 +85,12 @@ impl Gateway {
     ///
     /// Whoever listens sets `TCP_NODELAY` on what it accepts: a stream is many small writes.
     pub fn router(&self) -> axum::Router {
-        http_door::router(self.inner.clone())
+        http_door::router(self.inner.clone(), None)
+    }
+
+    /// The same routes for those who prove otherwise who they are.
+    pub fn router_for(&self, proof: Arc<dyn Proof>) -> axum::Router {
+        http_door::router(self.inner.clone(), Some(proof))
     }
 
     /// A call in process, on the same way as over HTTP. `request` is the body of a Messages request, streaming or not. Once

@@ -22,7 +22,7 @@ use stockade_llm::{
 use tokio::sync::mpsc;
 
 use crate::{
-    Caller, FailureKind,
+    Caller, FailureKind, Proof, Unproven,
     door::{self, Door},
     exchange::{Broken, Exchange, Inner, Wish},
     headers, listing,
@@ -31,8 +31,16 @@ use crate::{
 /// What stands before every door.
 const PREFIX: &str = "/gateway/";
 
-pub(crate) fn router(inner: Arc<Inner>) -> Router {
-    Router::new().route("/gateway/{*rest}", any(enter)).with_state(inner)
+/// What stands behind the doors, and who is let in.
+#[derive(Clone)]
+struct House {
+    inner: Arc<Inner>,
+    /// Another proof than the tokens that the runs know.
+    proof: Option<Arc<dyn Proof>>,
+}
+
+pub(crate) fn router(inner: Arc<Inner>, proof: Option<Arc<dyn Proof>>) -> Router {
+    Router::new().route("/gateway/{*rest}", any(enter)).with_state(House { inner, proof })
 }
 
 /// A refusal of our own, not yet in anybody's shape.
@@ -70,22 +78,23 @@ const fn amazon_type(kind: FaultKind) -> HeaderValue {
     })
 }
 
-async fn enter(State(inner): State<Arc<Inner>>, request: Request) -> Response {
+async fn enter(State(house): State<House>, request: Request) -> Response {
     let upgrade = request.headers().contains_key(header::UPGRADE);
     let path = request.uri().path().strip_prefix(PREFIX).unwrap_or_default().to_owned();
     let found = door::find(request.method(), &path, request.uri().query(), upgrade);
+    let (inner, query) = (&house.inner, request.uri().query());
     match found {
         Door::Call(asked) => {
             // Invoke has no error shape of Messages: its clients look for Amazon's.
             let shape = if asked.envelope == door::Envelope::Invoke { Dialect::Converse } else { asked.dialect };
-            call(&inner, asked, request).await.unwrap_or_else(|refusal| refusal.shaped(shape))
+            call(&house, asked, request).await.unwrap_or_else(|refusal| refusal.shaped(shape))
         }
-        Door::Models(list) => match known(&inner, request.headers(), request.uri().query()).await {
-            Ok(caller) => listing::all(&inner, &caller, list),
+        Door::Models(list) => match house.known(request.headers(), query).await {
+            Ok(caller) => listing::all(inner, &caller, list),
             Err(refusal) => refusal.shaped(list.dialect()),
         },
-        Door::Model(list, name) => match known(&inner, request.headers(), request.uri().query()).await {
-            Ok(caller) => listing::one(&inner, &caller, list, &name).unwrap_or_else(|| {
+        Door::Model(list, name) => match house.known(request.headers(), query).await {
+            Ok(caller) => listing::one(inner, &caller, list, &name).unwrap_or_else(|| {
                 let text = format!("the model `{name}` is not known here");
                 Refusal::new(404, FaultKind::NotFound, text).shaped(list.dialect())
             }),
@@ -108,26 +117,38 @@ async fn enter(State(inner): State<Arc<Inner>>, request: Request) -> Response {
     }
 }
 
-async fn known(inner: &Inner, headers: &HeaderMap, query: Option<&str>) -> Result<Caller, Refusal> {
-    let refused = |text| {
-        inner.metrics.refused("token");
-        Refusal::new(401, FaultKind::Authentication, text)
-    };
-    let token = token(headers, query).ok_or_else(|| refused("a token is needed, where your tool has its API key"))?;
-    let caller = inner.parts.runs.caller(&token).await;
-    caller.ok_or_else(|| {
-        refused(
-            "this token is not known here: it may have ended or been revoked (`stockade token create` makes another)",
-        )
-    })
+/// What is said of a token that the runs do not know.
+const NOT_KNOWN: &str =
+    "this token is not known here: it may have ended or been revoked (`stockade token create` makes another)";
+
+impl House {
+    async fn known(&self, headers: &HeaderMap, query: Option<&str>) -> Result<Caller, Refusal> {
+        let refused = |text| {
+            self.inner.metrics.refused("token");
+            Refusal::new(401, FaultKind::Authentication, text)
+        };
+        let token =
+            token(headers, query).ok_or_else(|| refused("a token is needed, where your tool has its API key"))?;
+        let proven = match &self.proof {
+            Some(proof) => proof.caller(&token).await,
+            None => self.inner.parts.runs.caller(&token).await.ok_or(Unproven::Unknown(NOT_KNOWN)),
+        };
+        proven.map_err(|unproven| match unproven {
+            Unproven::Unknown(text) => refused(text),
+            Unproven::Later => {
+                Refusal::new(503, FaultKind::Overloaded, "who calls cannot be known at the moment: try again")
+            }
+        })
+    }
 }
 
-async fn call(inner: &Arc<Inner>, asked: door::Asked, request: Request) -> Result<Response, Refusal> {
+async fn call(house: &House, asked: door::Asked, request: Request) -> Result<Response, Refusal> {
+    let inner = &house.inner;
     let (head, body) = request.into_parts();
     if headers::size(&head.headers) > inner.limits.header_bytes {
         return Err(Refusal::new(431, FaultKind::InvalidRequest, "the request's headers are too large"));
     }
-    let caller = known(inner, &head.headers, head.uri.query()).await?;
+    let caller = house.known(&head.headers, head.uri.query()).await?;
     let body = match read(inner, body).await {
         Ok(body) => body,
         Err(refusal) => {
@@ -138,9 +159,10 @@ async fn call(inner: &Arc<Inner>, asked: door::Asked, request: Request) -> Resul
     let query = head.uri.query().and_then(public_query);
     let dialect = asked.dialect;
     let wish = Wish { asked, headers: head.headers, query, body, own: false };
-    match inner.begin(caller, wish).await {
+    match inner.begin(caller.clone(), wish).await {
         Ok(exchange) => relayed(exchange).await,
         Err(error) => {
+            inner.parts.runs.refused(&caller, &error);
             let (status, kind) = error.status();
             // 529 is Anthropic's own word; other clients know 503.
             let status = if status == 529 && dialect != Dialect::Messages { 503 } else { status };

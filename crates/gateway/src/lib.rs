@@ -47,7 +47,7 @@ mod upstream;
 
 pub use asking::{Approvals, Inquiry, NobodyToAsk, Unasked, Word};
 pub use call::{CallError, Failure, FailureKind, Finished};
-pub use caller::{Caller, Runs};
+pub use caller::{Caller, Proof, Runs, Unproven};
 pub use credential::{KeyError, KeySource};
 pub use gateway::{Gateway, Parts};
 pub use limits::Limits;

@@ -269,7 +269,7 @@ impl Inner {
             "model call {} ended",
             call.id,
         );
-        Finished {
+        let finished = Finished {
             call: call.id,
             record: call.record,
             model: call.model,
@@ -284,7 +284,11 @@ impl Inner {
             failure,
             duration_ms,
             contents,
+        };
+        if !call.own {
+            self.parts.runs.ended(&call.caller, &finished);
         }
+        finished
     }
 
     /// What content rules found in an answer stands in a record of its own: the call's was opened before anybody knew.

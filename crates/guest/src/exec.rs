@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// The longest that a command may run, in milliseconds.
-pub const MAX_TIMEOUT_MS: u64 = 3_600_000;
+pub const MAX_TIMEOUT_MS: u64 = 86_400_000;
 /// The most that is kept of each stream, in bytes: both, however escaped, fit into one frame.
 pub const MAX_OUTPUT: u64 = 512 * 1024;
 /// Arguments and variables of a command together, in bytes.

@@ -1,11 +1,15 @@
 //! What this machine allows and what is missing, found out by trying.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use stockade_api::http::Check;
+use stockade_domain::Harness;
 use stockade_sandbox::{Driver as _, NamespaceConfig, NamespaceDriver};
 
-use crate::{RunnerConfig, error::chain, identity, start, workspace::git};
+use crate::{RunnerConfig, drive::harness, error::chain, identity, start, workspace::git};
 
 /// Less free space than this in the data folder is a finding: 2 GiB.
 pub const MIN_FREE_BYTES: u64 = 2 * 1024 * 1024 * 1024;
@@ -38,9 +42,48 @@ pub async fn doctor(config: &RunnerConfig) -> Vec<Check> {
         };
         checks.push(Check { name: format!("sandbox.{}", found.name), ok, detail: said, hint: None });
     }
+    checks.extend(agents(config));
     checks.extend(models(config).await);
     checks.push(clock(&config.server_url).await);
     checks
+}
+
+/// The folders of this machine that every environment shows, where they are.
+const SHOWN: [&str; 3] = ["/usr", "/bin", "/opt"];
+/// Where a program inside is looked for, besides `bin` of each folder that the configuration names.
+const SEARCHED: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+
+/// Which programs may do the work inside. That one is not there is no fault: it may not be wanted.
+fn agents(config: &RunnerConfig) -> Vec<Check> {
+    let named = config.extra_read_only.iter().map(|folder| match folder.ends_with("bin") {
+        true => folder.clone(),
+        false => folder.join("bin"),
+    });
+    let searched: Vec<PathBuf> = SEARCHED.iter().map(PathBuf::from).chain(named).collect();
+    let shown: Vec<PathBuf> = SHOWN.iter().map(PathBuf::from).chain(config.extra_read_only.iter().cloned()).collect();
+    let look = |harness: &Harness| {
+        let origin = harness::program::origin(*harness)?;
+        let name = format!("agent.{harness}");
+        let found = searched.iter().map(|folder| folder.join(origin.program)).find(|path| path.exists());
+        let Some(found) = found else {
+            let detail = format!("`{}` is not installed where environments see it", origin.program);
+            let hint = format!("`npm install --global --prefix /usr/local {}`, if you want it", origin.package);
+            return Some(check(&name, true, format!("{detail}; {hint}"), None));
+        };
+        // A link may lead to where no environment sees it.
+        let real = found.canonicalize().unwrap_or_else(|_| found.clone());
+        let visible = shown.iter().any(|folder| real.starts_with(folder.canonicalize().as_deref().unwrap_or(folder)));
+        Some(match visible {
+            true => check(&name, true, found.display().to_string(), None),
+            false => check(
+                &name,
+                false,
+                format!("{} leads to {}, which environments do not see", found.display(), real.display()),
+                Some("install it below /usr/local or /opt, or name its folder in `extra_read_only`"),
+            ),
+        })
+    };
+    Harness::ALL.iter().filter_map(look).collect()
 }
 
 async fn git_check() -> Check {

@@ -12,6 +12,7 @@ mod asking;
 #[doc(hidden)]
 pub mod bench;
 mod book;
+mod calls;
 mod config;
 mod doctor;
 mod drive;
@@ -25,6 +26,7 @@ mod link;
 mod listener;
 pub mod offline;
 mod personal;
+pub mod pinhole;
 mod providers;
 mod purse;
 mod reaper;

@@ -19,11 +19,11 @@ use stockade_domain::{
     Timestamp,
     ids::{ApprovalId, RunId},
 };
-use stockade_gateway::{Caller, Runs};
+use stockade_gateway::{CallError, Caller, Finished, Runs};
 use stockade_ledger::RunKey;
 use tokio_util::sync::CancellationToken;
 
-use crate::{book::Book, files, guest::Guest, personal::Tokens};
+use crate::{book::Book, calls::Calls, files, guest::Guest, personal::Tokens};
 
 /// The file with the fence of the lease that is held.
 const LEASE_FILE: &str = "lease";
@@ -95,6 +95,8 @@ pub struct Slot {
     pub book: tokio::sync::Mutex<Option<Book>>,
     /// The connection to its guest.
     pub guest: tokio::sync::Mutex<Option<Arc<Guest>>>,
+    /// What a program inside does at the gateway.
+    pub calls: Calls,
     /// How often in a row work on it failed for reasons of ours.
     pub failures: AtomicU32,
     said: Mutex<String>,
@@ -116,6 +118,7 @@ impl Slot {
             fence: Mutex::new(None),
             book: tokio::sync::Mutex::new(None),
             guest: tokio::sync::Mutex::new(None),
+            calls: Calls::default(),
             failures: AtomicU32::new(0),
             said: Mutex::default(),
             erased: AtomicBool::new(false),
@@ -339,7 +342,7 @@ impl Registry {
 
 #[async_trait]
 impl Runs for Registry {
-    /// No agent works inside an environment yet: only people's own tokens open the gateway.
+    /// In the site's network only people's own tokens open the gateway. A program's opens its environment's pinhole, which knows it.
     async fn caller(&self, token: &SecretString) -> Option<Caller> {
         self.tokens.caller(token)
     }
@@ -350,6 +353,18 @@ impl Runs for Registry {
 
     fn permits(&self, run: RunId, model: &str) -> bool {
         self.tokens.permits(run, model)
+    }
+
+    fn ended(&self, caller: &Caller, finished: &Finished) {
+        if let Some(slot) = self.get(caller.run) {
+            slot.calls.ended(finished);
+        }
+    }
+
+    fn refused(&self, caller: &Caller, error: &CallError) {
+        if let Some(slot) = self.get(caller.run) {
+            slot.calls.refused(error);
+        }
     }
 
     fn key(&self, run: RunId) -> Option<Arc<RunKey>> {

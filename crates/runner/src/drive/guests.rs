@@ -8,6 +8,7 @@ use std::{sync::Arc, time::Duration};
 use stockade_api::guest::{Op, Reply};
 use stockade_domain::ids::CallId;
 use stockade_sandbox::SandboxError;
+use tokio_util::sync::CancellationToken;
 
 use super::{Drive, DriveError, prepare::notice};
 use crate::{
@@ -62,31 +63,49 @@ impl Drive {
 
     /// Asks once. Halting leaves the call to the guest: its journal keeps the answer.
     pub(super) async fn ask_once(&self, call: Option<CallId>, op: Op) -> Result<Answered, AskError> {
-        loop {
-            let guest = match connect(&self.site, &self.slot).await {
-                Ok(guest) => guest,
-                Err(SandboxError::Gone { .. }) => return Err(AskError::Died("it does not run".to_owned())),
-                Err(error) => return Err(AskError::Other(error.into())),
-            };
-            let Some(answer) = self.halt.run_until_cancelled(guest.ask(call, op.clone())).await else {
-                return Err(AskError::Other(DriveError::Halted));
-            };
-            match answer {
-                Ok(Answered { reply: Reply::Error { code, .. }, .. }) if call.is_some() && code == "busy" => {
-                    if self.halt.run_until_cancelled(tokio::time::sleep(BUSY_PAUSE)).await.is_none() {
-                        return Err(AskError::Other(DriveError::Halted));
-                    }
+        ask(&self.site, &self.slot, &self.halt, call, op).await
+    }
+}
+
+/// Asks under a call id, and stops for nobody: for what goes on while other things are done.
+pub(super) async fn ask_owned(
+    site: Arc<Site>,
+    slot: Arc<Slot>,
+    call: Option<CallId>,
+    op: Op,
+) -> Result<Answered, AskError> {
+    ask(&site, &slot, &CancellationToken::new(), call, op).await
+}
+
+async fn ask(
+    site: &Site,
+    slot: &Slot,
+    halt: &CancellationToken,
+    call: Option<CallId>,
+    op: Op,
+) -> Result<Answered, AskError> {
+    loop {
+        let guest = match connect(site, slot).await {
+            Ok(guest) => guest,
+            Err(SandboxError::Gone { .. }) => return Err(AskError::Died("it does not run".to_owned())),
+            Err(error) => return Err(AskError::Other(error.into())),
+        };
+        let Some(answer) = halt.run_until_cancelled(guest.ask(call, op.clone())).await else {
+            return Err(AskError::Other(DriveError::Halted));
+        };
+        match answer {
+            Ok(Answered { reply: Reply::Error { code, .. }, .. }) if call.is_some() && code == "busy" => {
+                if halt.run_until_cancelled(tokio::time::sleep(BUSY_PAUSE)).await.is_none() {
+                    return Err(AskError::Other(DriveError::Halted));
                 }
-                Ok(answered) => return Ok(answered),
-                Err(GuestError::TooLarge(_)) => {
-                    let message = "the input is too large to be carried out".to_owned();
-                    return Ok(Answered {
-                        reply: Reply::Error { code: "too_large".to_owned(), message },
-                        replayed: false,
-                    });
-                }
-                Err(GuestError::Gone(why)) => return Err(AskError::Died(why)),
             }
+            Ok(answered) => return Ok(answered),
+            Err(GuestError::TooLarge(_)) => {
+                let message = "the input is too large to be carried out".to_owned();
+                let reply = Reply::Error { code: "too_large".to_owned(), message };
+                return Ok(Answered { reply, replayed: false });
+            }
+            Err(GuestError::Gone(why)) => return Err(AskError::Died(why)),
         }
     }
 }

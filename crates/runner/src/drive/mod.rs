@@ -8,6 +8,7 @@
 mod change;
 mod gates;
 mod guests;
+pub mod harness;
 mod model;
 mod prepare;
 pub mod state;
@@ -218,19 +219,14 @@ impl Drive {
                 return Ok(rest);
             }
             self.tell_about_the_server().await?;
+            self.tell_calls().await?;
             self.room().await?;
             let Some(want) = self.state.agent.wants().into_iter().next() else {
                 return Err(DriveError::Defect("the agent wants nothing and is not over".to_owned()));
             };
             let rest = match want {
                 Want::Model { attempt, body, not_before, .. } => self.model(attempt, body, not_before).await?,
-                Want::Harness { attempt, .. } => {
-                    // Said as what it is: the way in is not there yet.
-                    let said = format!("this runner cannot start {} yet", self.a.agent.harness);
-                    let outcome = stockade_agent::HarnessEnd::Missing;
-                    self.write(Draft::input(Input::HarnessEnded { attempt, outcome, said }, vec![])).await?;
-                    None
-                }
+                Want::Harness { attempt, prompt, not_before } => self.harness(attempt, prompt, not_before).await?,
                 Want::Tools { calls } => self.tools(calls).await?,
                 Want::Gates { attempt } => self.gates(attempt).await?,
                 Want::Person { question } => self.question(question).await?,
@@ -443,6 +439,9 @@ impl Drive {
         if matches!(transition, RunTransition::Fail { .. } | RunTransition::Expire) {
             self.keep_the_work().await;
         }
+        // A call of a program inside may have ended after the program.
+        self.slot.calls.close();
+        self.tell_calls().await?;
         let (usage, cost) = self.state.agent.spent();
         let events = vec![EventKind::Spent { cost, usage }, EventKind::State { transition }];
         self.write(Draft::step(Step::Over {}, events)).await?;

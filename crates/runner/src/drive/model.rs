@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use stockade_agent::{Input, ModelFailure, tool_calls};
 use stockade_domain::{Action, ContentKind, EventKind, Nanos, Timestamp, Usage, ids::CallId};
-use stockade_gateway::{CallError, Caller, FailureKind, Finished};
+use stockade_gateway::{CallError, FailureKind, Finished};
 
 use stockade_ledger::sha256;
 
@@ -14,6 +14,7 @@ use super::{Drive, DriveError, Rest, prepare::notice};
 use crate::{
     book::{Draft, hold},
     journal::{About, Step},
+    pinhole,
 };
 
 /// A run for which no money can be set aside looks again after one second, and after twice as long each time, so often: then
@@ -36,13 +37,7 @@ impl Drive {
             self.write(Draft::input(Input::Tick {}, vec![])).await?;
             return Ok(None);
         }
-        let caller = Caller {
-            run: self.a.run,
-            owner: self.a.owner,
-            project: self.a.project.id,
-            level: self.a.project.level,
-            principal: self.agent(),
-        };
+        let caller = pinhole::caller(&self.a);
         let request = Bytes::from(serde_json::to_vec(&body).map_err(|e| DriveError::Defect(e.to_string()))?);
         let about = About::Model { request: sha256(&[&request]) };
         if let Some((approval, false)) = self.state.answers.get(&about) {
@@ -91,7 +86,7 @@ impl Drive {
     }
 
     /// Waits until the agent's time is used up.
-    async fn passed(&self, deadline: Option<Timestamp>) {
+    pub(super) async fn passed(&self, deadline: Option<Timestamp>) {
         match deadline {
             Some(moment) => {
                 let wait = moment.ms_since(self.now()).saturating_add(1);

@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
+    process::Stdio,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU32, Ordering},
@@ -189,10 +190,27 @@ async fn carry_out(dir: &Path, op: Op) -> Reply {
     let error = |e: std::io::Error| Reply::Error { code: "io".into(), message: e.to_string() };
     let (workspace, transfer) = (dir.join("workspace"), dir.join("transfer"));
     match op {
-        Op::Exec(Exec { argv, env, .. }) => {
+        Op::Exec(Exec { argv, env, stdin, .. }) => {
             let mut command = tokio::process::Command::new(&argv[0]);
             command.args(&argv[1..]).envs(env).env("STOCKADE_TRANSFER", &transfer).current_dir(&workspace);
-            match command.output().await {
+            // Programs of the test's own, and a home that is nobody's.
+            let programs = dir.parent().unwrap().with_file_name("bin");
+            let path = format!("{}:/usr/local/bin:/usr/bin:/bin", programs.display());
+            command.env("PATH", path).env("HOME", dir.join("home")).kill_on_drop(true);
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            let output = async {
+                let mut child = command.spawn()?;
+                let mut input = child.stdin.take().unwrap();
+                // Whoever does not read it is not waited for.
+                let _ = input.write_all(stdin.unwrap_or_default().as_bytes()).await;
+                drop(input);
+                child.wait_with_output().await
+            };
+            match output.await {
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => Reply::Error {
+                    code: "not_found".into(),
+                    message: format!("there is no program `{}` here", argv[0]),
+                },
                 Ok(out) => Reply::Exited {
                     status: out.status.code().unwrap_or(137),
                     signal: None,

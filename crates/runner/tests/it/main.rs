@@ -9,6 +9,7 @@
 )]
 
 mod fakes;
+mod harness;
 mod plane;
 mod trip;
 

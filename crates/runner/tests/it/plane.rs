@@ -25,7 +25,8 @@ use stockade_api::{
     ticket::Ticket,
 };
 use stockade_domain::{
-    BudgetScope, Desired, EventKind, FailureCause, Level, Nanos, Role, RunEvent, RunState, RunTransition, World,
+    BudgetScope, Desired, EventKind, FailureCause, Harness, Level, Nanos, Role, RunEvent, RunState, RunTransition,
+    World,
     ids::{ApprovalId, RunId, RunnerId, UserId},
 };
 use stockade_ledger::{SigningKey, SitePublicKey, SystemWorld, VerifyingKey};
@@ -55,6 +56,8 @@ pub struct Inner {
     pub spent: Nanos,
     pub leased: BTreeMap<String, Nanos>,
     pub stale: u32,
+    /// Who does the work of what is assigned.
+    pub harness: Harness,
 }
 
 impl Plane {
@@ -91,6 +94,7 @@ impl Plane {
         let run: RunId = world.id();
         let site = self.lock().runner.as_ref().unwrap().2.to_string();
         let sealed = stockade_runner::offline::seal_task(&site, run, task).unwrap();
+        let harness = self.lock().harness;
         let assignment = Assignment {
             run,
             task: world.id(),
@@ -110,8 +114,8 @@ impl Plane {
                 level: Level::try_from(level).unwrap(),
             },
             agent: AgentSpec {
-                harness: stockade_domain::Harness::default(),
-                model: format!("rehearsal/{cassette}"),
+                harness,
+                model: if harness.is_inside() { "claude-x".to_owned() } else { format!("rehearsal/{cassette}") },
                 max_turns: 50,
                 max_time_ms: 600_000,
                 max_tokens: 1_000_000,

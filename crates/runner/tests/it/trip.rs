@@ -78,14 +78,14 @@ name = "finish"
 input = { title = "Mend", summary = "As agreed.", done = true }
 "#;
 
-struct Bench {
-    dir: tempfile::TempDir,
-    plane: Arc<Plane>,
-    fakes: Arc<Fakes>,
-    repository: PathBuf,
+pub struct Bench {
+    pub dir: tempfile::TempDir,
+    pub plane: Arc<Plane>,
+    pub fakes: Arc<Fakes>,
+    pub repository: PathBuf,
 }
 
-fn git(dir: &Path, args: &[&str]) -> String {
+pub fn git(dir: &Path, args: &[&str]) -> String {
     let out = Command::new("git")
         .args(["-c", "user.name=T", "-c", "user.email=t@example.invalid", "-c", "init.defaultBranch=main"])
         .args(args)
@@ -99,7 +99,7 @@ fn git(dir: &Path, args: &[&str]) -> String {
 }
 
 impl Bench {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let repository = dir.path().join("project");
         std::fs::create_dir_all(&repository).unwrap();
@@ -120,14 +120,14 @@ impl Bench {
         Self { plane: Plane::start().await, fakes, repository, dir }
     }
 
-    fn config(&self) -> RunnerConfig {
+    pub fn config(&self) -> RunnerConfig {
         let mut config = RunnerConfig::new(self.dir.path().join("runner"), self.plane.url(), "/nowhere");
         config.enroll_token = Some(SecretString::from("one-time"));
         config.cassettes = Some(self.dir.path().join("cassettes"));
         config
     }
 
-    async fn start(&self) -> RunningRunner {
+    pub async fn start(&self) -> RunningRunner {
         Runner::start_with(self.config(), Arc::new(FakeDriver(Arc::clone(&self.fakes)))).await.unwrap()
     }
 
@@ -136,12 +136,12 @@ impl Bench {
         self.plane.assign(repository, 4, &[], "asking", "Mend the greeting.")
     }
 
-    fn assign(&self, level: u8) -> RunId {
+    pub fn assign(&self, level: u8) -> RunId {
         let repository = self.repository.to_str().unwrap();
         self.plane.assign(repository, level, &["grep -q hello greeting.txt"], "mend", "Fix the greeting, zanzibarword.")
     }
 
-    fn records(&self) -> Vec<Record> {
+    pub fn records(&self) -> Vec<Record> {
         let inner = self.plane.lock();
         let canonical = inner.entries.iter().filter_map(|e| match e {
             Entry::Record { canonical } => Some(Record::parse(canonical.as_bytes()).unwrap()),
@@ -151,7 +151,7 @@ impl Bench {
     }
 
     /// Every record is there once, in order; every opened deed is closed; the money adds up.
-    fn assert_accounted(&self) {
+    pub fn assert_accounted(&self) {
         use stockade_ledger::Body;
         let records = self.records();
         assert_eq!(records.iter().map(|r| r.seq).collect::<Vec<_>>(), (0..records.len() as u64).collect::<Vec<_>>());
@@ -172,12 +172,12 @@ impl Bench {
         assert_eq!(inner.stale, 0, "events under a stale fence");
     }
 
-    fn effects(&self, run: RunId) -> String {
+    pub fn effects(&self, run: RunId) -> String {
         let id = self.plane.lock().assignments.iter().find(|a| a.run == run).unwrap().environment;
         std::fs::read_to_string(self.fakes.root.join(id.to_string()).join("effects")).unwrap_or_default()
     }
 
-    async fn shipped(&self) {
+    pub async fn shipped(&self) {
         // The last things a run does: its slices come back after its end is told.
         until("the money to be back", async || self.plane.lock().leased.values().all(|l| l.0 == 0).then_some(())).await;
     }
@@ -262,7 +262,7 @@ async fn a_no_is_told_to_the_agent_and_nothing_is_pushed() {
 }
 
 /// Starts a runner in a runtime of its own, so that it can be cut off in the middle of anything.
-fn start_apart(bench: &Bench) -> tokio::runtime::Runtime {
+pub fn start_apart(bench: &Bench) -> tokio::runtime::Runtime {
     let apart = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let (config, fakes) = (bench.config(), Arc::clone(&bench.fakes));
     apart.spawn(async move {

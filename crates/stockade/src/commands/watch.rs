@@ -244,6 +244,11 @@ fn text(event: &EventKind) -> Option<String> {
         EventKind::Compacted { before_tokens, after_tokens } => {
             format!("● context shortened from {before_tokens} to {after_tokens} tokens")
         }
+        EventKind::Notice { code } if code == "harness_missing" => {
+            "● the agent's program is not on the runner's machine, or environments do not see it\n  try: `stockade doctor`, \
+             which says what is found where; docs/agents.md says how to install it"
+                .to_owned()
+        }
         EventKind::Notice { code } => format!("● notice: {code}"),
     })
 }
