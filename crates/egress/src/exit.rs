@@ -6,6 +6,7 @@
 //! allowed it and the record of that is durable; whatever becomes of a connection that was opened, its record is closed with what went over.
 
 mod deciding;
+pub mod git;
 mod open;
 mod tunnel;
 
@@ -151,6 +152,7 @@ pub struct Exit {
     places: Semaphore,
     written: Mutex<Written>,
     open: Mutex<BTreeMap<RecordId, Live>>,
+    git: git::Desk,
     stop: CancellationToken,
 }
 
@@ -174,6 +176,7 @@ impl Exit {
             places: Semaphore::new(limits.connections),
             written: Mutex::default(),
             open: Mutex::default(),
+            git: git::Desk::new(git::Limits::default()),
             stop: CancellationToken::new(),
         }
     }

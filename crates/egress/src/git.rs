@@ -14,6 +14,7 @@ use sha1_checked::Sha1;
 use sha2::{Digest as _, Sha256};
 
 pub mod advertisement;
+pub mod base;
 pub mod config;
 pub mod fetch;
 pub mod gate;

@@ -114,6 +114,12 @@ impl RequestReader {
         Self::default()
     }
 
+    /// It stands between two commands.
+    #[must_use]
+    pub fn is_between(&self) -> bool {
+        self.failed.is_none() && self.packets.finish().is_ok() && self.lines.is_empty() && self.arguments.is_none()
+    }
+
     /// The next command, or `None` while more is needed.
     ///
     /// # Errors
@@ -357,6 +363,12 @@ impl FetchReader {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// It stands between two packets, and something was asked for.
+    #[must_use]
+    pub fn is_between(&self) -> bool {
+        self.failed.is_none() && self.packets.finish().is_ok() && self.stage != Stage::First
     }
 
     /// What was asked for so far.
