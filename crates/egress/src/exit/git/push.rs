@@ -41,7 +41,7 @@ impl Exit {
         };
         let Received { push, sent } = match receive(&self.git.limits, &head.headers, body).await {
             Ok(received) => received,
-            Err(Unreceived { push, why }) => return self.git_refused(passage, push, &why.to_string()).await,
+            Err(Unreceived { push, why }) => return self.git_refused(passage, push.as_deref(), &why.to_string()).await,
         };
         plain(&mut head.headers);
         say_version(&mut head.headers, 0);
@@ -51,7 +51,7 @@ impl Exit {
         }
         let (sent, facts) = match self.git_facts(passage, &head, &push, sent).await {
             Ok(both) => both,
-            Err(why) => return self.git_refused(passage, Some(push), &why).await,
+            Err(why) => return self.git_refused(passage, Some(&push), &why).await,
         };
         let deeds: Vec<_> = push.commands.iter().map(|command| self.git_push_deed(passage, command, &facts)).collect();
         let records = match self.git_decided(deeds).await {
@@ -194,7 +194,7 @@ impl Exit {
     }
 
     /// Refuses a push that cannot be read, for each reference that is known.
-    async fn git_refused(&self, passage: &Passage, push: Option<Push>, why: &str) -> Response<Body> {
+    async fn git_refused(&self, passage: &Passage, push: Option<&Push>, why: &str) -> Response<Body> {
         let title = crate::git::report::plain(why);
         let Some(push) = push.filter(|push| !push.commands.is_empty()) else {
             self.refuse_deed(self.git_deed(Action::GitPush, passage), WORD, &title).await;
@@ -203,7 +203,7 @@ impl Exit {
         for command in push.commands.iter().take(self.git.limits.references) {
             self.refuse_deed(self.git_named(passage, command), WORD, &title).await;
         }
-        told(&push, &[], &|_| title.clone())
+        told(push, &[], &|_| title.clone())
     }
 }
 

@@ -49,7 +49,7 @@ impl Sent {
 /// A push that cannot be read, and what is known of it.
 #[derive(Debug)]
 pub(super) struct Unreceived {
-    pub(super) push: Option<Push>,
+    pub(super) push: Option<Box<Push>>,
     pub(super) why: Unread,
 }
 
@@ -223,11 +223,11 @@ impl Reader {
             (Ok(()), Stage::Over(push, spill)) => Ok(Received { push: *push, sent: Sent::Commands(spill) }),
             (Ok(()), Stage::Pack(push, pack)) => match pack.finish() {
                 Ok(pack) => Ok(Received { push: *push, sent: Sent::Pack(Box::new(pack)) }),
-                Err(why) => Err(Unreceived { push: Some(*push), why: why.into() }),
+                Err(why) => Err(Unreceived { push: Some(push), why: why.into() }),
             },
             (Ok(()), _) => Err(Unreceived { push: None, why: Unread::Truncated }),
             (Err(why), Stage::Pack(push, _) | Stage::Over(push, _) | Stage::Failed(Some(push))) => {
-                Err(Unreceived { push: Some(*push), why })
+                Err(Unreceived { push: Some(push), why })
             }
             (Err(why), _) => Err(Unreceived { push: None, why }),
         }
