@@ -78,8 +78,16 @@ pub struct Parts {
     pub people: Arc<dyn People>,
     /// What the runner itself serves to the environment.
     pub inside: Option<Arc<dyn Inside>>,
+    /// Whether what is done can be written down.
+    pub room: Arc<dyn Room>,
     /// The time.
     pub world: Arc<dyn World>,
+}
+
+/// Whether the record has room. The runner implements it.
+pub trait Room: Send + Sync + fmt::Debug {
+    /// False: nothing new is done, so that what was begun can still be written to its end.
+    fn has_room(&self) -> bool;
 }
 
 /// People who are asked about deeds. The runner implements it.
@@ -185,6 +193,11 @@ impl Exit {
     /// Ends every connection that is open, and every one that comes.
     pub fn stop(&self) {
         self.stop.cancel();
+    }
+
+    /// Waits until it is told to stop.
+    pub async fn stopped(&self) {
+        self.stop.cancelled().await;
     }
 
     /// Answers a question for a name that came as a datagram. Nothing if it is none.

@@ -1,25 +1,29 @@
-//! Questions about model calls: asked, remembered over a crash, and answered by people.
+//! Questions about model calls and about what goes out of environments: asked, remembered over a crash, and answered by people.
 //!
-//! Owns which questions are open and what was said to them, so that one that is asked again is not put to people again, and that a yes is used
-//! once. It refuses to hold any content: a question is a digest here, and what people read is sealed. Calls of our own loop are its
+//! Owns which questions are open and what was said to them, so that one that is asked again is not put to people again, and that a yes to a call
+//! is used once ([`connections`] says what of this is different for connections). It refuses to hold any content: a question is a digest here, and what people read is sealed. Calls of our own loop are its
 //! run's affair: it parks, and tells of the question itself; people's own tools have no run that could, so it is told here.
 //!
 //! *Invariant:* a question is in the file before people can see it, and a yes that is used has left the file before the call begins.
+
+mod connections;
 
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use stockade_api::runner::ApprovalAnswer;
 use stockade_domain::{
-    ContentRef, Digest, EventKind, RunEvent, Timestamp,
+    ContentRef, Decision, Deed, Digest, EventKind, RunEvent, Timestamp,
     ids::{ApprovalId, RunId, UserId},
 };
 use stockade_gateway::{Approvals, Inquiry, Unasked, Word};
+use stockade_ledger::Sealed;
 use tokio::{
     sync::{Mutex as Turn, watch},
     time::{Instant, timeout_at},
@@ -45,6 +49,12 @@ struct Asked {
     expires_at: Timestamp,
     /// Whether it is about a person's own tool.
     personal: bool,
+    /// Whether it is about what goes out of an environment, while its run goes on.
+    #[serde(default)]
+    beside: bool,
+    /// Whether people have been told of it, where it is told here.
+    #[serde(default)]
+    told: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     said: Option<Said>,
     /// Whether the server knows that a no was heard.
@@ -67,6 +77,20 @@ impl Asked {
             None => Word::Silence { approval, until: self.expires_at, shown: self.shown },
         }
     }
+}
+
+/// A question of whatever kind, as it is put.
+#[derive(Debug, Clone)]
+struct Put {
+    run: RunId,
+    owner: UserId,
+    subject: Digest,
+    deed: Deed,
+    decision: Decision,
+    shown: Sealed,
+    contents: Vec<Sealed>,
+    valid_ms: u64,
+    beside: bool,
 }
 
 /// The questions of a site.
@@ -105,7 +129,9 @@ impl Asking {
             tracing::warn!(error, "the questions in `{file}` cannot be read and are asked again: {error}");
             Vec::new()
         });
-        let known = Mutex::new(known.into_iter().map(|asked| (asked.approval, asked)).collect());
+        // What a crash kept from people is asked anew.
+        let known = known.into_iter().filter(|asked| !asked.beside || asked.told);
+        let known = Mutex::new(known.map(|asked| (asked.approval, asked)).collect());
         let (turn, news) = (Turn::new(()), watch::Sender::new(()));
         Self { shared: Arc::new(Shared { desk, link, runs, path, known, turn, news }) }
     }
@@ -145,6 +171,32 @@ impl Asking {
     }
 }
 
+impl Asking {
+    /// Puts a question and waits for the answer.
+    async fn wait(&self, inquiry: Put, patience: Duration) -> Result<Word, Unasked> {
+        let until = Instant::now() + patience;
+        let mut news = self.shared.news.subscribe();
+        loop {
+            let (shared, again) = (Arc::clone(&self.shared), inquiry.clone());
+            // A task of its own: a client that hangs up leaves no half of a question behind.
+            let opened = tokio::spawn(async move { shared.open(again).await }).await;
+            let approval = opened.map_err(|error| Unasked::Unrecorded(error.to_string()))??;
+            let shared = &self.shared;
+            let answered = news.wait_for(|()| !matches!(shared.word(approval), Some(Word::Silence { .. })));
+            let _ = timeout_at(until, answered).await;
+            match shared.word(approval) {
+                Some(word @ Word::No { .. }) => {
+                    shared.note_no(approval).await;
+                    return Ok(word);
+                }
+                Some(word) => return Ok(word),
+                // Another call has used the yes, or the run is erased: this one is asked about anew.
+                None => {}
+            }
+        }
+    }
+}
+
 impl Shared {
     fn known(&self) -> MutexGuard<'_, BTreeMap<ApprovalId, Asked>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
@@ -165,7 +217,7 @@ impl Shared {
     }
 
     /// The question about this, which is asked now if it is not yet.
-    async fn open(&self, inquiry: Inquiry) -> Result<ApprovalId, Unasked> {
+    async fn open(&self, inquiry: Put) -> Result<ApprovalId, Unasked> {
         let _turn = self.turn.lock().await;
         let now = self.now();
         if slot::is_erased(&self.runs.dir_of(inquiry.run)) {
@@ -180,7 +232,9 @@ impl Shared {
             subject: inquiry.subject,
             shown: inquiry.shown.content,
             expires_at: now.plus_ms(valid_ms),
-            personal: slot.is_none(),
+            personal: slot.is_none() && !inquiry.beside,
+            beside: inquiry.beside,
+            told: false,
             said: None,
             noted: false,
         };
@@ -191,8 +245,8 @@ impl Shared {
             if let Some(asked) = known.values().find(same) {
                 return Ok(asked.approval);
             }
-            // Our own loop's question waits in the spool as everything does; a client at the door would wait for nothing.
-            if new.personal && self.link.away().borrow().is_some() {
+            // Our own loop's question waits in the spool as everything does; a client at a door would wait for nothing.
+            if (new.personal || new.beside) && self.link.away().borrow().is_some() {
                 return Err(Unasked::Away);
             }
             let open = known.values().filter(|asked| asked.owner == new.owner && asked.said.is_none()).count();
@@ -213,36 +267,50 @@ impl Shared {
     }
 
     /// Puts it into the ledger, and before people.
-    async fn tell(&self, new: &Asked, inquiry: Inquiry) -> Result<(), Unasked> {
-        let Inquiry { deed, decision, shown, request, .. } = inquiry;
+    async fn tell(&self, new: &Asked, inquiry: Put) -> Result<(), Unasked> {
+        let Put { deed, decision, shown, contents, .. } = inquiry;
+        let event = EventKind::ApprovalRequested {
+            approval: new.approval,
+            action: deed.action,
+            resource: deed.resource.id.clone(),
+            policy: decision.title().to_owned(),
+            expires_at: new.expires_at,
+            content: Some(new.shown),
+        };
         let seq = self.desk.spool.next_seq(new.run);
         let mut told = Vec::new();
         if new.personal {
-            let event = EventKind::ApprovalRequested {
-                approval: new.approval,
-                action: deed.action,
-                resource: deed.resource.id.clone(),
-                policy: decision.title().to_owned(),
-                expires_at: new.expires_at,
-                content: Some(new.shown),
-            };
+            let event = event.clone();
             told.push(event_entry(0, RunEvent { run: new.run, seq, at: self.now(), event }));
         }
-        let asked = self.desk.ledger.asked_with(&deed, &decision, new.approval, vec![shown, request], told).await;
+        let contents = std::iter::once(shown).chain(contents).collect();
+        let asked = self.desk.ledger.asked_with(&deed, &decision, new.approval, contents, told).await;
         asked.map_err(|error| Unasked::Unrecorded(chain(&error)))?;
         if new.personal {
             self.desk.spool.told(new.run, seq);
         }
+        if new.beside {
+            self.beside(new.run, event).await?;
+            let mut known = self.known();
+            if let Some(asked) = known.get_mut(&new.approval) {
+                asked.told = true;
+            }
+            // Lost with a crash, it is asked anew.
+            let _ = self.keep(&known);
+        }
         Ok(())
     }
 
-    /// Tells the server that an answer was taken note of. *Invariant:* whoever calls has the turn.
+    /// Tells that an answer was taken note of. *Invariant:* whoever calls has the turn.
     async fn note(&self, asked: &Asked, granted: bool) -> Result<(), Unasked> {
+        let event = EventKind::ApprovalAnswered { approval: asked.approval, granted };
+        if asked.beside {
+            return self.beside(asked.run, event).await;
+        }
         if !asked.personal {
             return Ok(());
         }
         let seq = self.desk.spool.next_seq(asked.run);
-        let event = EventKind::ApprovalAnswered { approval: asked.approval, granted };
         let line = event_entry(0, RunEvent { run: asked.run, seq, at: self.now(), event });
         self.desk.spool.append(vec![line]).await.map_err(|error| Unasked::Unrecorded(chain(&error)))?;
         self.desk.spool.told(asked.run, seq);
@@ -251,10 +319,15 @@ impl Shared {
 
     /// A no was told to whoever asked. If that cannot be written down, the server tells it again until its time is over.
     async fn note_no(&self, approval: ApprovalId) {
+        self.note_once(approval, false).await;
+    }
+
+    /// An answer was told to whoever asked, for the first time.
+    async fn note_once(&self, approval: ApprovalId, granted: bool) {
         let _turn = self.turn.lock().await;
         let unnoted = self.known().get(&approval).filter(|asked| !asked.noted).cloned();
         let Some(asked) = unnoted else { return };
-        if self.note(&asked, false).await.is_ok()
+        if self.note(&asked, granted).await.is_ok()
             && let Some(asked) = self.known().get_mut(&approval)
         {
             asked.noted = true;
@@ -285,26 +358,9 @@ impl Shared {
 #[async_trait]
 impl Approvals for Asking {
     async fn ask(&self, inquiry: Inquiry) -> Result<Word, Unasked> {
-        let until = Instant::now() + inquiry.patience;
-        let mut news = self.shared.news.subscribe();
-        loop {
-            let (shared, again) = (Arc::clone(&self.shared), inquiry.clone());
-            // A task of its own: a client that hangs up leaves no half of a question behind.
-            let opened = tokio::spawn(async move { shared.open(again).await }).await;
-            let approval = opened.map_err(|error| Unasked::Unrecorded(error.to_string()))??;
-            let shared = &self.shared;
-            let answered = news.wait_for(|()| !matches!(shared.word(approval), Some(Word::Silence { .. })));
-            let _ = timeout_at(until, answered).await;
-            match shared.word(approval) {
-                Some(word @ Word::No { .. }) => {
-                    shared.note_no(approval).await;
-                    return Ok(word);
-                }
-                Some(word) => return Ok(word),
-                // Another call has used the yes, or the run is erased: this one is asked about anew.
-                None => {}
-            }
-        }
+        let Inquiry { run, owner, subject, deed, decision, shown, request, patience, valid_ms } = inquiry;
+        let contents = vec![request];
+        self.wait(Put { run, owner, subject, deed, decision, shown, contents, valid_ms, beside: false }, patience).await
     }
 
     async fn spend(&self, approval: ApprovalId) -> Result<bool, Unasked> {

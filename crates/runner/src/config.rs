@@ -6,7 +6,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-use crate::{RunnerError, Telemetry, start};
+use crate::{EgressConfig, RunnerError, Telemetry, start};
 
 /// Everything that a runner needs to know before it starts.
 #[derive(Debug, Clone)]
@@ -44,6 +44,8 @@ pub struct RunnerConfig {
     pub spool_max_bytes: u64,
     /// What collectors are told.
     pub telemetry: Telemetry,
+    /// The site's part of the way out of environments.
+    pub egress: EgressConfig,
 }
 
 impl RunnerConfig {
@@ -66,6 +68,7 @@ impl RunnerConfig {
             extra_read_only: Vec::new(),
             spool_max_bytes: SPOOL_MAX_BYTES,
             telemetry: Telemetry::default(),
+            egress: EgressConfig::default(),
         }
     }
 
@@ -75,6 +78,7 @@ impl RunnerConfig {
     /// [`RunnerError::Config`] says what is wrong.
     pub fn check(&self) -> Result<(), RunnerError> {
         self.telemetry.check()?;
+        self.egress.check()?;
         start::model_table(self).map(drop)
     }
 }

@@ -41,6 +41,8 @@ pub async fn run(site: Arc<Site>, slot: Arc<Slot>) {
 async fn erase(site: &Site, slot: &Slot) -> Result<(), String> {
     let a = slot.assignment();
     let text = |error: std::io::Error| error.to_string();
+    // It seals with the key.
+    site.exits.close(a.environment).await;
     slot.set_key(None);
     *slot.book.lock().await = None;
     *slot.guest.lock().await = None;

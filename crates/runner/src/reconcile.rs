@@ -84,6 +84,7 @@ fn enforce(site: &Site, bundle: &BundleText) {
         Ok(engine) => {
             tracing::info!(bundle = bundle.number, "policy bundle {} is in force", bundle.number);
             site.policy.store(Arc::new(engine));
+            site.exits.reconsider();
         }
         // The bundle before stays in force: a text that this version does not understand must not open a door.
         Err(error) => {
@@ -376,6 +377,7 @@ async fn delete(site: Arc<Site>, slot: Arc<Slot>) {
     let (run, environment) = (a.run, a.environment);
     *slot.guest.lock().await = None;
     let deleted = async {
+        site.exits.close(environment).await;
         site.driver.delete(environment).await.map_err(|e| e.to_string())?;
         drive::broken_off(&site, run).await.map_err(|e| e.to_string())?;
         site.purse.end(run).await.map_err(|e| e.to_string())?;
@@ -421,6 +423,7 @@ async fn stop(site: Arc<Site>, slot: Arc<Slot>) {
         duration_ms: None,
     };
     let stopped = async {
+        site.exits.close(environment).await;
         site.driver.stop(environment).await.map_err(|e| e.to_string())?;
         aside(&site, &slot, Draft::events(vec![event])).await.map_err(|e| e.to_string())
     };
@@ -442,6 +445,7 @@ async fn sweep(site: Arc<Site>) {
         if wanted.contains(&environment) {
             continue;
         }
+        site.exits.close(environment).await;
         match site.driver.delete(environment).await {
             Ok(()) => tracing::info!(%environment, "{environment} belonged to nobody and is deleted"),
             Err(error) => {

@@ -14,6 +14,7 @@ use crate::{
     RunnerConfig,
     asking::Asking,
     book::Desk,
+    exits::Exits,
     identity::{Identity, Keys},
     link::Link,
     purse::SitePurse,
@@ -45,6 +46,8 @@ pub struct Site {
     pub metrics_token: SecretString,
     /// The way to make environments.
     pub driver: Arc<dyn Driver>,
+    /// The ways out of environments.
+    pub exits: Exits,
     /// The mirrors.
     pub workspaces: Workspaces,
     /// The runs.

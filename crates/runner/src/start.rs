@@ -8,6 +8,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use stockade_domain::World;
+use stockade_egress::exit;
 use stockade_gateway::{Gateway, ModelTable, Parts, rehearsal};
 use stockade_ledger::{Ledger, Log, LogError, LogOptions, Producer, SystemWorld};
 use stockade_policy::{Bundle, default_bundle};
@@ -20,6 +21,7 @@ use crate::{
     asking::Asking,
     book::Desk,
     error::chain,
+    exits::Exits,
     files, identity,
     link::Link,
     listener,
@@ -73,6 +75,7 @@ pub fn driver(config: &RunnerConfig) -> Arc<dyn Driver> {
 /// Starts a runner over this driver.
 pub async fn start(config: RunnerConfig, driver: Arc<dyn Driver>) -> Result<RunningRunner, RunnerError> {
     config.telemetry.check()?;
+    config.egress.check()?;
     let world: Arc<dyn World> = Arc::new(SystemWorld);
     let data = config.data_dir.clone();
     files::private_dir(&data).map_err(RunnerError::file("make", &data))?;
@@ -111,6 +114,20 @@ pub async fn start(config: RunnerConfig, driver: Arc<dyn Driver>) -> Result<Runn
     let runs = Arc::new(Registry::new(data.join("runs"), Tokens::new(Arc::clone(&keys.site), Arc::clone(&world))));
     let desk = Desk { spool: Arc::clone(&spool), ledger: Arc::clone(&ledger), world: Arc::clone(&world) };
     let asking = Asking::start(desk.clone(), Arc::clone(&link), Arc::clone(&runs), &data);
+    let dialer = Exits::dialer(&config.egress)?;
+    let exits = Exits::new(
+        Arc::clone(&driver),
+        exit::Parts {
+            policy: Arc::clone(&policy),
+            ledger: Arc::clone(&ledger),
+            dialer,
+            people: Arc::new(asking.clone()),
+            inside: None,
+            room: Arc::<Spool>::clone(&spool),
+            world: Arc::clone(&world),
+        },
+        config.egress.limits(),
+    );
     let gateway = Gateway::new(Parts {
         policy: Arc::clone(&policy),
         ledger: Arc::clone(&ledger),
@@ -132,7 +149,8 @@ pub async fn start(config: RunnerConfig, driver: Arc<dyn Driver>) -> Result<Runn
         policy,
         gateway,
         metrics_token,
-        driver,
+        driver: Arc::clone(&driver),
+        exits,
         runs,
         stop: stop.clone(),
         wake: Arc::new(tokio::sync::Notify::new()),
@@ -239,6 +257,7 @@ impl RunningRunner {
             self.site.stop.cancel();
             self.tasks.close();
             self.tasks.wait().await;
+            self.site.exits.drain().await;
             self.site.gateway.drain().await;
             while self.site.desk.spool.waiting() > 0 && self.site.link.away().borrow().is_none() {
                 if ship::batch(&self.site.desk.spool, &self.site.link).await.is_err() {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, de::IgnoredAny};
-use stockade_runner::{EnvironmentClass, RunnerConfig, RunnerError, Telemetry, toml_error};
+use stockade_runner::{EgressConfig, EnvironmentClass, RunnerConfig, RunnerError, Telemetry, toml_error};
 
 use crate::{
     args,
@@ -27,6 +27,8 @@ struct File {
     _gateway: IgnoredAny,
     #[serde(default)]
     telemetry: Telemetry,
+    #[serde(default)]
+    egress: EgressConfig,
 }
 
 /// What an environment may use.
@@ -86,6 +88,7 @@ fn checked(home: &Home, site: &args::Site) -> Outcome<(File, RunnerConfig)> {
     let mut config = RunnerConfig::new(home.runner(), String::new(), PathBuf::new());
     config.models = text;
     config.telemetry = std::mem::take(&mut file.telemetry);
+    config.egress = std::mem::take(&mut file.egress);
     config.check().map_err(|error| in_file(&path(home, site).0, error))?;
     Ok((file, config))
 }

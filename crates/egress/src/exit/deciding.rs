@@ -20,7 +20,7 @@ pub(super) const MINUTE: i64 = 60_000_000;
 pub enum Turned {
     /// Policy, or a person: the title of what decided, which is all that the environment is told.
     Refused(String),
-    /// It cannot be recorded now.
+    /// It cannot be recorded now, there is no room for that, or everything ends.
     Unrecorded,
 }
 
@@ -35,11 +35,18 @@ impl Exit {
     /// # Errors
     /// Why it may not be done.
     pub(crate) async fn go(&self, ruling: Ruling) -> Result<Opened<Permit>, Turned> {
+        if !self.parts.room.has_room() {
+            return Err(Turned::Unrecorded);
+        }
         let permit = match ruling {
             Ruling::Allow(permit) => Ok(permit),
             Ruling::Deny(refusal) => Err(refusal),
             Ruling::Ask(question) => match self.contents(question.deed()) {
-                Ok(contents) => self.parts.people.ask(question, contents, self.limits.asking).await,
+                Ok(contents) => tokio::select! {
+                    biased;
+                    () = self.stopped() => return Err(Turned::Unrecorded),
+                    said = self.parts.people.ask(question, contents, self.limits.asking) => said,
+                },
                 Err(turned) => return Err(turned),
             },
         };
@@ -114,6 +121,9 @@ impl Exit {
 
     /// Writes a refusal down, and how many before it were not; or counts it.
     async fn write_refusal(&self, mut deed: Deed, decision: &Decision) {
+        if !self.parts.room.has_room() {
+            return;
+        }
         let Some(left_out) = self.take() else { return };
         let Ok(contents) = self.contents(&deed) else { return };
         if left_out > 0 {

@@ -51,6 +51,15 @@ impl Resolver for Here {
     }
 }
 
+#[derive(Debug)]
+struct Endless;
+
+impl Room for Endless {
+    fn has_room(&self) -> bool {
+        true
+    }
+}
+
 /// A minute passes when it is told to.
 #[derive(Debug, Default)]
 struct Clock(AtomicI64);
@@ -103,6 +112,7 @@ impl House {
             dialer: Dialer::new(asked.clone(), Declared::new(networks), Duration::from_secs(5)),
             people: Arc::new(Nobody),
             inside: None,
+            room: Arc::new(Endless),
             world: clock.clone(),
         };
         Self { clock, exit: Arc::new(Exit::new(who, parts, limits)), ledger, log, asked, _dir: dir }
@@ -419,4 +429,28 @@ async fn the_gateway_is_reached_by_its_name_and_port_and_by_nothing_else() {
     carried.await.unwrap();
     assert_eq!(house.refused().1, GATEWAY);
     assert!(house.asked.0.lock().unwrap().is_empty());
+}
+
+#[derive(Debug)]
+struct Full;
+
+impl Room for Full {
+    fn has_room(&self) -> bool {
+        false
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_recorded_is_not_done() {
+    let mut house = House::new();
+    let parts = Parts { room: Arc::new(Full), ..house.exit.parts.clone() };
+    house.exit = Arc::new(Exit::new(house.exit.who.clone(), parts, Limits::default()));
+    for name in ["registry.example", "evil.example"] {
+        let address = house.address(name).await;
+        let (mut near, carried) =
+            house.open((address, 443), if name == "evil.example" { b"SSH-2.0-x\r\n" } else { CURL });
+        let _ = near.read(&mut [0; 9]).await;
+        carried.await.unwrap();
+    }
+    assert!(house.bodies().is_empty() && house.asked.0.lock().unwrap().is_empty());
 }

@@ -58,6 +58,7 @@ impl Drive {
         tracing::warn!(%run, %environment, why, "the guest of {run} died: it is started again");
         *self.slot.guest.lock().await = None;
         self.site.driver.restart(environment).await?;
+        self.site.exits.ensure(&self.a, &self.key, true).await?;
         self.write(Draft::events(vec![notice("guest_restarted")])).await
     }
 

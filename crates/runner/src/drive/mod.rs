@@ -444,6 +444,8 @@ impl Drive {
         self.tell_calls().await?;
         let (usage, cost) = self.state.agent.spent();
         let events = vec![EventKind::Spent { cost, usage }, EventKind::State { transition }];
+        // What still runs inside has nobody any more for whom it would go out.
+        self.site.exits.close(self.a.environment).await;
         self.write(Draft::step(Step::Over {}, events)).await?;
         self.site.gateway.forget(self.a.run);
         self.site.purse.end(self.a.run).await?;

@@ -119,7 +119,8 @@ impl Drive {
     async fn environment(&mut self, began: stockade_domain::Timestamp) -> Result<bool, DriveError> {
         let (id, generation) = (self.a.environment, self.a.generation);
         let there = self.site.driver.list().await.contains(&id);
-        if !self.site.driver.is_running(id).await {
+        let runs = self.site.driver.is_running(id).await;
+        if !runs {
             if there && self.state.seen.is_some() {
                 self.see(Observed::Creating, generation, None).await?;
                 self.site.driver.restart(id).await?;
@@ -129,6 +130,8 @@ impl Drive {
                 self.site.driver.create(&EnvironmentSpec { id, class: self.site.class(), certificate: None }).await?;
             }
         }
+        // Before anything runs inside.
+        self.site.exits.ensure(&self.a, &self.key, !runs).await?;
         let duration_ms = self.now().ms_since(began);
         self.see(Observed::Running, generation, (!there).then_some(duration_ms)).await?;
         Ok(!there)

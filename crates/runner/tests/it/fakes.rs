@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use stockade_api::guest::{Answer, Exec, Op, Reply, Request, Stream};
 use stockade_domain::ids::{CallId, EnvironmentId};
-use stockade_sandbox::{Capability, Doors, Driver, EnvironmentSpec, SandboxError};
+use stockade_sandbox::{Arrival, Asker, Capability, Doors, Driver, EnvironmentSpec, SandboxError};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::UnixStream,
@@ -62,6 +62,21 @@ impl Fakes {
     }
 }
 
+/// Doors to which nothing comes.
+#[derive(Debug)]
+struct Shut;
+
+#[async_trait]
+impl Doors for Shut {
+    async fn arrival(&self) -> std::io::Result<Arrival> {
+        std::future::pending().await
+    }
+    async fn reply(&self, _to: Asker, _message: &[u8]) {}
+    fn every_port(&self) -> bool {
+        true
+    }
+}
+
 /// The driver over them.
 #[derive(Debug)]
 pub struct FakeDriver(pub Arc<Fakes>);
@@ -97,7 +112,10 @@ impl Driver for FakeDriver {
         Ok(UnixStream::from_std(ours).unwrap())
     }
     async fn doors(&self, id: EnvironmentId) -> Result<Box<dyn Doors>, SandboxError> {
-        Err(SandboxError::Gone { id })
+        if !self.is_running(id).await {
+            return Err(SandboxError::Gone { id });
+        }
+        Ok(Box::new(Shut))
     }
     async fn is_running(&self, id: EnvironmentId) -> bool {
         self.0.running.lock().unwrap().contains(&id)

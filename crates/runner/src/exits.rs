@@ -1,0 +1,181 @@
+//! The way out of each environment: an exit behind its doors.
+//!
+//! Owns which environments have one, and that it is up before anything runs inside. It refuses to decide: that is the exit's. *Invariant:* an
+//! environment has at most one exit, and none once its run is over or its environment is stopped; then its doors are closed, and what it still
+//! tries is refused by its own kernel.
+
+mod config;
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use stockade_api::runner::Assignment;
+use stockade_domain::{Principal, ids::EnvironmentId};
+use stockade_egress::{
+    dial::Dialer,
+    exit::{Exit, Limits, Parts, Room, Who},
+};
+use stockade_ledger::RunKey;
+use stockade_sandbox::{Arrival, Doors, Driver, SandboxError};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub use self::config::{EgressConfig, ProxyConfig};
+use crate::{RunnerError, error::chain, spool::Spool};
+
+/// How long to wait when a door cannot be looked at although its environment runs (no descriptor is left).
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// The exits of a site.
+pub struct Exits {
+    driver: Arc<dyn Driver>,
+    parts: Parts,
+    limits: Limits,
+    open: Mutex<BTreeMap<EnvironmentId, Way>>,
+    tasks: TaskTracker,
+}
+
+/// One environment's.
+#[derive(Debug)]
+struct Way {
+    exit: Arc<Exit>,
+    /// Cancelled when nobody stands at the doors any more.
+    over: CancellationToken,
+}
+
+impl fmt::Debug for Exits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exits").field("open", &self.open().len()).finish_non_exhaustive()
+    }
+}
+
+impl Room for Spool {
+    fn has_room(&self) -> bool {
+        self.room().is_ok()
+    }
+}
+
+impl Exits {
+    /// None yet.
+    pub fn new(driver: Arc<dyn Driver>, parts: Parts, limits: Limits) -> Self {
+        Self { driver, parts, limits, open: Mutex::default(), tasks: TaskTracker::new() }
+    }
+
+    /// The way to hosts by a configuration.
+    ///
+    /// # Errors
+    /// [`RunnerError::Config`] says what is wrong.
+    pub fn dialer(config: &EgressConfig) -> Result<Dialer, RunnerError> {
+        let dialer = Dialer::new(Arc::new(config.resolver()?), config.declared()?, config.patience());
+        Ok(match config.proxy()? {
+            Some(proxy) => dialer.through(proxy),
+            None => dialer,
+        })
+    }
+
+    /// Sees that a running environment has its exit. `fresh`: its namespaces are new, so what stood at the doors of the old ones is over.
+    ///
+    /// # Errors
+    /// If its doors cannot be had. Then nothing may run inside that expects a way out.
+    pub async fn ensure(&self, a: &Assignment, key: &Arc<RunKey>, fresh: bool) -> Result<(), SandboxError> {
+        let id = a.environment;
+        let standing = self.open().get(&id).is_some_and(|way| !way.over.is_cancelled());
+        if standing && !fresh {
+            return Ok(());
+        }
+        self.close(id).await;
+        let doors = self.driver.doors(id).await?;
+        let who = Who {
+            principal: Principal::Agent { run: a.run, owner: a.owner },
+            run: a.run,
+            project: a.project.id,
+            level: a.project.level,
+            key: Arc::clone(key),
+        };
+        let exit = Arc::new(Exit::new(who, self.parts.clone(), self.limits));
+        let over = CancellationToken::new();
+        let standing = stand(Arc::clone(&exit), doors, Arc::clone(&self.driver), id, over.clone());
+        self.tasks.spawn(standing);
+        self.open().insert(id, Way { exit, over });
+        Ok(())
+    }
+
+    /// Closes an environment's exit, if it has one: what is open ends, and its doors are shut when this returns.
+    pub async fn close(&self, id: EnvironmentId) {
+        let way = self.open().remove(&id);
+        if let Some(way) = way {
+            way.exit.stop();
+            way.over.cancelled().await;
+        }
+    }
+
+    /// The policy has changed: what is open and would not be allowed now is cut.
+    pub fn reconsider(&self) {
+        let exits: Vec<_> = self.open().iter().map(|(id, way)| (*id, Arc::clone(&way.exit))).collect();
+        for (environment, exit) in exits {
+            let cut = exit.reconsider();
+            if cut > 0 {
+                tracing::info!(%environment, cut, "{cut} connections of {environment} are cut by the policy that is in force now");
+            }
+        }
+    }
+
+    /// Closes all of them, and waits until their records are closed.
+    pub async fn drain(&self) {
+        for way in std::mem::take(&mut *self.open()).into_values() {
+            way.exit.stop();
+        }
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    fn open(&self) -> MutexGuard<'_, BTreeMap<EnvironmentId, Way>> {
+        // Every change under this lock is a single step: a panic elsewhere leaves it whole.
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Stands at the doors until the exit is stopped or the environment is gone, and then until everything that came is over.
+async fn stand(
+    exit: Arc<Exit>,
+    doors: Box<dyn Doors>,
+    driver: Arc<dyn Driver>,
+    id: EnvironmentId,
+    over: CancellationToken,
+) {
+    let carried = TaskTracker::new();
+    let guard = over.drop_guard();
+    loop {
+        let arrival = tokio::select! {
+            biased;
+            () = exit.stopped() => break,
+            arrival = doors.arrival() => arrival,
+        };
+        match arrival {
+            Ok(Arrival::Stream { stream, wanted }) => {
+                let exit = Arc::clone(&exit);
+                carried.spawn(async move { exit.stream(stream, wanted).await });
+            }
+            Ok(Arrival::Names { message, from }) => {
+                if let Some(reply) = exit.question(&message).await {
+                    doors.reply(from, &reply).await;
+                }
+            }
+            Ok(Arrival::Stray(stray)) => exit.stray(stray.protocol, stray.to).await,
+            Err(error) if driver.is_running(id).await => {
+                tracing::warn!(environment = %id, error = chain(&error), "the doors of {id} cannot be looked at now: {error}");
+                tokio::time::sleep(PAUSE).await;
+            }
+            Err(_) => break,
+        }
+    }
+    drop(doors);
+    // From here on nothing comes any more, and another exit may be opened.
+    drop(guard);
+    exit.stop();
+    carried.close();
+    carried.wait().await;
+}
