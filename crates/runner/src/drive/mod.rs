@@ -204,6 +204,7 @@ impl Drive {
             }
             self.again().await?;
         }
+        self.adopt().await?;
         if !self.person_has_spoken().await? {
             return Ok(self.parked());
         }

@@ -115,6 +115,15 @@ impl Drive {
         Ok(())
     }
 
+    /// An environment that outlived a runner has its way out back, also while its run waits for a person.
+    pub(super) async fn adopt(&mut self) -> Result<(), DriveError> {
+        let id = self.a.environment;
+        if self.state.environment == Some(id) && self.site.driver.is_running(id).await {
+            self.site.exits.ensure(&self.a, &self.key, false).await?;
+        }
+        Ok(())
+    }
+
     /// The environment runs when this returns; true if it was made from nothing.
     async fn environment(&mut self, began: stockade_domain::Timestamp) -> Result<bool, DriveError> {
         let (id, generation) = (self.a.environment, self.a.generation);

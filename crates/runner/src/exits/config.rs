@@ -25,7 +25,7 @@ const PROXY_PORT: u16 = 3_128;
 #[serde(default, deny_unknown_fields)]
 pub struct EgressConfig {
     /// Networks of the site that environments may reach although they are not public, if the policy allows the host: `10.20.0.0/16`.
-    pub private: Vec<IpNet>,
+    pub private: Vec<String>,
     /// Files with certificates (PEM) of authorities that vouch for the site's own hosts, beside those of this machine.
     pub certificate_authorities: Vec<PathBuf>,
     /// The proxy by which this site reaches the internet.
@@ -96,11 +96,22 @@ impl EgressConfig {
     }
 
     pub(super) fn declared(&self) -> Result<Declared, RunnerError> {
-        if let Some(network) = self.private.iter().find(|network| network.prefix_len() == 0) {
-            let what = format!("`egress.private` has {network}, which is everything");
-            return Err(wrong(what, "name the networks that environments may reach, each by itself"));
+        let mut networks = Vec::new();
+        for text in &self.private {
+            let shown = text.escape_debug();
+            let network: IpNet = text.parse().map_err(|_| {
+                wrong(
+                    format!("`egress.private` has `{shown}`"),
+                    "write a network as `10.20.0.0/16`, one address as `10.20.0.5/32`",
+                )
+            })?;
+            if network.prefix_len() == 0 {
+                let what = format!("`egress.private` has {network}, which is everything");
+                return Err(wrong(what, "name the networks that environments may reach, each by itself"));
+            }
+            networks.push(network);
         }
-        Ok(Declared::new(self.private.iter().copied()))
+        Ok(Declared::new(networks))
     }
 
     pub(super) fn proxy(&self) -> Result<Option<Proxy>, RunnerError> {
@@ -210,7 +221,7 @@ mod tests {
         std::fs::write(&file, "hunter2\n").unwrap();
         for (text, said) in [
             ("private = [\"0.0.0.0/0\"]", "which is everything"),
-            ("private = [\"10.0.0.0\"]", "invalid"),
+            ("private = [\"10.0.0.0\"]", "`egress.private` has `10.0.0.0`"),
             ("connections = 0", "`egress.connections` is 0"),
             ("ask_seconds = 0", "`egress.ask_seconds` is 0"),
             ("[proxy]\nurl = \"proxy:3128\"", "does not begin with http://"),

@@ -39,7 +39,7 @@ const FIRST_WORD: &str = "\n[[policy]]\nid = \"first-word\"\ntitle = \"A person 
     when { context has turn && context.turn == 1 && context.unattended };'''\n";
 
 /// Puts the bundle in force with more in it into force, also at the runner.
-fn add_to_policy(installation: &Installation, more: &str, process: &str) {
+pub fn add_to_policy(installation: &Installation, more: &str, process: &str) {
     let shown = installation.json(&["policy", "show"]).unwrap();
     let mut table: toml::Table = shown["text"].as_str().unwrap().parse().unwrap();
     // The examples of the shipped bundle say that agents call models unasked.

@@ -23,3 +23,4 @@ mod real;
 
 mod sealing;
 mod spine;
+mod ways_out;
