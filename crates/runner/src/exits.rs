@@ -17,14 +17,15 @@ use stockade_api::runner::Assignment;
 use stockade_domain::{Principal, ids::EnvironmentId};
 use stockade_egress::{
     dial::Dialer,
-    exit::{Exit, Limits, Parts, Room, Who},
+    exit::{Exit, Inside, Limits, Parts, Room, Who},
 };
+use stockade_gateway::Gateway;
 use stockade_ledger::RunKey;
 use stockade_sandbox::{Arrival, Doors, Driver, SandboxError};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::config::{EgressConfig, ProxyConfig};
-use crate::{RunnerError, error::chain, spool::Spool};
+use crate::{RunnerError, error::chain, pinhole::Pinhole, slot::Registry, spool::Spool};
 
 /// How long to wait when a door cannot be looked at although its environment runs (no descriptor is left).
 const PAUSE: Duration = Duration::from_millis(50);
@@ -34,6 +35,7 @@ pub struct Exits {
     driver: Arc<dyn Driver>,
     parts: Parts,
     limits: Limits,
+    gateway: Option<(Gateway, Arc<Registry>)>,
     open: Mutex<BTreeMap<EnvironmentId, Way>>,
     tasks: TaskTracker,
 }
@@ -61,7 +63,14 @@ impl Room for Spool {
 impl Exits {
     /// None yet.
     pub fn new(driver: Arc<dyn Driver>, parts: Parts, limits: Limits) -> Self {
-        Self { driver, parts, limits, open: Mutex::default(), tasks: TaskTracker::new() }
+        Self { driver, parts, limits, gateway: None, open: Mutex::default(), tasks: TaskTracker::new() }
+    }
+
+    /// The same with the gateway inside, for the programs that work there.
+    #[must_use]
+    pub fn serving(mut self, gateway: Gateway, runs: Arc<Registry>) -> Self {
+        self.gateway = Some((gateway, runs));
+        self
     }
 
     /// The way to hosts by a configuration.
@@ -95,7 +104,9 @@ impl Exits {
             level: a.project.level,
             key: Arc::clone(key),
         };
-        let exit = Arc::new(Exit::new(who, self.parts.clone(), self.limits));
+        let inside = self.gateway.as_ref().map(|(gateway, runs)| Pinhole::new(gateway, runs, a.run));
+        let parts = Parts { inside: inside.map(|pinhole| Arc::new(pinhole) as Arc<dyn Inside>), ..self.parts.clone() };
+        let exit = Arc::new(Exit::new(who, parts, self.limits));
         let over = CancellationToken::new();
         let standing = stand(Arc::clone(&exit), doors, Arc::clone(&self.driver), id, over.clone());
         self.tasks.spawn(standing);

@@ -114,6 +114,15 @@ pub async fn start(config: RunnerConfig, driver: Arc<dyn Driver>) -> Result<Runn
     let runs = Arc::new(Registry::new(data.join("runs"), Tokens::new(Arc::clone(&keys.site), Arc::clone(&world))));
     let desk = Desk { spool: Arc::clone(&spool), ledger: Arc::clone(&ledger), world: Arc::clone(&world) };
     let asking = Asking::start(desk.clone(), Arc::clone(&link), Arc::clone(&runs), &data);
+    let gateway = Gateway::new(Parts {
+        policy: Arc::clone(&policy),
+        ledger: Arc::clone(&ledger),
+        purse: Arc::<SitePurse>::clone(&purse),
+        runs: Arc::<Registry>::clone(&runs),
+        approvals: Arc::new(asking.clone()),
+        models,
+        world: Arc::clone(&world),
+    });
     let dialer = Exits::dialer(&config.egress)?;
     let exits = Exits::new(
         Arc::clone(&driver),
@@ -127,16 +136,8 @@ pub async fn start(config: RunnerConfig, driver: Arc<dyn Driver>) -> Result<Runn
             world: Arc::clone(&world),
         },
         config.egress.limits(),
-    );
-    let gateway = Gateway::new(Parts {
-        policy: Arc::clone(&policy),
-        ledger: Arc::clone(&ledger),
-        purse: Arc::<SitePurse>::clone(&purse),
-        runs: Arc::<Registry>::clone(&runs),
-        approvals: Arc::new(asking.clone()),
-        models,
-        world: Arc::clone(&world),
-    });
+    )
+    .serving(gateway.clone(), Arc::clone(&runs));
     let metrics_token = telemetry::token(&data, &*world)?;
     let site = Arc::new(Site {
         workspaces: Workspaces::new(data.join("mirrors")).apart_from(data.clone()).apart_from(environments(&config)),
