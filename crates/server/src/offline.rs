@@ -11,7 +11,11 @@ use stockade_api::{
 };
 use stockade_domain::Deed;
 use stockade_ledger as ledger;
-use stockade_policy::{self as engine, Bundle, Problem};
+use stockade_policy::{self as engine, Bundle, Problem, tables};
+pub use stockade_policy::{
+    learn::{LeftOut, Proposal, Refused, Wanted, learn, rails},
+    tables::{Preset, PresetUse, presets},
+};
 
 /// What the verification of an export found.
 #[derive(Debug, Clone, Serialize)]
@@ -134,6 +138,26 @@ fn problem(problem: Problem) -> PolicyProblem {
         example: problem.example,
         message: problem.message,
     }
+}
+
+/// A preset by its name.
+pub fn preset(name: &str) -> Result<Preset, ApiError> {
+    Preset::find(name).map_err(|why| {
+        ApiError::new(Fault::User, "preset_not_found", why).hint("`stockade policy preset list` says what each is for")
+    })
+}
+
+/// A bundle with a preset put to use at its end, or what would be wrong with it.
+pub fn with_preset(text: &str, preset: &PresetUse) -> Result<String, PolicyReport> {
+    tables::with_preset(text, preset).map_err(unfit)
+}
+
+/// Every policy of a bundle in Cedar, those that its tables were written out as too, sorted by id.
+pub fn written_out(text: &str) -> Result<Vec<ExplainedPolicy>, ApiError> {
+    let engine = Bundle::parse(0, text).map_err(|error| {
+        ApiError::new(Fault::User, "bundle_unfit", error.to_string()).hint("`stockade policy check` lists all problems")
+    })?;
+    Ok(engine.policies().into_iter().cloned().map(reason).collect())
 }
 
 /// Verifies that a record stands in the log that a checkpoint of its producer signs. `public_key` is the producer's.

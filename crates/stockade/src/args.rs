@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, builder::PossibleValuesParser};
+use stockade_server::offline::presets;
 
 /// Coding agents that work inside your walls.
 #[derive(Debug, Parser)]
@@ -365,6 +366,15 @@ pub enum Environments {
         #[arg(long)]
         yes: bool,
     },
+    /// What would have let through what was refused on the way out: the least that a policy needs, as tables to read and to
+    /// apply. Nothing is changed.
+    Learn {
+        /// An environment's or a run's id.
+        of: String,
+        /// For all projects, not for the run's alone.
+        #[arg(long)]
+        all_projects: bool,
+    },
     /// Run a command in an environment.
     Exec {
         /// Its id.
@@ -391,7 +401,14 @@ pub enum Policy {
         file: Option<PathBuf>,
     },
     /// The bundle in force.
-    Show,
+    Show {
+        /// Every policy in Cedar instead, those that tables are written out as too.
+        #[arg(long)]
+        cedar: bool,
+    },
+    /// Presets: rules for public registries and forges that ship with Stockade.
+    #[command(subcommand)]
+    Preset(Preset),
     /// Which policies decide about a deed, and why.
     Explain(Explain),
     /// Put a new bundle into force.
@@ -399,6 +416,45 @@ pub enum Policy {
         /// The bundle.
         file: PathBuf,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Preset {
+    /// All presets. Needs no server.
+    List,
+    /// What a preset permits, with its examples. Needs no server.
+    Show {
+        /// Its name.
+        #[arg(value_parser = PossibleValuesParser::new(presets()))]
+        name: String,
+    },
+    /// Put a preset to use: at the end of the bundle in force, once all of its examples hold with it.
+    Add(PresetAdd),
+}
+
+#[derive(Debug, Args)]
+pub struct PresetAdd {
+    /// Its name.
+    #[arg(value_parser = PossibleValuesParser::new(presets()))]
+    pub name: String,
+    /// A person is asked about each connection.
+    #[arg(long)]
+    pub ask: bool,
+    /// A company's mirror in place of all of its hosts: `artifactory.example/artifactory/crates`.
+    #[arg(long, value_name = "HOST/PATH")]
+    pub mirror: Option<String>,
+    /// For this project only: its name or id. Repeat for more.
+    #[arg(long = "project", value_name = "PROJECT")]
+    pub projects: Vec<String>,
+    /// For this autonomy level only. Repeat for more.
+    #[arg(long = "level", value_name = "LEVEL", value_parser = clap::value_parser!(i64).range(1..=4))]
+    pub levels: Vec<i64>,
+    /// What its rules are called, if not by its name: needed to use one twice.
+    #[arg(long, value_name = "ID")]
+    pub id: Option<String>,
+    /// Write this bundle instead of the one in force; needs no server, but for a project's name.
+    #[arg(long, value_name = "FILE")]
+    pub bundle: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -25,7 +25,7 @@ pub const MAX_LEARNED: usize = 1_000;
 pub struct Refused {
     /// What.
     pub wanted: Wanted,
-    /// The policy, or the reason of another kind, that forbade it; nothing if it was only that nothing permits it.
+    /// The policy, or the reason of another kind, that forbade it, in words; nothing if it was only that nothing permits it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forbidden_by: Option<String>,
     /// How often.
@@ -224,7 +224,7 @@ pub fn learn(refused: &[Refused], project: Option<ProjectId>) -> Proposal {
     let mut wanted: BTreeMap<&Wanted, u64> = BTreeMap::new();
     for Refused { wanted: what, forbidden_by, times } in refused {
         let why = match forbidden_by {
-            Some(by) => Some(format!("`{by}` forbids it, whatever a rule permits")),
+            Some(by) => Some(format!("{by} forbids it, whatever a rule permits")),
             None => what.unfit(),
         };
         let full = wanted.len() >= MAX_LEARNED && !wanted.contains_key(what);
@@ -304,18 +304,25 @@ enum Paths {
     These(BTreeSet<String>),
 }
 
+/// What was wanted of one port of a host: connections that can be looked into or not, and paths by method and WebSocket.
+#[derive(Debug, Default)]
+struct OfPort<'a> {
+    readable: BTreeSet<bool>,
+    requests: BTreeMap<(&'a str, bool), Paths>,
+}
+
 /// Tables about hosts for which no preset is.
 fn connections(wanted: &BTreeMap<&Wanted, u64>, writer: &mut Writer) {
-    let mut hosts: BTreeMap<&str, BTreeMap<i64, (BTreeSet<bool>, BTreeMap<(&str, bool), Paths>)>> = BTreeMap::new();
+    let mut hosts: BTreeMap<&str, BTreeMap<i64, OfPort<'_>>> = BTreeMap::new();
     let mut times: BTreeMap<&str, u64> = BTreeMap::new();
     for (wanted, count) in wanted {
         match wanted {
             Wanted::Connection { host, port, readable } => {
-                hosts.entry(host).or_default().entry(*port).or_default().0.insert(*readable);
+                hosts.entry(host).or_default().entry(*port).or_default().readable.insert(*readable);
                 *times.entry(host).or_default() += count;
             }
             Wanted::Request { host, port, method, path, websocket } => {
-                let requests = &mut hosts.entry(host).or_default().entry(*port).or_default().1;
+                let requests = &mut hosts.entry(host).or_default().entry(*port).or_default().requests;
                 let paths = requests.entry((method, *websocket)).or_insert_with(|| Paths::These(BTreeSet::new()));
                 match (paths, path) {
                     (Paths::These(paths), Some(path)) => drop(paths.insert(path.clone())),
@@ -330,7 +337,7 @@ fn connections(wanted: &BTreeMap<&Wanted, u64>, writer: &mut Writer) {
     let mut tables: BTreeMap<Vec<Shape>, Vec<&str>> = BTreeMap::new();
     for (host, ports) in hosts {
         let mut shapes: Vec<Shape> = Vec::new();
-        for (port, (readable, requests)) in ports {
+        for (port, OfPort { readable, requests }) in ports {
             let one = BTreeSet::from([port]);
             let opened = |inspected: bool| Shape {
                 ports: one.clone(),
@@ -439,16 +446,18 @@ fn repositories(wanted: &BTreeMap<&Wanted, u64>, writer: &mut Writer) {
 }
 
 fn credentials(wanted: &BTreeMap<&Wanted, u64>, writer: &mut Writer) {
-    let mut all: BTreeMap<(&str, &str), (BTreeSet<Option<&str>>, u64)> = BTreeMap::new();
+    let mut methods: BTreeMap<(&str, &str), BTreeSet<Option<&str>>> = BTreeMap::new();
+    let mut counts: BTreeMap<(&str, &str), u64> = BTreeMap::new();
     for (wanted, times) in wanted {
         if let Wanted::Credential { credential, host, method } = wanted {
-            let one = all.entry((credential, host)).or_default();
-            one.0.insert(method.as_deref());
-            one.1 += times;
+            methods.entry((credential, host)).or_default().insert(method.as_deref());
+            *counts.entry((credential, host)).or_default() += times;
         }
     }
-    for ((credential, host), (methods, times)) in all {
+    for ((credential, host), methods) in methods {
+        // One that is not known means all of them.
         let methods: Option<Vec<&str>> = methods.into_iter().collect();
+        let times = counts.get(&(credential, host)).copied().unwrap_or_default();
         writer.credential(credential, host, &methods.unwrap_or_default(), times);
     }
 }

@@ -30,7 +30,7 @@ use self::{
 };
 pub use self::{
     patterns::{HostPattern, MAX_HOST_BYTES, MAX_PATTERN_TEXT_BYTES, PathPattern, RefPattern, RepositoryPattern},
-    preset::{Preset, presets},
+    preset::{Preset, PresetUse, presets, with_preset},
 };
 pub(crate) use self::{
     patterns::{host, repository},

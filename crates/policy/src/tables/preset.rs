@@ -4,7 +4,7 @@
 //! (`presets/NAME.toml`): what it is, for which tools, tables as a bundle has them, and examples, which a test runs. It permits
 //! reading and nothing else. A preset that nobody uses is not even read.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use serde::Serialize;
 use toml::de::{DeTable, DeValue};
@@ -56,6 +56,62 @@ pub struct Preset {
     pub text: String,
 }
 
+/// A `[[preset]]` table, to be written.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PresetUse {
+    /// Which preset.
+    pub name: String,
+    /// What its rules are called, if not by its name.
+    pub id: Option<String>,
+    /// Whether a person is asked about each connection.
+    pub ask: bool,
+    /// The host, and perhaps the path, in place of all of its hosts.
+    pub mirror: Option<String>,
+    /// For these projects only, by their ids.
+    pub projects: Vec<String>,
+    /// For these levels only.
+    pub levels: Vec<i64>,
+}
+
+impl fmt::Display for PresetUse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let quoted = |text: &str| toml::Value::String(text.to_owned());
+        writeln!(f, "[[preset]]\nuse = {}", quoted(&self.name))?;
+        if let Some(id) = &self.id {
+            writeln!(f, "id = {}", quoted(id))?;
+        }
+        if self.ask {
+            writeln!(f, "effect = \"ask\"")?;
+        }
+        if let Some(mirror) = &self.mirror {
+            writeln!(f, "mirror = {}", quoted(mirror))?;
+        }
+        if !self.projects.is_empty() {
+            let projects: Vec<String> = self.projects.iter().map(|id| quoted(id).to_string()).collect();
+            writeln!(f, "projects = [{}]", projects.join(", "))?;
+        }
+        if !self.levels.is_empty() {
+            let levels: Vec<String> = self.levels.iter().map(ToString::to_string).collect();
+            writeln!(f, "levels = [{}]", levels.join(", "))?;
+        }
+        Ok(())
+    }
+}
+
+/// A bundle with a preset put to use at its end, checked with all of its examples. Every byte that was there stays.
+///
+/// # Errors
+/// Everything that is wrong with the bundle then.
+pub fn with_preset(bundle: &str, preset: &PresetUse) -> Result<String, Vec<Problem>> {
+    let gap = match bundle {
+        "" => "",
+        bundle if bundle.ends_with('\n') => "\n",
+        _ => "\n\n",
+    };
+    let text = format!("{bundle}{gap}{preset}");
+    crate::check(&text).map(|_| text)
+}
+
 /// The names of all presets, sorted.
 pub fn presets() -> impl Iterator<Item = &'static str> {
     PRESETS.iter().map(|(name, _)| *name)
@@ -79,7 +135,7 @@ impl Preset {
 
     /// What a bundle writes to put it to use, and nothing more.
     pub fn in_use(&self) -> String {
-        format!("[[preset]]\nuse = \"{}\"\n", self.name)
+        PresetUse { name: self.name.clone(), ..PresetUse::default() }.to_string()
     }
 
     /// Runs its examples under itself alone.

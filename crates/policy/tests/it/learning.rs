@@ -105,8 +105,10 @@ fn a_proposal_reads_on_its_own() {
     .to_vec();
     refused.extend((0..MANY).map(|n| once(connection(&format!("n{n}.cdn.example"), 443))));
     refused.extend((0..MANY).map(|n| once(request("files.example", "GET", &format!("/public/f{n}")))));
-    refused
-        .push(Refused { forbidden_by: Some("no-metadata.open".to_owned()), ..once(connection("169.254.169.254", 80)) });
+    refused.push(Refused {
+        forbidden_by: Some("`no-metadata.open`".to_owned()),
+        ..once(connection("169.254.169.254", 80))
+    });
     refused[2].times = 12;
     let proposal = learn(&refused, Some(project(1)));
     let left_out: Vec<String> = proposal

@@ -5,8 +5,8 @@ use std::{collections::BTreeSet, fs, path::Path};
 use proptest::prelude::*;
 use stockade_domain::{Action, Answer, Context, Deed, Resource, ResourceKind};
 use stockade_policy::{
-    Bundle, Engine, check,
-    tables::{MAX_PATTERNS, MAX_TABLES, MAX_WRITTEN_POLICIES, Preset, presets},
+    Bundle, Engine, check, default_bundle,
+    tables::{MAX_PATTERNS, MAX_TABLES, MAX_WRITTEN_POLICIES, Preset, PresetUse, presets, with_preset},
 };
 
 use crate::{agent, project};
@@ -393,6 +393,37 @@ fn a_preset_may_ask_and_be_for_some() {
     // A person has said yes to the connection: what goes over it is not asked about again.
     assert_eq!(at(request("index.crates.io", 443, "GET", Some("/se/rd/serde")), 1, Some(1)), Answer::Allow);
     assert_eq!(at(request("index.crates.io", 443, "POST", Some("/se/rd/serde")), 1, Some(1)), Answer::Deny);
+}
+
+#[test]
+fn a_preset_is_put_to_use_at_the_end_of_a_bundle_and_nothing_else_changes() {
+    let rust = PresetUse { name: "rust".to_owned(), ..PresetUse::default() };
+    let text = with_preset(default_bundle(), &rust).unwrap();
+    assert_eq!(text.strip_prefix(default_bundle()), Some("\n[[preset]]\nuse = \"rust\"\n"));
+    assert_eq!(answer(&load(&text), &connection("index.crates.io", 443, true)), Answer::Allow);
+    let twice = with_preset(&text, &rust).unwrap_err();
+    assert!(twice[0].to_string().contains("a table of this id is there twice"), "{twice:?}");
+    let whole = PresetUse {
+        id: Some("rust-2".to_owned()),
+        ask: true,
+        mirror: Some("nexus.example/crates".to_owned()),
+        projects: vec![project(1).to_string()],
+        levels: vec![1, 2],
+        ..rust
+    };
+    let text = with_preset(&text, &whole).unwrap();
+    let mut asked = request("nexus.example", 443, "GET", Some("/crates/x"));
+    asked.resource.project = Some(project(1));
+    assert_eq!(answer(&load(&text), &asked), Answer::Allow);
+    let mut opened = connection("nexus.example", 443, true);
+    opened.resource.project = Some(project(1));
+    assert_eq!(answer(&load(&text), &opened), Answer::Ask);
+    assert_eq!(
+        with_preset("about = \"x\"", &PresetUse { name: "npm".to_owned(), ..PresetUse::default() }).unwrap(),
+        "about = \"x\"\n\n[[preset]]\nuse = \"npm\"\n"
+    );
+    let wrong = PresetUse { name: "npm\"\n[[policy]]".to_owned(), ..PresetUse::default() };
+    assert!(with_preset("", &wrong).unwrap_err()[0].message.starts_with("there is no preset"));
 }
 
 #[test]

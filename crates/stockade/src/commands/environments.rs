@@ -8,7 +8,7 @@ use stockade_api::{
     site::{ExecFrame, ExecRequest},
 };
 
-use super::{Context, confirm, parse, site, time};
+use super::{Context, confirm, learn, parse, site, time};
 use crate::{
     args,
     failure::{Failure, Outcome},
@@ -42,6 +42,7 @@ pub async fn main(context: &Context, command: args::Environments) -> Outcome {
             let environment = client.delete_environment(id).await?;
             context.output.show(&environment, |environment| format!("{} is being deleted", environment.id))
         }
+        args::Environments::Learn { of, all_projects } => learn::main(context, &client, &of, all_projects).await,
         args::Environments::Exec { environment, timeout, command } => {
             let environment = client.environment(parse("environment", &environment)?).await?;
             let timeout_ms = u64::try_from(Duration::from_secs(timeout).as_millis()).unwrap_or(u64::MAX);

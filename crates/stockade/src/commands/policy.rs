@@ -7,11 +7,11 @@ use stockade_api::{
         Action, Context as Circumstances, Deed, Principal, Resource, ResourceKind, Role,
         ids::{RunId, UserId},
     },
-    http::{CheckPolicy, ExplainDeed, Explanation, PolicyProblem, PolicyReport, PutPolicy, Question},
+    http::{CheckPolicy, ExplainDeed, ExplainedPolicy, Explanation, PolicyProblem, PolicyReport, PutPolicy, Question},
 };
 use stockade_server::offline;
 
-use super::{Context, parse, projects, time};
+use super::{Context, parse, presets, projects, time};
 use crate::{
     args,
     failure::{Failure, Outcome},
@@ -28,7 +28,15 @@ pub async fn main(context: &Context, command: args::Policy) -> Outcome {
         args::Policy::Test { file: None } => {
             report(context, &context.client()?.test_policy(&CheckPolicy { text: None }).await?, true)
         }
-        args::Policy::Show => {
+        args::Policy::Show { cedar: true } => {
+            let policy = context.client()?.policy().await?;
+            context.output.show(&offline::written_out(&policy.text)?, |policies| {
+                let one = |policy: &ExplainedPolicy| format!("// {}: {}\n{}\n", policy.id, policy.title, policy.text);
+                policies.iter().map(one).collect::<Vec<_>>().join("\n")
+            })
+        }
+        args::Policy::Preset(command) => presets::main(context, command).await,
+        args::Policy::Show { cedar: false } => {
             let policy = context.client()?.policy().await?;
             context.output.show(&policy, |policy| {
                 format!("# bundle {}, in force since {} UTC\n{}", policy.number, time(policy.created_at), policy.text)
@@ -54,7 +62,7 @@ pub async fn main(context: &Context, command: args::Policy) -> Outcome {
     }
 }
 
-fn read(file: &Path) -> Outcome<String> {
+pub(super) fn read(file: &Path) -> Outcome<String> {
     let wrong = |why: String| {
         Failure::user(
             "bundle_file",
@@ -69,7 +77,7 @@ fn read(file: &Path) -> Outcome<String> {
     fs::read_to_string(file).map_err(|error| wrong(error.to_string()))
 }
 
-fn report(context: &Context, report: &PolicyReport, examples: bool) -> Outcome {
+pub(super) fn report(context: &Context, report: &PolicyReport, examples: bool) -> Outcome {
     context.output.show(report, |report| {
         let mut lines: Vec<String> = report.problems.iter().map(|found| problem("error", found)).collect();
         lines.extend(report.warnings.iter().map(|found| problem("warning", found)));
