@@ -78,6 +78,20 @@ proptest! {
     }
 
     #[test]
+    fn no_soup_of_tables_makes_it_panic(lines in prop::collection::vec(prop::sample::select(vec![
+        "[[connection]]", "[[repository]]", "[[credential]]", "[[preset]]", "[preset.mirror]", "id = \"a\"", "id = \"b\"",
+        "title = \"t\"", "effect = \"deny\"", "effect = \"ask\"", "effect = []", "hosts = \"a.example\"", "hosts = [\"*.a.example\", 3]",
+        "hosts = [\"*\"]", "hosts = []", "hosts = \"[::1\"", "hosts = \"\\u0000\"", "ports = 443", "ports = [0]", "ports = 99999999999999999999",
+        "inspected = true", "methods = [\"GET\"]", "paths = \"/%\"", "paths = \"/%4\"", "paths = \"/a/*\"", "paths = \"/\\\"\"",
+        "upgrade = \"websocket\"", "projects = \"prj_0\"", "levels = [1, 9]", "repositories = \"a.example/x/*\"", "repositories = \"/*\"",
+        "fetch = false", "push = true", "push = [\"*\"]", "push = [\"refs/\"]", "push = 3", "force = true", "max_pack_bytes = -1",
+        "max_pack_bytes = [1]", "credentials = \"c\"", "use = \"rust\"", "use = \"x\"", "use = 3", "mirror = \"m.example/a\"",
+        "mirror = \":1\"", "mirror = \"[\"", "mirror = {}", "mirror = { \"crates.io\" = \"m.example:8080\" }", "\"crates.io\" = \"m.example\"",
+    ]), 0..30)) {
+        let _ = check(&lines.join("\n"));
+    }
+
+    #[test]
     fn no_cedar_soup_makes_it_panic(words in prop::collection::vec(prop::sample::select(vec![
         "permit", "forbid", "(", ")", "principal", "action", "resource", ",", "when", "unless", "{", "}", ";", "==",
         "in", "is", "has", "like", "\"*\"", "\"a\"", "context", ".", "level", "unattended", "[", "]", "&&", "||", "!",

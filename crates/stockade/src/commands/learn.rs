@@ -113,3 +113,52 @@ fn read(connection: &Connection, rails: Vec<String>) -> Option<Refused> {
     });
     Some(Refused { wanted, forbidden_by, times: connection.left_out.saturating_add(1) })
 }
+
+#[cfg(test)]
+mod tests {
+    use stockade_server::offline;
+
+    use super::*;
+
+    /// A refusal as the API tells it.
+    fn refusal(action: &str, more: serde_json::Value) -> Connection {
+        let mut whole = serde_json::json!({
+            "id": "rec_01040g2081040g2081040g2081", "runner": "rnr_01040g2081040g2081040g2081",
+            "run": "run_01040g2081040g2081040g2081", "environment": "env_01040g2081040g2081040g2081", "action": action, "host": "",
+            "decision": "deny", "status": "refused", "bytes_out": 0, "bytes_in": 0, "left_out": 2, "notable": true,
+            "opened_at": 1, "noted_at": 1,
+        });
+        for (key, value) in more.as_object().unwrap() {
+            whole[key] = value.clone();
+        }
+        serde_json::from_value(whole).unwrap()
+    }
+
+    #[test]
+    fn what_the_api_tells_is_what_is_learned_from() {
+        let refused: Vec<Refused> = [
+            refusal("connection.open", serde_json::json!({ "host": "pypi.org", "port": 443, "protocol": "tls" })),
+            refusal("connection.open", serde_json::json!({ "host": "db.example", "port": 5432, "protocol": "other" })),
+            refusal("request.send", serde_json::json!({ "host": "api.example", "port": 443, "method": "POST" })),
+            refusal("git.fetch", serde_json::json!({ "host": "forge.example", "repository": "forge.example/team/app" })),
+            refusal("credential.use", serde_json::json!({ "host": "api.example", "credential": "k", "method": "GET" })),
+            refusal(
+                "connection.open",
+                serde_json::json!({ "host": "evil.example", "port": 443, "policy": "no.open", "title": "Not there" }),
+            ),
+            refusal("packet_nowhere", serde_json::json!({})),
+        ]
+        .iter()
+        .filter_map(|connection| read(connection, Vec::new()))
+        .collect();
+        assert_eq!(refused.len(), 6, "what is no deed is nothing to learn from");
+        assert!(refused.iter().all(|refused| refused.times == 3), "those without a record of their own count");
+        let proposal = learn(&refused, None);
+        for part in ["use = \"python\"", "ports = [5432]", "methods = [\"POST\"]", "repositories = [\"forge.example/team/app\"]"] {
+            assert!(proposal.text.contains(part), "{part}: {}", proposal.text);
+        }
+        assert_eq!(proposal.left_out.len(), 1);
+        assert!(proposal.left_out[0].why.starts_with("`no.open` (Not there) forbids it"), "{proposal:?}");
+        assert!(offline::check_policy(&proposal.text).ok);
+    }
+}

@@ -18,6 +18,7 @@ mod kill;
 mod metrics;
 mod personal;
 mod postgres;
+mod presets;
 mod provider;
 mod real;
 
