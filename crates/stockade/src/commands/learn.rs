@@ -140,7 +140,10 @@ mod tests {
             refusal("connection.open", serde_json::json!({ "host": "pypi.org", "port": 443, "protocol": "tls" })),
             refusal("connection.open", serde_json::json!({ "host": "db.example", "port": 5432, "protocol": "other" })),
             refusal("request.send", serde_json::json!({ "host": "api.example", "port": 443, "method": "POST" })),
-            refusal("git.fetch", serde_json::json!({ "host": "forge.example", "repository": "forge.example/team/app" })),
+            refusal(
+                "git.fetch",
+                serde_json::json!({ "host": "forge.example", "repository": "forge.example/team/app" }),
+            ),
             refusal("credential.use", serde_json::json!({ "host": "api.example", "credential": "k", "method": "GET" })),
             refusal(
                 "connection.open",
@@ -154,7 +157,12 @@ mod tests {
         assert_eq!(refused.len(), 6, "what is no deed is nothing to learn from");
         assert!(refused.iter().all(|refused| refused.times == 3), "those without a record of their own count");
         let proposal = learn(&refused, None);
-        for part in ["use = \"python\"", "ports = [5432]", "methods = [\"POST\"]", "repositories = [\"forge.example/team/app\"]"] {
+        for part in [
+            "use = \"python\"",
+            "ports = [5432]",
+            "methods = [\"POST\"]",
+            "repositories = [\"forge.example/team/app\"]",
+        ] {
             assert!(proposal.text.contains(part), "{part}: {}", proposal.text);
         }
         assert_eq!(proposal.left_out.len(), 1);

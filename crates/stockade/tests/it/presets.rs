@@ -33,7 +33,8 @@ fn presets_are_listed_shown_and_put_to_use_without_a_server() {
     let before = "# Ours.\nabout = \"x\"   # kept\n";
     fs::write(&file, before).unwrap();
     let path = file.to_string_lossy().into_owned();
-    let add = ["policy", "preset", "add", "rust", "--mirror", "nexus.example/crates", "--level", "2", "--bundle", &path];
+    let add =
+        ["policy", "preset", "add", "rust", "--mirror", "nexus.example/crates", "--level", "2", "--bundle", &path];
     let (status, said, stderr) = run(&add);
     assert!(status == 0 && said.contains("uses rust"), "{said}{stderr}");
     let after = fs::read_to_string(&file).unwrap();
@@ -60,14 +61,21 @@ fn a_preset_is_added_to_the_bundle_in_force() {
     let added = after["text"].as_str().unwrap().strip_prefix(before["text"].as_str().unwrap()).unwrap().to_owned();
     assert!(added.contains("effect = \"ask\"") && added.contains("projects = [\"prj_"), "{added}");
     let (status, cedar, _) = installation.stockade(&["policy", "show", "--cedar"]).unwrap();
-    assert!(status == 0 && cedar.contains("// rust.index.open.ask: The index of crates.io is read\nforbid("), "{cedar}");
+    assert!(
+        status == 0 && cedar.contains("// rust.index.open.ask: The index of crates.io is read\nforbid("),
+        "{cedar}"
+    );
     let (status, said, _) = installation.stockade(&["policy", "preset", "add", "rust"]).unwrap();
     assert!(status == 1 && said.contains("is there twice"), "{said}");
 
     let run = installation.run("word-count", "rehearsal/fix-the-bug", "The tests fail: make them green.", &[]).unwrap();
     installation.ended(&run).unwrap();
     let learned = installation.json(&["environments", "learn", &run]).unwrap();
-    assert_eq!((learned["text"].as_str(), learned["presets"].as_array().map(Vec::len)), (Some(""), Some(0)), "{learned}");
+    assert_eq!(
+        (learned["text"].as_str(), learned["presets"].as_array().map(Vec::len)),
+        (Some(""), Some(0)),
+        "{learned}"
+    );
     let (status, _, stderr) = installation.stockade(&["environments", "learn", &run]).unwrap();
     assert!(status == 0 && stderr.contains("nothing was refused on the way out"), "{stderr}");
     let (status, _, stderr) = installation.stockade(&["environments", "learn", "nonsense"]).unwrap();
