@@ -1,14 +1,15 @@
 //! An environment's exit: what the runner does with everything that arrives at an environment's doors.
 //!
 //! It owns the way of a connection: whose it is, where it was to go, what it speaks, the decision, the record, dialling, and joining both ends; and the
-//! environment's table of names. It refuses whatever the policy does not allow, TLS that is for another host, and what cannot be judged yet: HTTP in
-//! the clear, whose every request would have to be held against its connection. *Invariant:* nothing is looked up or dialled before the policy has
+//! environment's table of names. It refuses whatever the policy does not allow, and TLS that is for another host. What may go out only if it is looked
+//! into, and HTTP in the clear, goes the inspected way ([`inspect`]). *Invariant:* nothing is looked up or dialled before the policy has
 //! allowed it and the record of that is durable; whatever becomes of a connection that was opened, its record is closed with what went over.
 
-mod deciding;
-#[cfg_attr(not(test), expect(dead_code, reason = "the inspected path calls it"))]
+pub(crate) mod deciding;
 pub mod git;
+mod inspect;
 mod open;
+pub mod origin;
 mod tunnel;
 
 use std::{
@@ -35,10 +36,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     address::ours,
+    ca::Authority,
+    credential::Credentials,
     dial::Dialer,
     dns::{self, Messages, Names, Transport},
     name::Host,
-    opening::{self, Opening, Protocol},
+    opening::{self, Opening},
+    origins::Origins,
     relay,
 };
 use open::Live;
@@ -74,6 +78,12 @@ pub struct Parts {
     pub ledger: Arc<Ledger>,
     /// The way to hosts.
     pub dialer: Dialer,
+    /// The environment's own certificate authority. Without one nothing over TLS is looked into, and what may go out only so is refused.
+    pub authority: Option<Arc<Authority>>,
+    /// Who checks the certificates of servers on connections that are looked into.
+    pub origins: Option<Arc<Origins>>,
+    /// What requests may be given on their way out.
+    pub credentials: Arc<Credentials>,
     /// Who is asked where the policy wants a person.
     pub people: Arc<dyn People>,
     /// What the runner itself serves to the environment.
@@ -232,7 +242,7 @@ impl Exit {
     }
 
     /// Carries a stream out, or closes it. It does not fail: what becomes of it is in the record.
-    pub async fn stream<S: Stream + 'static>(&self, mut stream: S, wanted: SocketAddr) {
+    pub async fn stream<S: Stream + 'static>(self: &Arc<Self>, mut stream: S, wanted: SocketAddr) {
         let Ok(_place) = self.places.try_acquire() else {
             return self.refuse(&shown(wanted.ip()), wanted.port(), None, &Refused::Crowded).await;
         };
@@ -286,21 +296,6 @@ impl Exit {
                 self.refuse(&host.to_string(), port, None, &why).await;
                 None
             }
-        }
-    }
-
-    async fn carry<S: Stream>(&self, mut stream: S, host: Host, port: u16, opening: Opening) {
-        let (shown, word) = (host.to_string(), opening.protocol.as_str());
-        if let Err(why) = opening.is_for(&host) {
-            return self.refuse(&shown, port, Some(word), &Refused::Misdirected(why.to_string())).await;
-        }
-        if matches!(opening.protocol, Protocol::Http1 | Protocol::Http2) {
-            return self.refuse(&shown, port, Some(word), &Refused::InTheClear).await;
-        }
-        let ruling = self.ruling(self.connection(&shown, port, Some(word), false));
-        match self.go(ruling).await {
-            Ok(opened) => self.tunnel(stream, opened, &host, port, &opening.bytes).await,
-            Err(_) => drop(stream.shutdown().await),
         }
     }
 
@@ -371,8 +366,10 @@ enum Refused {
     Opening(String),
     #[error("{0}")]
     Misdirected(String),
-    #[error("HTTP in the clear is not let out: use https")]
-    InTheClear,
+    #[error("It may go out only if it is looked into, and nothing is there to do that")]
+    NoAuthority,
+    #[error("It may go out only if it is looked into, and it says that it is not HTTP")]
+    NotHttp,
 }
 
 impl Refused {
@@ -382,7 +379,8 @@ impl Refused {
             Self::Unnamed => "egress:unnamed",
             Self::Opening(_) => "egress:opening",
             Self::Misdirected(_) => "egress:misdirected",
-            Self::InTheClear => "egress:in_the_clear",
+            Self::NoAuthority => "egress:no_authority",
+            Self::NotHttp => "egress:not_http",
         }
     }
 }

@@ -10,17 +10,22 @@
 //! *Invariant:* no connection leaves an environment before this crate can decide about it.
 
 pub mod address;
+pub mod ca;
 pub mod chunks;
+pub mod credential;
 pub mod dial;
 pub mod dns;
+pub mod echo;
 pub mod exit;
 pub mod first;
 pub mod git;
+pub mod guard;
 pub mod head;
 pub mod hello;
 pub mod host;
 pub mod name;
 pub mod opening;
+pub mod origins;
 pub mod path;
 pub mod placeholder;
 pub mod proxy;

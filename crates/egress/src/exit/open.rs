@@ -5,7 +5,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{MutexGuard, PoisonError},
+    sync::{Arc, MutexGuard, PoisonError},
 };
 
 use stockade_domain::{Answer, Deed, ids::RecordId};
@@ -24,13 +24,18 @@ pub(super) struct Live {
 
 /// Keeps something among what is open, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Held<'a> {
-    exit: &'a Exit,
+pub(crate) struct Held {
+    exit: Arc<Exit>,
     record: RecordId,
     stop: CancellationToken,
 }
 
-impl Held<'_> {
+impl Held {
+    /// Of what this is the record.
+    pub(crate) const fn record(&self) -> RecordId {
+        self.record
+    }
+
     /// Cancelled when it has to end.
     pub(crate) const fn stop(&self) -> &CancellationToken {
         &self.stop
@@ -42,7 +47,7 @@ impl Held<'_> {
     }
 }
 
-impl Drop for Held<'_> {
+impl Drop for Held {
     fn drop(&mut self) {
         self.exit.live().remove(&self.record);
     }
@@ -66,10 +71,10 @@ impl Exit {
     }
 
     /// Counts a deed among what is open.
-    pub(crate) fn hold(&self, record: RecordId, deed: Deed, granted: bool) -> Held<'_> {
+    pub(crate) fn hold(self: &Arc<Self>, record: RecordId, deed: Deed, granted: bool) -> Held {
         let stop = self.stop.child_token();
         self.live().insert(record, Live { deed, granted, stop: stop.clone() });
-        Held { exit: self, record, stop }
+        Held { exit: self.clone(), record, stop }
     }
 
     fn live(&self) -> MutexGuard<'_, BTreeMap<RecordId, Live>> {

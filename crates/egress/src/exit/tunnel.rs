@@ -2,7 +2,7 @@
 //!
 //! It owns the one place from which an environment's connections are dialled. It refuses to dial without a recorded permit.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use stockade_domain::{ContextValue, ids::RecordId};
 use stockade_ledger::{Closing, Opened, Outcome, Status};
@@ -19,7 +19,7 @@ use crate::{
 impl Exit {
     /// Dials, joins, and closes the record. `first` is what the environment has said already.
     pub(super) async fn tunnel<S: Stream>(
-        &self,
+        self: &Arc<Self>,
         mut stream: S,
         opened: Opened<Permit>,
         host: &Host,

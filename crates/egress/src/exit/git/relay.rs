@@ -97,12 +97,12 @@ impl Errand {
 }
 
 /// Ends when one of them has to.
-async fn stopped<'a>(held: &'a [Held<'a>]) -> &'a Held<'a> {
+async fn stopped(held: &[Held]) -> &Held {
     let all = held.iter().map(|held| held.stop().cancelled().map(move |()| held).boxed());
     select_all(all).await.0
 }
 
-async fn carry(origin: &dyn Origin, request: Request<Body>, mut copy: Copy, held: &[Held<'_>], head: Head) -> Ended {
+async fn carry(origin: &dyn Origin, request: Request<Body>, mut copy: Copy, held: &[Held], head: Head) -> Ended {
     let mut stop = std::pin::pin!(stopped(held));
     let nothing = |code, copy| Ended { code, status: None, back: 0, copy };
     let response = tokio::select! {

@@ -26,11 +26,11 @@ use tokio_util::task::TaskTracker;
 
 use super::super::{
     Limits, Passage, answer,
-    way::{Body, BodyError, Origin, OriginError, full},
+    way::{Body, BodyError, Origin, full},
 };
 use crate::{
     dial::{Declared, Dialer, Resolver},
-    exit::{self, Exit, Nobody, Parts, Who},
+    exit::{self, Exit, Nobody, Parts, Who, origin::OriginError},
     git::gate,
     path::NormalPath,
     request::Wanted,
@@ -128,7 +128,7 @@ pub(super) struct Backend {
 impl Origin for Backend {
     async fn send(&self, request: Request<Body>) -> Result<Response<Body>, OriginError> {
         let (head, body) = request.into_parts();
-        let body = body.collect().await.map_err(|_| OriginError)?.to_bytes();
+        let body = body.collect().await.map_err(|error| OriginError::Lost(error.into()))?.to_bytes();
         let target = head.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
         self.reached.lock().unwrap().push(Reached {
             method: head.method.to_string(),
@@ -171,7 +171,10 @@ impl Origin for Backend {
             .stdout(Stdio::piped())
             .stderr(Stdio::null());
         let out = tokio::task::spawn_blocking(move || fed(command, &body)).await.unwrap().stdout;
-        let at = out.windows(4).position(|window| window == b"\r\n\r\n").ok_or(OriginError)?;
+        let at = out
+            .windows(4)
+            .position(|window| window == b"\r\n\r\n")
+            .ok_or_else(|| OriginError::Lost("no head".into()))?;
         let mut response = Response::builder();
         for line in std::str::from_utf8(&out[..at]).unwrap().lines() {
             let (name, value) = line.split_once(": ").unwrap();
@@ -233,6 +236,9 @@ impl Forge {
             ledger: ledger.clone(),
             dialer: Dialer::new(Arc::new(Nowhere), Declared::default(), Duration::from_secs(5)),
             people: Arc::new(Nobody),
+            authority: None,
+            origins: None,
+            credentials: Arc::default(),
             inside: None,
             world,
         };
