@@ -148,7 +148,9 @@ impl Line {
         let service = service_fn(move |request| {
             let line = line.clone();
             line.requests.fetch_add(1, Ordering::Relaxed);
-            line.answer(request)
+            // From the moment that hyper has its head: what comes behind it on the connection waits for its answer.
+            let busy = line.watch.busy();
+            line.answer(request, busy)
         });
         let ended = if second {
             let connection = http2::Builder::new(self.spawner.clone())

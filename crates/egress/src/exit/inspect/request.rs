@@ -33,6 +33,7 @@ use crate::{
         origin::{Body, BodyError, Origin, OriginError, empty, full},
     },
     git::gate::{self, GitRequest},
+    guard::Busy,
     placeholder::{self, Places, Verdict},
     relay::Carried,
     request::{self, ENDS_HERE, RequestError, Upgrade, Wanted},
@@ -50,8 +51,11 @@ pub(super) struct Gone;
 
 impl Line {
     /// Answers a request.
-    pub(super) async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<Body>, Gone> {
-        let busy = self.watch.busy();
+    pub(super) async fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        busy: Busy,
+    ) -> Result<Response<Body>, Gone> {
         let response = self.judge(request).await?;
         Ok(response.map(|body| Last::boxed(body, busy)))
     }

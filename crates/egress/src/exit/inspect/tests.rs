@@ -10,7 +10,7 @@ use stockade_domain::{Action, ContextValue, World};
 use stockade_ledger::{Body as Told, Status, SystemWorld};
 use stockade_policy::Bundle;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex},
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
     net::{TcpListener, TcpStream},
     task::JoinHandle,
 };
