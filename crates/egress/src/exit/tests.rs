@@ -52,7 +52,7 @@ impl Resolver for Here {
 }
 
 #[derive(Debug)]
-struct Endless;
+pub(super) struct Endless;
 
 impl Room for Endless {
     fn has_room(&self) -> bool {

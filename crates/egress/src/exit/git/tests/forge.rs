@@ -240,6 +240,7 @@ impl Forge {
             origins: None,
             credentials: Arc::default(),
             inside: None,
+            room: Arc::new(exit::tests::Endless),
             world,
         };
         let exit = Arc::new(Exit::new(who, parts, exit::Limits::default()).with_git(limits));
