@@ -88,6 +88,9 @@ pub enum Command {
     /// Model calls: who used which model on which repository when, and what it cost.
     #[command(subcommand)]
     Calls(Calls),
+    /// Connections of environments: where runs went, what was refused, and what went over.
+    #[command(subcommand)]
+    Connections(Connections),
     /// People: let somebody in, with an access token to sign in with.
     #[command(subcommand, visible_alias = "people")]
     Person(Person),
@@ -642,6 +645,67 @@ pub struct CallsList {
     /// Sums instead of calls: user, project, model, provider, client, session or day.
     #[arg(long, value_name = "WHAT", value_parser = ["user", "project", "model", "provider", "client", "session", "day"])]
     pub by: Option<String>,
+    #[command(flatten)]
+    pub page: Page,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Connections {
+    /// Connections, requests, fetches and pushes, newest first.
+    List(Box<ConnectionsList>),
+    /// One of them.
+    Show {
+        /// Its id (`connections list --ids`).
+        connection: String,
+        /// Also what is sealed of it, for example the path of a request, in plain text from the site.
+        #[arg(long)]
+        content: bool,
+    },
+    /// Follow them as they come and end, until the run ends or you press Ctrl-C.
+    Watch {
+        /// Only of this run.
+        #[arg(long, value_name = "RUN")]
+        run: Option<String>,
+        /// Only what was refused.
+        #[arg(long)]
+        refused: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct ConnectionsList {
+    /// Only of this run.
+    #[arg(long, value_name = "RUN")]
+    pub run: Option<String>,
+    /// Only of this project.
+    #[arg(long, value_name = "PROJECT")]
+    pub project: Option<String>,
+    /// Only out of this environment.
+    #[arg(long, value_name = "ENVIRONMENT")]
+    pub environment: Option<String>,
+    /// Only to this host: its whole name, or its address.
+    #[arg(long, value_name = "HOST")]
+    pub host: Option<String>,
+    /// Only this: connection.open, request.send, credential.use, git.fetch, git.push, packet_nowhere, names_crowded, names_full.
+    #[arg(long, value_name = "ACTION", value_parser = [
+        "connection.open", "request.send", "credential.use", "git.fetch", "git.push", "packet_nowhere", "names_crowded", "names_full",
+    ])]
+    pub action: Option<String>,
+    /// Only what was refused.
+    #[arg(long, conflicts_with = "open")]
+    pub refused: bool,
+    /// Only what is open.
+    #[arg(long)]
+    pub open: bool,
+    /// Not before this day, moment, or so long ago (2026-11-21, 7d).
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Before it.
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
+    /// With ids instead of runs: `connections show` wants one.
+    #[arg(long)]
+    pub ids: bool,
     #[command(flatten)]
     pub page: Page,
 }

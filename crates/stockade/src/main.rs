@@ -67,6 +67,7 @@ async fn run(cli: Cli) -> Outcome {
         Command::Token(command) => commands::token::main(&context, command).await,
         Command::Connect(connect) => commands::connect::main(&context, connect).await,
         Command::Calls(command) => commands::calls::main(&context, command).await,
+        Command::Connections(command) => commands::connections::main(&context, command).await,
         Command::Person(command) => commands::people::main(&context, command).await,
         Command::Group(command) => commands::groups::main(&context, command).await,
         Command::Provider(provider) => commands::provider::main(&context, provider).await,

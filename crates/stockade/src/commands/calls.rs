@@ -206,7 +206,7 @@ async fn read(client: &Client, call: &ShownCall) -> Outcome<Vec<(ContentKind, Ve
 }
 
 /// A day, a moment, or how long ago.
-fn moment(text: &str) -> Outcome<Timestamp> {
+pub fn moment(text: &str) -> Outcome<Timestamp> {
     let day =
         || text.parse::<jiff::civil::Date>().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|at| at.timestamp());
     if let Some(at) = text.parse::<jiff::Timestamp>().ok().or_else(day) {

@@ -20,6 +20,7 @@ pub mod audit;
 pub mod budget;
 pub mod calls;
 pub mod connect;
+pub mod connections;
 pub mod doctor;
 pub mod environments;
 pub mod groups;

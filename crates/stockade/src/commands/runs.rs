@@ -8,7 +8,9 @@ use stockade_api::{
     site::{Seal, TranscriptLine},
 };
 
-use super::{Context, calls, confirm, is_unreadable, parse, projects, site, text_or_stdin, time, transcript, watch};
+use super::{
+    Context, calls, confirm, connections, is_unreadable, parse, projects, site, text_or_stdin, time, transcript, watch,
+};
 use crate::{
     args,
     failure::Outcome,
@@ -113,10 +115,11 @@ async fn show(context: &Context, client: &Client, id: RunId, transcript: bool, d
             Ok(()) => {}
         }
     }
-    context.output.show(&shown, |shown| people(shown, &gates))
+    let way_out = if context.output.json { Vec::new() } else { connections::summary(client, id).await? };
+    context.output.show(&shown, |shown| people(shown, &gates, &way_out))
 }
 
-fn people(shown: &Shown, gates: &[String]) -> String {
+fn people(shown: &Shown, gates: &[String], way_out: &[(&'static str, String)]) -> String {
     let run = &shown.run;
     let mut lines = vec![
         ("run", run.id.to_string()),
@@ -138,6 +141,7 @@ fn people(shown: &Shown, gates: &[String]) -> String {
             ),
         ),
     ];
+    lines.extend(way_out.iter().cloned());
     for gate in gates {
         lines.push(("gate", gate.clone()));
     }

@@ -1,4 +1,5 @@
-//! Following a run: its events as lines, what was said between them where it may be read, and a line of progress below.
+//! Following a run: its events as lines, where it went and what was said between them as far as that may be seen, and a line of progress
+//! below.
 
 use std::time::{Duration, Instant};
 
@@ -6,13 +7,17 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use stockade_api::{
     client::{Client, SiteClient},
     domain::{
-        Answer, EventKind, FailureCause, GateOutcome, Nanos, Observed, RunEvent, RunState, RunTransition, ToolOutcome,
-        ids::RunId,
+        Answer, EventKind, FailureCause, GateOutcome, Nanos, Observed, RunEvent, RunState, RunTransition, Timestamp,
+        ToolOutcome, ids::RunId,
     },
     http::ListEvents,
 };
 
-use super::{Context, is_unreadable, site, transcript};
+use super::{
+    Context,
+    connections::{self, WayOut},
+    is_unreadable, site, transcript,
+};
 use crate::{
     failure::{Failure, Outcome},
     output::printable,
@@ -33,6 +38,7 @@ pub async fn follow(context: &Context, client: &Client, run: RunId) -> Outcome {
         client,
         run,
         site: Reading::NotTried,
+        way_out: WayOut::of(run),
         transcript: 0,
         read_at: None,
         cost: Nanos::ZERO,
@@ -72,6 +78,7 @@ struct Follower<'a> {
     client: &'a Client,
     run: RunId,
     site: Reading,
+    way_out: WayOut,
     transcript: u64,
     read_at: Option<Instant>,
     cost: Nanos,
@@ -81,11 +88,19 @@ struct Follower<'a> {
 
 impl Follower<'_> {
     async fn follow(&mut self) -> Outcome<RunState> {
+        let (client, run) = (self.client, self.run);
         let (mut after, mut failures, mut wait_ms) = (0, 0, WAIT_MS);
         let mut unread = false;
         loop {
             let query = ListEvents { after, limit: Some(200), wait_ms };
-            let page = match self.client.events(self.run, &query).await {
+            let mut asked = std::pin::pin!(client.events(run, &query));
+            let answer = loop {
+                tokio::select! {
+                    answer = &mut asked => break answer,
+                    () = tokio::time::sleep(connections::ASK_EVERY) => self.connections().await?,
+                }
+            };
+            let page = match answer {
                 Ok(page) => page,
                 Err(error) if error.fault == stockade_api::error::Fault::Outside && failures < RETRIES => {
                     failures += 1;
@@ -118,10 +133,15 @@ impl Follower<'_> {
                 (false, false) => WAIT_MS,
             };
             let nothing_new = page.items.is_empty();
+            if !self.context.output.json {
+                self.way_out.look(client).await?;
+            }
             for line in page.items {
+                self.connections_until(Some(line.at))?;
                 self.event(&line)?;
             }
             if ended && nothing_new {
+                self.connections_until(None)?;
                 return Ok(page.state);
             }
         }
@@ -155,6 +175,22 @@ impl Follower<'_> {
         }
         self.site = Reading::No;
         self.say("(what is said stays sealed: it cannot be read from here)")
+    }
+
+    /// Where it went since the last time. Programs ask `connections watch`.
+    async fn connections(&mut self) -> Outcome {
+        if self.context.output.json {
+            return Ok(());
+        }
+        self.way_out.look(self.client).await?;
+        self.connections_until(None)
+    }
+
+    fn connections_until(&mut self, until: Option<Timestamp>) -> Outcome {
+        for text in self.way_out.tell(until) {
+            self.say(&text)?;
+        }
+        Ok(())
     }
 
     fn event(&mut self, line: &RunEvent) -> Outcome {

@@ -37,6 +37,8 @@ fn lists_and_shows_speak_to_people_and_to_programs() {
         vec!["calls", "list", "--by", "model", "--since", "1d"],
         vec!["calls", "list", "--by", "day"],
         vec!["calls", "list", "--by", "session", "--user", "me", "--since", "1d"],
+        vec!["connections", "list"],
+        vec!["connections", "list", "--run", &run, "--refused", "--since", "1d", "--ids"],
         vec!["rehearsal", "check", &cassette],
     ] {
         let (status, people, stderr) = installation.stockade(&args).unwrap();
@@ -44,9 +46,12 @@ fn lists_and_shows_speak_to_people_and_to_programs() {
         assert!(!people.trim().is_empty() && !people.trim_start().starts_with('{'), "{args:?}: {people}");
         installation.json(&args).unwrap();
     }
+    // It follows until the run has ended.
+    let (status, followed, stderr) = installation.stockade(&["connections", "watch", "--run", &run]).unwrap();
+    assert!(status == 0 && followed.starts_with("WHEN") && stderr.contains("succeeded"), "{followed}{stderr}");
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         let (status, completions, _) = installation.stockade(&["completions", shell]).unwrap();
-        let words = ["approvals", "connect", "login", "logout", "token", "calls", "provider", "group"];
+        let words = ["approvals", "connect", "login", "logout", "token", "calls", "connections", "provider", "group"];
         for word in words {
             assert!(status == 0 && completions.contains(word), "{shell}: {word}");
         }
@@ -61,6 +66,9 @@ fn lists_and_shows_speak_to_people_and_to_programs() {
         vec!["calls", "list", "--by", "session", "--model", "x"],
         vec!["calls", "list", "--by", "model", "--status", "ok"],
         vec!["calls", "list", "--status", "nonsense"],
+        vec!["connections", "list", "--refused", "--open"],
+        vec!["connections", "list", "--action", "nonsense"],
+        vec!["connections", "show", "nonsense"],
         vec!["token", "create", "x", "--project", "word-count", "--budget", "-1"],
         vec!["token", "create", "x", "--project", "word-count", "--period", "fortnight"],
         vec!["token", "create", "x", "--project", "word-count", "--expires", "900d"],
