@@ -31,7 +31,7 @@ macro_rules! connection_columns {
 /// Whatever index leads the way, the other wishes are looked at row by row.
 macro_rules! connection_wishes {
     () => {
-        "id < $1 AND id >= $3 AND (CAST($4 AS TEXT) IS NULL OR run = $4) AND (CAST($5 AS TEXT) IS NULL OR project = $5) \
+        "(CAST($4 AS TEXT) IS NULL OR run = $4) AND (CAST($5 AS TEXT) IS NULL OR project = $5) \
          AND (CAST($6 AS TEXT) IS NULL OR environment = $6) AND (CAST($7 AS TEXT) IS NULL OR host = $7) \
          AND (CAST($8 AS TEXT) IS NULL OR action = $8) AND (CAST($9 AS TEXT) IS NULL OR decision = $9) \
          AND (CAST($10 AS TEXT) IS NULL OR status = $10) AND (CAST($11 AS BIGINT) IS NULL OR notable = $11)"
@@ -40,16 +40,24 @@ macro_rules! connection_wishes {
 
 macro_rules! newest_first {
     ($lead:literal) => {
-        concat!(connection_columns!(), $lead, connection_wishes!(), " ORDER BY id DESC LIMIT $2")
+        concat!(
+            connection_columns!(),
+            $lead,
+            "id < $1 AND id >= $3 AND ",
+            connection_wishes!(),
+            " ORDER BY id DESC LIMIT $2"
+        )
     };
 }
 
+/// The span of identifiers leads no way here: SQLite would take it, and sort everything.
 macro_rules! as_they_changed {
     ($lead:literal) => {
         concat!(
             connection_columns!(),
             $lead,
-            "noted_at >= $12 AND (noted_at > $12 OR id > $13) AND ",
+            "noted_at >= $12 AND (noted_at > $12 OR id > $13) AND (CAST($1 AS TEXT) IS NULL OR id < $1) \
+             AND (CAST($3 AS TEXT) IS NULL OR id >= $3) AND ",
             connection_wishes!(),
             " ORDER BY noted_at, id LIMIT $2"
         )
@@ -57,11 +65,11 @@ macro_rules! as_they_changed {
 }
 
 statements! {
+    WHICH_RUN_HAD_THIS_ENVIRONMENT = "SELECT run FROM environments WHERE id = $1";
     WHICH_CONNECTION_IS_THIS = concat!(connection_columns!(), "id = $1");
     WHICH_CONNECTIONS_WERE_THERE = newest_first!("");
     WHICH_CONNECTIONS_HAD_THIS_RUN = newest_first!("run = $4 AND ");
     WHICH_CONNECTIONS_HAD_THIS_PROJECT = newest_first!("project = $5 AND ");
-    WHICH_CONNECTIONS_HAD_THIS_ENVIRONMENT = newest_first!("run = (SELECT run FROM environments WHERE id = $6) AND ");
     WHICH_CONNECTIONS_WENT_TO_THIS_HOST = newest_first!("host = $7 AND ");
     WHICH_CONNECTIONS_WERE_FOR_THIS = newest_first!("action = $8 AND ");
     WHICH_CONNECTIONS_WERE_DECIDED_SO = newest_first!("decision = $9 AND ");
@@ -221,10 +229,16 @@ pub async fn get(tx: &mut Tx, id: RecordId) -> Result<Connection> {
 
 /// Connections, newest first.
 pub async fn list(tx: &mut Tx, filter: &ConnectionFilter, page: &Page) -> Result<Paged<Connection>> {
+    let mut filter = filter.clone();
+    if let (None, Some(environment)) = (filter.run, filter.environment) {
+        // An environment is one run's, and a run has an index.
+        let Some(row) = tx.maybe(ask!(WHICH_RUN_HAD_THIS_ENVIRONMENT, environment)).await? else {
+            return Ok(Paged { items: Vec::new(), next_cursor: None });
+        };
+        filter.run = Some(row.word("run")?);
+    }
     let sql = if filter.run.is_some() {
         WHICH_CONNECTIONS_HAD_THIS_RUN
-    } else if filter.environment.is_some() {
-        WHICH_CONNECTIONS_HAD_THIS_ENVIRONMENT
     } else if filter.status.is_some() {
         WHICH_CONNECTIONS_ENDED_SO
     } else if filter.host.is_some() {
@@ -240,7 +254,7 @@ pub async fn list(tx: &mut Tx, filter: &ConnectionFilter, page: &Page) -> Result
     };
     // Identifiers begin with the time of opening: a span of time is a span of identifiers.
     let until = filter.until.map_or_else(|| "zzzzzzzz".to_owned(), first_at);
-    let rows = tx.all_planned_anew(wishes(sql, filter, page.before()?.min(&until), page.fetch())).await?;
+    let rows = tx.all_planned_anew(wishes(sql, &filter, page.before()?.min(&until), page.fetch())).await?;
     Ok(page.cut(rows.iter().map(read).collect::<Result<_>>()?, |connection| connection.id.to_string()))
 }
 

@@ -18,8 +18,9 @@ use crate::{
 };
 
 statements! {
-    OUT_OF_WHICH_ENVIRONMENT = "SELECT e.id FROM environments e JOIN runs r ON r.id = e.run WHERE e.run = $1 AND e.runner = $2 \
-                                AND r.erased_at IS NULL ORDER BY e.id DESC LIMIT 1";
+    // The runner leads no way: a runner has had more environments than a run.
+    OUT_OF_WHICH_ENVIRONMENT = "SELECT MAX(e.id) AS id FROM environments e JOIN runs r ON r.id = e.run \
+                                WHERE e.run = $1 AND COALESCE(e.runner, '') = $2 AND r.erased_at IS NULL";
     COUNT_CONNECTION = "INSERT INTO connection_sums (run, action, decision, times, left_out, hosts, bytes_out, bytes_in, \
                         first_at, last_at) VALUES ($1, $2, $3, 1, $4, 0, 0, 0, $5, $5) \
                         ON CONFLICT (run, action, decision) DO UPDATE SET times = connection_sums.times + 1, \
@@ -204,8 +205,9 @@ const fn facts_of(deed: &DeedFacts) -> Facts<'_> {
 
 async fn begun(tx: &mut Tx, row: Row<'_>) -> Result<()> {
     // Of a run that this runner never had an environment of, or that was erased, nothing is kept.
-    let Some(found) = tx.maybe(ask!(OUT_OF_WHICH_ENVIRONMENT, row.run, row.runner)).await? else { return Ok(()) };
-    let environment: EnvironmentId = found.word("id")?;
+    let found = tx.maybe(ask!(OUT_OF_WHICH_ENVIRONMENT, row.run, row.runner)).await?;
+    let found = found.map(|row| row.maybe_word("id")).transpose()?.flatten();
+    let Some::<EnvironmentId>(environment) = found else { return Ok(()) };
     let (decision, port) = (row.decision.as_str(), row.port.unwrap_or_default());
     let counted = tx.maybe(ask!(COUNT_CONNECTION, row.run, row.action, decision, row.left_out, row.at)).await?;
     let (times, hosts) = match counted {

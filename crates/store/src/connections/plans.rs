@@ -94,6 +94,9 @@ async fn no_question_reads_every_connection() {
         let steps: Vec<String> = plan.iter().map(|row| row.text("detail").unwrap()).collect();
         assert!(steps.iter().any(|step| step.starts_with("SEARCH")), "{name}: {steps:?}");
         assert!(!steps.iter().any(|step| step.starts_with("SCAN")), "{name}: {steps:?}");
+        // The hosts of one run are few.
+        let sorted = steps.iter().any(|step| step.contains("TEMP B-TREE"));
+        assert_eq!(sorted, *name == "WHERE_DID_THIS_RUN_GO", "{name}: {steps:?}");
     }
 }
 
