@@ -59,6 +59,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 /// What hostile bytes are read by: for fuzzing, no input makes these panic.
 pub mod hostile {
     pub use crate::{
+        drive::harness::program::{Said as ProgramSaid, said as program_said},
         guest::parse_answer,
         workspace::{bundle::head as bundle_head, git::Address as RepositoryAddress},
     };

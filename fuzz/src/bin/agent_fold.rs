@@ -3,8 +3,8 @@
 #![no_main]
 
 use serde_json::{Value, json};
-use stockade_agent::{Agent, Config, Facts, Input, Line, Want, tool_calls};
-use stockade_domain::{Id, Nanos, Timestamp, ToolOutcome, Usage};
+use stockade_agent::{Agent, Config, Facts, HarnessEnd, Input, Line, Want, tool_calls};
+use stockade_domain::{Harness, Id, Nanos, Timestamp, ToolOutcome, Usage};
 
 fn answer(want: &Want, said: &[u8], count: &mut u8) -> Option<Input> {
     Some(match want {
@@ -20,6 +20,15 @@ fn answer(want: &Want, said: &[u8], count: &mut u8) -> Option<Input> {
             let calls = (0..tool_calls(&message)).map(fresh).collect();
             let (usage, cost) = (Usage::default(), Nanos(1));
             Input::Model { attempt: *attempt, message, stop_reason, usage, cost, calls }
+        }
+        Want::Harness { attempt, prompt, .. } => {
+            assert!(!prompt.is_empty());
+            let outcome = match said.len() % 4 {
+                0 => HarnessEnd::Failed,
+                1 => HarnessEnd::Interrupted,
+                _ => HarnessEnd::Done,
+            };
+            Input::HarnessEnded { attempt: *attempt, outcome, said: String::from_utf8_lossy(said).into_owned() }
         }
         Want::Tools { calls } => {
             let text = String::from_utf8_lossy(said).into_owned();
@@ -56,7 +65,8 @@ fn check(body: &Value) {
 }
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    let config = || Config { max_turns: 30, context_window: 4_000, compact_at: 2_000, ..Config::new("m") };
+    let harness = if bytes.first() == Some(&b'~') { Harness::Codex } else { Harness::Stockade };
+    let config = || Config { harness, max_turns: 30, context_window: 4_000, compact_at: 2_000, ..Config::new("m") };
     let (mut agent, mut second) = (Agent::new(config()), Agent::new(config()));
     let began = Input::Began { task: "Do it.".to_owned(), instructions: None, facts: Facts::default() };
     let (mut next, mut count) = (Some(began), 0);
