@@ -360,7 +360,9 @@ impl Approvals for Asking {
     async fn ask(&self, inquiry: Inquiry) -> Result<Word, Unasked> {
         let Inquiry { run, owner, subject, deed, decision, shown, request, patience, valid_ms } = inquiry;
         let contents = vec![request];
-        self.wait(Put { run, owner, subject, deed, decision, shown, contents, valid_ms, beside: false }, patience).await
+        // A program inside waits at its door while its run goes on.
+        let beside = self.shared.runs.get(run).is_some_and(|slot| slot.assignment().agent.harness.is_inside());
+        self.wait(Put { run, owner, subject, deed, decision, shown, contents, valid_ms, beside }, patience).await
     }
 
     async fn spend(&self, approval: ApprovalId) -> Result<bool, Unasked> {

@@ -27,7 +27,7 @@ mod link;
 mod listener;
 pub mod offline;
 mod personal;
-pub mod pinhole;
+mod pinhole;
 mod providers;
 mod purse;
 mod reaper;

@@ -7,6 +7,7 @@
     reason = "tests: helpers beside #[test] functions fail the test too"
 )]
 
+mod agents;
 mod asked;
 mod bad_input;
 mod books;
