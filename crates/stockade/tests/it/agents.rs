@@ -258,6 +258,27 @@ fn silent() -> SocketAddr {
 const EVERY_HOST: &str = "\n[[policy]]\nid = \"all-hosts\"\ntitle = \"Every host\"\n\
     text = '''permit(principal is Agent, action in [Action::\"connection.open\", Action::\"request.send\"], resource);'''\n";
 
+/// Whether silence is what a program meets there: curl gives up by itself (28), and is neither refused nor answered.
+#[test]
+fn a_silent_host_is_silent_inside_and_the_gateway_answers_beside_it() {
+    let script = "#!/bin/sh\ncat >/dev/null\ncurl -s -m 3 -o /dev/null https://registry.npmjs.org/; echo $? > told\n\
+        curl -s -m 20 -o /dev/null -w '%{http_code}\\n' -H \"x-api-key: $ANTHROPIC_AUTH_TOKEN\" $ANTHROPIC_BASE_URL/v1/models >> told\n\
+        sed -i \"s/split \\/ \\/,/split ' ',/\" bin/word-count\n\
+        printf '%s\\n' '{\"type\":\"result\",\"is_error\":false,\"result\":\"Done\"}'\n";
+    let program = |bin: &Path| {
+        fs::write(bin.join("claude"), script).unwrap();
+        fs::set_permissions(bin.join("claude"), fs::Permissions::from_mode(0o755)).unwrap();
+        vec![]
+    };
+    let silence = format!("[egress.proxy]\nurl = \"http://{}\"\n", silent());
+    let scene = scene(Kind::Anthropic, "anthropic", program, &silence, "4");
+    add_to_policy(&scene.installation, EVERY_HOST, "server");
+    let run = scene.started("claude-code", "claude-sonnet-4-6");
+    scene.succeeded(&run);
+    let told = scene.repository.git(&["show", &format!("stockade/{run}:told")]).unwrap();
+    assert_eq!(told, "28\n200");
+}
+
 fn with_every_host_refused_and_with_every_host_silent(
     (name, program): (&str, &str),
     (kind, word): (Kind, &str),
