@@ -106,6 +106,27 @@ pub enum Op {
         /// Where to begin, in bytes.
         offset: u64,
     },
+    /// Asks what programs the workload has started. Ends with `Executions`.
+    Executions {
+        /// Only those after this number; those up to it are forgotten.
+        after: u64,
+    },
+}
+
+/// A program that the workload was about to start. For the record: what it names may have been another thing when the kernel looked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Execution {
+    /// Counts from 1 with each start of the guest.
+    pub number: u64,
+    /// How long ago.
+    pub age_ms: u64,
+    /// The call whose command it was below, if that was still running.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call: Option<CallId>,
+    /// The process, as the environment counts them.
+    pub pid: i32,
+    /// What it named, lossy UTF-8, cut: a path as it wrote it, or what its descriptor is called.
+    pub path: String,
 }
 
 /// A command.
@@ -200,6 +221,15 @@ pub enum Reply {
         data: String,
         /// The file's whole size in bytes.
         size: u64,
+    },
+    /// What programs the workload has started. Final.
+    Executions {
+        /// In their order; there may be more.
+        executions: Vec<Execution>,
+        /// How many there was no room for, since the guest started.
+        dropped: u64,
+        /// Whether the kernel tells of them at all here.
+        watched: bool,
     },
     /// It is done. Final.
     Done {},

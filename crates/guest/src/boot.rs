@@ -63,6 +63,8 @@ pub struct Boot {
     pub path: String,
     /// What every command finds among its variables, unless the call says otherwise.
     pub variables: Vec<(String, String)>,
+    /// Note what programs the workload starts, where the kernel tells.
+    pub record_executions: bool,
     /// Measure the files and fail above this.
     pub watch_bytes: Option<u64>,
     /// Where the work is.
@@ -103,6 +105,7 @@ impl Boot {
                 "--file-id" => boot.file_id = Some(small()?).filter(|id| *id != 0),
                 "--processes" => boot.processes = Some(number()?),
                 "--open-files" => boot.open_files = Some(number()?),
+                "--record-executions" => boot.record_executions = value == "yes",
                 "--watch-bytes" => boot.watch_bytes = Some(number()?),
                 "--path" => boot.path = Some(value),
                 "--variable" => boot.variables.push(match value.split_once('=') {
@@ -128,6 +131,7 @@ impl Boot {
             open_files: boot.open_files,
             path: boot.path.unwrap_or_else(|| "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into()),
             variables: boot.variables,
+            record_executions: boot.record_executions,
             watch_bytes: boot.watch_bytes,
             workspace: boot.workspace.unwrap_or_else(|| "/workspace".into()),
             home: boot.home.unwrap_or_else(|| "/home/agent".into()),
@@ -149,6 +153,7 @@ struct Parts {
     watch_bytes: Option<u64>,
     path: Option<String>,
     variables: Vec<(String, String)>,
+    record_executions: bool,
     workspace: Option<PathBuf>,
     home: Option<PathBuf>,
     transfer: Option<PathBuf>,

@@ -131,6 +131,8 @@ pub fn run(
         rustix::io::ioctl_fionbio(pipe, true)?;
     }
     let stdin = standard_input(exec.stdin.as_deref())?;
+    // Held until it is known whose it is: the command may be about to start its program already, and that is noted.
+    let mut running = commands.lock();
     let supervisor = commands.forker.fork(sys::Launch {
         programs: prepared.programs,
         argv: prepared.argv,
@@ -144,12 +146,13 @@ pub fn run(
         processes: boot.processes,
         open_files: boot.open_files,
     })?;
+    if let Some(call) = call {
+        running.insert(call, supervisor);
+    }
+    drop(running);
     drop((status_write, out_write, err_write, stdin, cwd));
     // Nothing if it is gone already; then its streams and its status tell the rest.
     let handle = Pid::from_raw(supervisor).and_then(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok());
-    if let Some(call) = call {
-        commands.lock().insert(call, supervisor);
-    }
     let mut outputs = [Output::new(Stream::Stdout, out, max), Output::new(Stream::Stderr, err, max)];
     let (how, timed_out) = watch(&status, &mut outputs, started + timeout, supervisor, handle.as_ref(), live);
     if let Some(call) = call {
@@ -307,6 +310,11 @@ impl Commands {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<CallId, i32>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Running calls, and who supervises each.
+    pub fn supervisors(&self) -> Vec<(CallId, i32)> {
+        self.lock().iter().map(|(call, supervisor)| (*call, *supervisor)).collect()
     }
 
     /// Sends a signal to all processes of a running command.

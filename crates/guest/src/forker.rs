@@ -6,7 +6,7 @@
 
 use std::{
     io,
-    os::fd::{AsRawFd, RawFd},
+    os::fd::{AsRawFd, OwnedFd, RawFd},
     sync::mpsc::{Receiver, SyncSender, sync_channel},
 };
 
@@ -29,14 +29,15 @@ pub struct Forker {
 }
 
 impl Forker {
-    /// Starts the thread, behind the fence if there is one.
-    pub fn start(landlock: Option<&impl AsRawFd>) -> io::Result<Self> {
+    /// Starts the thread, behind the fence if there is one. With `told`, the kernel tells of each program that is started, through the
+    /// descriptor that comes back; none does where it cannot.
+    pub fn start(landlock: Option<&impl AsRawFd>, told: bool) -> io::Result<(Self, Option<OwnedFd>)> {
         let (orders, coming) = sync_channel(WAITING);
         let (ready, fenced) = sync_channel(1);
         let ruleset = landlock.map(AsRawFd::as_raw_fd);
-        std::thread::Builder::new().stack_size(STACK).spawn(move || fork_all(ruleset, &ready, &coming))?;
-        fenced.recv().map_err(io::Error::other)??;
-        Ok(Self { orders })
+        std::thread::Builder::new().stack_size(STACK).spawn(move || fork_all(ruleset, told, &ready, &coming))?;
+        let listener = fenced.recv().map_err(io::Error::other)??;
+        Ok((Self { orders }, listener))
     }
 
     /// Forks a supervisor and its command ([`sys::launch`]). What `launch` names by number must be open until this returns.
@@ -47,8 +48,10 @@ impl Forker {
     }
 }
 
-fn fork_all(ruleset: Option<RawFd>, ready: &SyncSender<io::Result<()>>, coming: &Receiver<Order>) {
-    let fenced = ruleset.map_or(Ok(()), sys::fence);
+type Fenced = io::Result<Option<OwnedFd>>;
+
+fn fork_all(ruleset: Option<RawFd>, told: bool, ready: &SyncSender<Fenced>, coming: &Receiver<Order>) {
+    let fenced = ruleset.map_or(Ok(()), sys::fence).map(|()| if told { sys::tell_of_starts().ok() } else { None });
     let failed = fenced.is_err();
     if ready.send(fenced).is_err() || failed {
         return;

@@ -10,6 +10,7 @@
 
 mod boot;
 mod exec;
+mod executions;
 mod files;
 mod forker;
 mod frames;

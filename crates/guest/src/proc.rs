@@ -26,6 +26,11 @@ pub fn descendants(of: i32) -> Vec<i32> {
     found
 }
 
+/// The parent of a process; nothing if it is gone.
+pub fn parent(of: i32) -> Option<i32> {
+    Some(parent_of(&fs::read(format!("/proc/{of}/stat")).ok()?)?.0)
+}
+
 /// The parent in a `stat`, and whether the process is dead.
 fn parent_of(stat: &[u8]) -> Option<(i32, bool)> {
     // The name in parentheses is the process's own to choose and may hold anything.

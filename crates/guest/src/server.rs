@@ -19,6 +19,7 @@ use stockade_domain::ids::CallId;
 use crate::{
     Begun, Boot, BootError, Intent, Journal,
     exec::{self, Commands},
+    executions::Executions,
     files::{self, Trouble},
     forker::Forker,
     frames, put, search, sys, watch,
@@ -37,7 +38,8 @@ const STACK: usize = 512 * 1024;
 struct Guest {
     boot: Boot,
     journal: Journal,
-    commands: Commands,
+    commands: Arc<Commands>,
+    executions: Arc<Executions>,
     word: String,
     over: Arc<AtomicBool>,
     connections: Arc<AtomicUsize>,
@@ -91,16 +93,22 @@ pub fn serve(boot: Boot) -> Result<Infallible, BootError> {
     let word = sys::fresh_word().map_err(failed("randomness"))?;
     let journal = Journal::open(boot.state.try_clone().map_err(failed("the state folder"))?)?;
     files::sweep(&boot);
-    let forker = Forker::start(boot.landlock.as_ref()).map_err(failed("the fence around commands"))?;
+    let (forker, starts) =
+        Forker::start(boot.landlock.as_ref(), boot.record_executions).map_err(failed("the fence around commands"))?;
     let guest = Arc::new(Guest {
         boot,
         journal,
-        commands: Commands::new(forker),
+        commands: Arc::new(Commands::new(forker)),
+        executions: Arc::default(),
         word,
         over: Arc::default(),
         connections: Arc::default(),
         requests: Arc::default(),
     });
+    if let Some(starts) = starts {
+        let (executions, commands) = (Arc::clone(&guest.executions), Arc::clone(&guest.commands));
+        spawn(move || executions.watch(&starts, &commands)).map_err(failed("a thread"))?;
+    }
     if let Some(limit) = guest.boot.watch_bytes {
         let guest = Arc::clone(&guest);
         let folders: Vec<PathBuf> =
@@ -264,6 +272,7 @@ impl Guest {
                 let _files = as_workload();
                 put::put(boot, name, *offset, data)
             }
+            Op::Executions { after } => Ok(self.executions.tell(*after)),
             Op::Get { name, offset } => {
                 let _files = as_workload();
                 put::get(boot, name, *offset)

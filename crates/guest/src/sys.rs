@@ -3,7 +3,7 @@
 use std::{
     ffi::CString,
     io,
-    os::fd::{FromRawFd, OwnedFd, RawFd},
+    os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
     sync::Arc,
 };
 
@@ -171,6 +171,79 @@ fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
 pub fn fence(ruleset: RawFd) -> io::Result<()> {
     // SAFETY: plain numbers.
     checked(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset, 0u32) }).map(drop)
+}
+
+/// Has the kernel tell of each program that this thread, or what it forks, is about to start, through the descriptor. Every start waits
+/// until it is let go.
+pub fn tell_of_starts() -> io::Result<OwnedFd> {
+    const LOAD: u16 = 0x20;
+    const IS: u16 = 0x15;
+    const RETURN: u16 = 0x06;
+    const NEW_LISTENER: libc::c_ulong = 8;
+    const WAIT_KILLABLE: libc::c_ulong = 32;
+    let instruction = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
+    let number = |call: libc::c_long| u32::try_from(call).unwrap_or(u32::MAX);
+    // Calls of another machine are refused by the filters after this one, whose word outweighs it.
+    let mut program = [
+        instruction(LOAD, 0, 0, 0),
+        instruction(IS, 1, 0, number(libc::SYS_execve)),
+        instruction(IS, 0, 1, number(libc::SYS_execveat)),
+        instruction(RETURN, 0, 0, libc::SECCOMP_RET_USER_NOTIF),
+        instruction(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let filter = libc::sock_fprog { len: 5, filter: program.as_mut_ptr() };
+    let install = |flags: libc::c_ulong| {
+        // SAFETY: the filter is a valid program that lives until the call ends.
+        let result =
+            unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const filter) };
+        checked(result)
+    };
+    // An older kernel lets a signal interrupt the wait, and the start is told again.
+    let listener = install(NEW_LISTENER | WAIT_KILLABLE).or_else(|_| install(NEW_LISTENER))?;
+    // SAFETY: the kernel just gave us this descriptor and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(RawFd::try_from(listener).unwrap_or(-1)) })
+}
+
+/// A program that is about to be started.
+#[derive(Debug)]
+pub struct Start {
+    id: u64,
+    /// By whom.
+    pub pid: i32,
+    /// Where the path stands in its memory.
+    pub path: u64,
+    /// The descriptor that the path begins at, if one is named.
+    pub folder: Option<u64>,
+}
+
+const NEXT_START: libc::c_ulong = 0xC050_2100;
+const LET_START: libc::c_ulong = 0xC018_2101;
+const STILL_WAITS: libc::c_ulong = 0x4008_2102;
+
+/// Waits for the next.
+pub fn next_start(listener: &OwnedFd) -> io::Result<Start> {
+    // SAFETY: all zeroes are a valid `seccomp_notif`, and what the kernel asks for.
+    let mut notice: libc::seccomp_notif = unsafe { std::mem::zeroed() };
+    // SAFETY: `notice` is a valid place of the size that the request's number says.
+    checked(unsafe { libc::ioctl(listener.as_raw_fd(), NEXT_START, &raw mut notice) }.into())?;
+    let [first, second, ..] = notice.data.args;
+    let (path, folder) =
+        if i64::from(notice.data.nr) == libc::SYS_execveat { (second, Some(first)) } else { (first, None) };
+    Ok(Start { id: notice.id, pid: notice.pid.cast_signed(), path, folder })
+}
+
+/// Whether whoever is to start it still waits.
+pub fn still_waits(listener: &OwnedFd, start: &Start) -> bool {
+    // SAFETY: the kernel reads a number that lives until the call ends.
+    unsafe { libc::ioctl(listener.as_raw_fd(), STILL_WAITS, &raw const start.id) == 0 }
+}
+
+/// Lets it go on. Whoever is gone meanwhile needs nothing.
+pub fn let_start(listener: &OwnedFd, start: &Start) {
+    const CONTINUE: u32 = 1;
+    let answer = libc::seccomp_notif_resp { id: start.id, val: 0, error: 0, flags: CONTINUE };
+    // SAFETY: `answer` has the size that the request's number says and lives until the call ends.
+    unsafe { libc::ioctl(listener.as_raw_fd(), LET_START, &raw const answer) };
 }
 
 fn tell(status: RawFd, tag: u8, stage: u8, number: i32) {

@@ -18,6 +18,8 @@ use crate::exec::Commands;
 const INTERVAL: Duration = Duration::from_millis(500);
 /// Measuring may take this part of the time: one in five.
 const SHARE: u32 = 4;
+/// What an entry counts for at least, in bytes: one without content takes room for its name and its inode.
+const LEAST_ENTRY: u64 = 4 * 1024;
 /// The work of one measurement, in entries; a tree with more counts as over the limit.
 const MAX_ENTRIES: u64 = 5_000_000;
 
@@ -51,7 +53,7 @@ fn measure(folder: &Path, left: &mut u64) -> u64 {
                 return bytes;
             }
             let Ok(facts) = entry.metadata() else { continue };
-            bytes += facts.blocks() * 512;
+            bytes += (facts.blocks() * 512).max(LEAST_ENTRY);
             if facts.is_dir() {
                 next.push(entry.path());
             }

@@ -233,7 +233,7 @@ fn told_of(tool: &Tool, reply: Reply) -> (ToolOutcome, String) {
             "[interrupted] a crash cut this call off; it is not known how far it came, and it was not repeated"
                 .to_owned(),
         ),
-        Reply::Pong { .. } | Reply::Output { .. } | Reply::Data { .. } => {
+        Reply::Pong { .. } | Reply::Output { .. } | Reply::Data { .. } | Reply::Executions { .. } => {
             (ToolOutcome::Error, "the environment gave an answer that does not fit the question".to_owned())
         }
     }

@@ -29,7 +29,8 @@ pub fn probe(config: &NamespaceConfig) -> Vec<Capability> {
                     None => Ok(found),
                     Some(error) => Err(advice(&name, &error)),
                 };
-                add(&name, outcome, true);
+                // What is only for the record holds nobody up.
+                add(&name, outcome, name != "executions");
             }
         }
         Err(why) => add("helpers", Err(why), true),
@@ -88,6 +89,9 @@ fn advice(name: &str, error: &str) -> String {
     match name {
         "landlock" => format!("{error}: the kernel needs CONFIG_SECURITY_LANDLOCK and `landlock` in its `lsm=` list"),
         "landlock_scopes" => format!("{error}: Linux 6.12 or newer is needed (Landlock ABI 6)"),
+        "executions" => {
+            format!("{error}: Linux 5.5 or newer is needed; without, the programs that a workload starts are not noted")
+        }
         "openat2" => format!("{error}: Linux 5.12 or newer is needed"),
         "seccomp" => format!("{error}: the kernel needs CONFIG_SECCOMP_FILTER"),
         _ => error.to_owned(),

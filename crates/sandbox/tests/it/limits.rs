@@ -12,6 +12,8 @@ crate::both!(
     processor_time_is_limited,
     what_cannot_be_limited_is_refused,
     open_files_are_limited,
+    what_the_kernel_has_for_everybody_is_limited,
+    files_without_content_are_limited,
 );
 
 async fn memory_is_limited(bed: &Bed) {
@@ -117,4 +119,29 @@ async fn open_files_are_limited(bed: &Bed) {
     let opened: u32 = guest.run(&["perl", "-e", open], 10_000).await.stdout.parse().unwrap();
     assert!((90..=97).contains(&opened), "{opened}");
     assert_ne!(guest.sh("ulimit -n 200").await.status, 0, "and it cannot be raised");
+}
+
+async fn what_the_kernel_has_for_everybody_is_limited(bed: &Bed) {
+    let (_, mut guest) = bed.make(Class { open_files: 2_000, ..small() }).await;
+    let count = |open: &str| {
+        format!(
+            "import ctypes, os\nlibc = ctypes.CDLL(None, use_errno=True)\nmade = []\ntry:\n while len(made) < 900: made.append({open})\nexcept OSError: pass\nprint(len(made))"
+        )
+    };
+    let terminals = guest.run(&["python3", "-c", &count("os.openpty()")], 30_000).await;
+    assert_eq!(terminals.stdout, "256", "{}", terminals.stderr);
+    let inotify = count("os.open('/dev/null', 0) if libc.inotify_init1(0) >= 0 else os.open('/nowhere', 0)");
+    let instances: u32 = guest.run(&["python3", "-c", &inotify], 30_000).await.stdout.parse().unwrap();
+    assert!((1..=64).contains(&instances), "{instances}");
+}
+
+async fn files_without_content_are_limited(bed: &Bed) {
+    let (_, mut guest) = bed.make(Class { disk_bytes: 16 << 20, ..small() }).await;
+    // Sixteen MiB hold four thousand at most, whoever counts them: a file system of that size, or the watcher.
+    let make = "my $n = 0; while ($n < 200000 && open(my $f, '>', \"/tmp/f$n\")) { $n++; select(undef, undef, undef, 0.2) if $n % 4000 == 0 } print $n";
+    let ran =
+        guest.ask(json!({"op": "exec", "argv": ["perl", "-e", make], "timeout_ms": 60000, "max_output": 100})).await;
+    let made: u32 = ran["stdout"].as_str().unwrap_or("0").parse().unwrap_or(0);
+    assert!(made < 40_000, "{ran}");
+    assert!(ran["signal"] == 9 || ran["code"] == "too_large" || made > 0, "{ran}");
 }

@@ -5,9 +5,11 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod attacks;
 mod bed;
 mod doors;
 mod escape;
+mod executions;
 mod harden;
 mod janitor;
 mod life;

@@ -23,6 +23,12 @@ use crate::{
 /// What the new root's own file system may hold: a few small files.
 const ROOT_BYTES: u64 = 4 << 20;
 
+/// Pseudo-terminals of one environment: the kernel has 4,096 for all together.
+const MAX_TERMINALS: &str = "256";
+
+/// Instances of inotify of one environment: where the workload's user is a user of the machine, that one has so many in all.
+const MAX_INOTIFY: &str = "64";
+
 /// Parts of `/proc` that tell of the machine or act upon it; replaced by nothing.
 const HIDDEN: [&str; 18] = [
     "proc/interrupts",
@@ -137,6 +143,7 @@ fn prepare(cargo: Cargo, go: &OwnedFd) -> Result<Never, Failure> {
     say("processes", plan.processes.to_string());
     say("open-files", plan.open_files.to_string());
     say("path", search_path(&plan.extra_read_only));
+    say("record-executions", "yes".to_owned());
     for (name, value) in TRUST_VARIABLES.into_iter().filter(|_| plan.trust) {
         say("variable", format!("{name}={value}"));
     }
@@ -251,7 +258,7 @@ fn enter_new_root(trees: Vec<Tree>, links: Vec<(PathBuf, PathBuf)>, plan: &Plan)
     let shm = [("mode", "1777"), ("size", shm.as_str()), ("nr_inodes", "65536")];
     let shm = new_mount("tmpfs", &shm, ATTR_NOSUID | ATTR_NODEV).step("making /dev/shm")?;
     hang(&shm, Path::new("dev/shm")).step("mounting /dev/shm")?;
-    let pts = [("ptmxmode", "0666"), ("mode", "0620")];
+    let pts = [("ptmxmode", "0666"), ("mode", "0620"), ("max", MAX_TERMINALS)];
     let pts = new_mount("devpts", &pts, ATTR_NOSUID | ATTR_NOEXEC).step("making /dev/pts")?;
     hang(&pts, Path::new("dev/pts")).step("mounting /dev/pts")?;
     mount_proc()?;
@@ -267,6 +274,10 @@ fn mount_proc() -> Result<(), Failure> {
     // same.
     let proc = new_mount("proc", &[], ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC).step("making /proc")?;
     hang(&proc, Path::new("proc")).step("mounting /proc")?;
+    let inotify = "proc/sys/user/max_inotify_instances";
+    if Path::new(inotify).exists() {
+        fs::write(inotify, MAX_INOTIFY).step("bounding inotify")?;
+    }
     let bind = |from: &str, to: &str| rustix::mount::mount_bind(from, to);
     for path in HIDDEN.iter().filter(|path| Path::new(path).exists()) {
         bind("dev/null", path).step(format!("hiding /{path}"))?;

@@ -9,7 +9,7 @@ use crate::{fences, sys};
 
 type Attempt = fn() -> io::Result<String>;
 
-const ATTEMPTS: [(&str, Attempt); 8] = [
+const ATTEMPTS: [(&str, Attempt); 9] = [
     ("user_namespace", user),
     ("mount_namespace", mount),
     ("pid_namespace", pid),
@@ -18,6 +18,7 @@ const ATTEMPTS: [(&str, Attempt); 8] = [
     ("seccomp", seccomp),
     ("landlock", landlock),
     ("landlock_scopes", scopes),
+    ("executions", executions),
 ];
 
 /// All of them, each in a child, so that what one does to its process is nobody else's.
@@ -126,6 +127,11 @@ fn landlock() -> io::Result<String> {
     fences::landlock(fences::Without { landlock: false, scopes: true })
         .map_err(|failure| io::Error::other(failure.message))?;
     Ok("a ruleset can be made".into())
+}
+
+fn executions() -> io::Result<String> {
+    sys::may_tell_of_calls()?;
+    Ok("the kernel tells of each program that is started".into())
 }
 
 fn scopes() -> io::Result<String> {

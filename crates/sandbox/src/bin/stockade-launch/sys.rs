@@ -87,6 +87,14 @@ pub fn become_id(id: u32, groups_may_be_set: bool) -> io::Result<()> {
     checked(unsafe { libc::setresuid(id, id, id) }.into()).map(drop)
 }
 
+/// Whether the kernel knows to tell another process of a call before it lets it go on.
+pub fn may_tell_of_calls() -> io::Result<()> {
+    const IS_AVAILABLE: libc::c_long = 2;
+    let action = libc::SECCOMP_RET_USER_NOTIF;
+    // SAFETY: the kernel reads a number that lives until the call ends.
+    checked(unsafe { libc::syscall(libc::SYS_seccomp, IS_AVAILABLE, 0, &raw const action) }).map(drop)
+}
+
 /// Leaves the session keyring that was inherited for an empty one of this process's own. Nothing to do where the kernel has none, or
 /// where a container around us lets nobody use keys.
 pub fn fresh_session_keyring() -> io::Result<()> {
