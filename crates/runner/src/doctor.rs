@@ -7,7 +7,7 @@ use std::{
 
 use stockade_api::http::Check;
 use stockade_domain::Harness;
-use stockade_sandbox::{Driver as _, NamespaceConfig, NamespaceDriver};
+use stockade_sandbox::{Driver, NamespaceConfig, NamespaceDriver};
 
 use crate::{RunnerConfig, drive::harness, error::chain, identity, start, workspace::git};
 
@@ -30,6 +30,7 @@ pub async fn doctor(config: &RunnerConfig) -> Vec<Check> {
         extra_read_only: config.extra_read_only.clone(),
         without_redirection: false,
     });
+    checks.push(wall(&driver));
     for found in driver.probe().await {
         let degraded = config.allow_degraded.contains(&found.name);
         let ok = found.available || !found.required || degraded;
@@ -84,6 +85,16 @@ fn agents(config: &RunnerConfig) -> Vec<Check> {
         })
     };
     Harness::ALL.iter().filter_map(look).collect()
+
+/// How strong the wall is; not a thing that can be wrong.
+fn wall(driver: &dyn Driver) -> Check {
+    let level = match driver.assurance() {
+        1 => "1: the machine's own kernel, shared (docs/isolation.md says what that does not protect from)",
+        2 => "2: a kernel in user space",
+        3 => "3: a virtual machine",
+        _ => "unknown",
+    };
+    check("sandbox.assurance", true, format!("driver `{}`, assurance level {level}", driver.name()), None)
 }
 
 async fn git_check() -> Check {

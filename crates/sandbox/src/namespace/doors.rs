@@ -99,6 +99,18 @@ fn hear(mut socket: &UnixStream) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
     Ok((said, held))
 }
 
+impl Drop for NamespaceDoors {
+    /// The kernel waits, when a socket that sees packets is closed, until no processor looks at it: for milliseconds, and not on a thread
+    /// that others wait for.
+    fn drop(&mut self) {
+        if let Some(strays) = self.strays.take() {
+            let socket = strays.into_inner();
+            // Without a thread it is closed right here.
+            let _ = std::thread::Builder::new().name("stockade-closing".to_owned()).spawn(move || drop(socket));
+        }
+    }
+}
+
 fn is_door(address: IpAddr) -> bool {
     address == DOOR_V4 || address == DOOR_V6
 }

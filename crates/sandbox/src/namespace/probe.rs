@@ -29,8 +29,8 @@ pub fn probe(config: &NamespaceConfig) -> Vec<Capability> {
                     None => Ok(found),
                     Some(error) => Err(advice(&name, &error)),
                 };
-                // What is only for the record holds nobody up.
-                add(&name, outcome, name != "executions");
+                // What is only for the record, and what has another way, holds nobody up.
+                add(&name, outcome, !matches!(name.as_str(), "executions" | "redirection"));
             }
         }
         Err(why) => add("helpers", Err(why), true),
@@ -92,6 +92,10 @@ fn advice(name: &str, error: &str) -> String {
         "executions" => {
             format!("{error}: Linux 5.5 or newer is needed; without, the programs that a workload starts are not noted")
         }
+        "redirection" => format!(
+            "{error}: the kernel needs nf_tables with nat and connlimit (modprobe nft_chain_nat nft_connlimit); without, streams to some ports \
+             only have a way out"
+        ),
         "openat2" => format!("{error}: Linux 5.12 or newer is needed"),
         "seccomp" => format!("{error}: the kernel needs CONFIG_SECCOMP_FILTER"),
         _ => error.to_owned(),

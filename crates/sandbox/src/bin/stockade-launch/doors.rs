@@ -30,7 +30,7 @@ use stockade_sandbox::launch::{
 
 use crate::{
     Failure, Step,
-    netlink::{ACK, APPEND, CREATE, Messages, NETFILTER, ROUTE, Writer},
+    netlink::{ACK, APPEND, CREATE, EXCLUSIVE, Messages, NETFILTER, ROUTE, Writer},
     sys,
 };
 
@@ -54,6 +54,13 @@ pub fn open(folder: &Path, lead: bool) -> Result<(), Failure> {
     let made = Made { doors, redirected: why_not.is_none(), why_not };
     let line = serde_json::to_vec(&made).step("naming the doors")?;
     hand_over(&line, &held).step("handing over the doors")
+}
+
+/// Tries in this network namespace, a new one, whether streams can be led. For `probe`.
+pub fn try_leading() -> io::Result<()> {
+    sys::loopback_up()?;
+    let v6 = routes()?;
+    redirect(v6)
 }
 
 /// Enters the network namespace of the environment's guest, without root by way of its user namespace.
@@ -109,13 +116,21 @@ fn routes() -> io::Result<bool> {
 /// Leads every stream to the door for streams, and questions for names to theirs, whatever their address and port, but for
 /// what the workload says to itself on the loopback addresses.
 fn redirect(v6: bool) -> io::Result<()> {
+    // None are there in a new namespace. A runner that came back finds its rules: then they are taken away and made anew, at the price of
+    // waiting until no processor looks at the old ones.
+    match redirect_by(v6, false) {
+        Err(error) if error.raw_os_error() == Some(libc::EEXIST) => redirect_by(v6, true),
+        other => other,
+    }
+}
+
+fn redirect_by(v6: bool, anew: bool) -> io::Result<()> {
     let mut messages = Messages::default();
     batch(&mut messages, true);
     for family in [libc::AF_INET, libc::AF_INET6].into_iter().filter(|family| v6 || *family == libc::AF_INET) {
-        rules(&mut messages, family);
+        rules(&mut messages, family, anew);
     }
     batch(&mut messages, false);
-    // A runner that came back finds its rules; none are there in a new namespace.
     messages.send(NETFILTER, &[])
 }
 
@@ -128,7 +143,7 @@ fn batch(messages: &mut Messages, begin: bool) {
     messages.add(if begin { BEGIN } else { END }, 0, |writer| writer.fields(&[0, 0, high, low]));
 }
 
-fn rules(messages: &mut Messages, family: libc::c_int) {
+fn rules(messages: &mut Messages, family: libc::c_int, anew: bool) {
     const NFTABLES: u16 = 10 << 8;
     const NEW_TABLE: u16 = 0;
     const DELETE_TABLE: u16 = 2;
@@ -139,8 +154,9 @@ fn rules(messages: &mut Messages, family: libc::c_int) {
     const BEFORE_FILTERS: i32 = -100;
     let head = [u8::try_from(family).unwrap_or_default(), 0, 0, 0];
     // Made, taken away with all that was in it, made: then it is there, empty, whatever was before.
-    for (kind, flags) in [(NEW_TABLE, ACK | CREATE), (DELETE_TABLE, ACK), (NEW_TABLE, ACK | CREATE)] {
-        messages.add(NFTABLES | kind, flags, |writer| {
+    let emptied = [(NEW_TABLE, ACK | CREATE), (DELETE_TABLE, ACK), (NEW_TABLE, ACK | CREATE)];
+    for (kind, flags) in if anew { &emptied[..] } else { &[(NEW_TABLE, ACK | CREATE | EXCLUSIVE)] } {
+        messages.add(NFTABLES | kind, *flags, |writer| {
             writer.fields(&head);
             writer.text(1, TABLE);
         });

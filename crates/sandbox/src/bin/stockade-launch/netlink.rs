@@ -15,6 +15,8 @@ pub const REQUEST: u16 = 1;
 pub const ACK: u16 = 4;
 /// Made if it is not there.
 pub const CREATE: u16 = 0x400;
+/// Refused if it is there.
+pub const EXCLUSIVE: u16 = 0x200;
 /// After those that are there.
 pub const APPEND: u16 = 0x800;
 /// An attribute that holds others.

@@ -5,11 +5,11 @@ use std::{fs, io};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags};
 use stockade_sandbox::launch::Tried;
 
-use crate::{fences, sys};
+use crate::{doors, fences, sys};
 
 type Attempt = fn() -> io::Result<String>;
 
-const ATTEMPTS: [(&str, Attempt); 9] = [
+const ATTEMPTS: [(&str, Attempt); 10] = [
     ("user_namespace", user),
     ("mount_namespace", mount),
     ("pid_namespace", pid),
@@ -19,6 +19,7 @@ const ATTEMPTS: [(&str, Attempt); 9] = [
     ("landlock", landlock),
     ("landlock_scopes", scopes),
     ("executions", executions),
+    ("redirection", redirection),
 ];
 
 /// All of them, each in a child, so that what one does to its process is nobody else's.
@@ -127,6 +128,13 @@ fn landlock() -> io::Result<String> {
     fences::landlock(fences::Without { landlock: false, scopes: true })
         .map_err(|failure| io::Error::other(failure.message))?;
     Ok("a ruleset can be made".into())
+}
+
+fn redirection() -> io::Result<String> {
+    enter()?;
+    sys::unshare(libc::CLONE_NEWNET)?;
+    doors::try_leading()?;
+    Ok("streams to any port are led to the way out".into())
 }
 
 fn executions() -> io::Result<String> {

@@ -32,6 +32,16 @@ def tell(*tries):
         except subprocess.CalledProcessError as error:
             said.append('failed')
     print(' '.join(dict.fromkeys(said)))
+def shut(act):
+    # Which of a mount, a mode and a fence is asked first differs between root and others; that each refuses does not.
+    def tried():
+        try:
+            return act()
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+                return 'refused'
+            raise
+    return tried
 def read(path):
     return lambda: open(path, 'rb').read(64) and 'read'
 def write(path, text=b'1'):
@@ -108,8 +118,8 @@ pub const ATTACKS: &[Attack] = &[
                  tell(lambda: route(25, bytes([2, 0, 0, 0, 255, 0, 0, 2, 0, 0, 0, 0])), lambda: route(17, struct.pack('BBHiII', 0, 0, 0, 1, 0, 0)), \
                  lambda: fcntl.ioctl(socket.socket(), 0x8914, struct.pack('16sh', b'lo', 0) + bytes(14)))\n\
                  tell(lambda: socket.socket(16, 3, 12))\n\
-                 tell(*[write(path) for path in ['/proc/sys/net/ipv4/ip_forward', '/proc/sys/net/ipv6/conf/lo/disable_ipv6']])",
-        outcome: "EPERM\nEPERM\nEROFS",
+                 tell(*[shut(write(path)) for path in ['/proc/sys/net/ipv4/ip_forward', '/proc/sys/net/ipv6/conf/lo/disable_ipv6']])",
+        outcome: "EPERM\nEPERM\nrefused",
     },
     Attack {
         row: "N24",
@@ -127,7 +137,7 @@ pub const ATTACKS: &[Attack] = &[
         row: "N25",
         what: "use what was inherited: descriptors, variables, the parent's",
         script: "print(sorted(int(n) for n in os.listdir('/proc/self/fd'))[:3], len(os.listdir('/proc/self/fd')) - 1)\n\
-                 tell(*[lambda n=n: os.listdir(f'/proc/{os.getppid()}/fd/{n}/') for n in range(8)] + [read(f'/proc/{os.getppid()}/environ')]) \n\
+                 tell(*[lambda n=n: os.listdir(f'/proc/{os.getppid()}/fd/{n}/') for n in range(4)] + [read(f'/proc/{os.getppid()}/environ')]) \n\
                  print([n for n in os.environ if n.startswith(('AWS', 'SSH', 'GITHUB', 'ANTHROPIC', 'CARGO', 'RUST'))])",
         outcome: "[0, 1, 2] 3\nEACCES\n[]",
     },
@@ -151,7 +161,7 @@ pub const ATTACKS: &[Attack] = &[
                  tell(lambda: call(161, ctypes.c_char_p(b'/tmp')), lambda: call(304, fd, ctypes.create_string_buffer(128), 0), lambda: call(155, ctypes.c_char_p(b'/tmp'), ctypes.c_char_p(b'/tmp')))\n\
                  t = os.open('/tmp', os.O_RDWR | os.O_TMPFILE, 0o777)\n\
                  tell(lambda: os.link(f'/proc/self/fd/{t}', '/usr/bin/mine', follow_symlinks=True))",
-        outcome: "ENOENT\nEXDEV\nEROFS\nEROFS\nEPERM\nEXDEV",
+        outcome: "ENOENT\nEXDEV\nEXDEV\nEROFS\nEPERM\nEROFS",
     },
     Attack {
         row: "F4",
@@ -168,12 +178,12 @@ pub const ATTACKS: &[Attack] = &[
     Attack {
         row: "F6",
         what: "act on the kernel through /proc and /sys",
-        script: "tell(*[write(path) for path in ['/proc/sys/kernel/core_pattern', '/proc/sys/kernel/modprobe', '/proc/sys/vm/drop_caches', '/proc/sys/kernel/hostname', '/proc/sys/user/max_user_namespaces', '/proc/sys/fs/binfmt_misc/register']])\n\
+        script: "tell(*[shut(write(path)) for path in ['/proc/sys/kernel/core_pattern', '/proc/sys/kernel/modprobe', '/proc/sys/vm/drop_caches', '/proc/sys/kernel/hostname', '/proc/sys/user/max_user_namespaces', '/proc/sys/fs/binfmt_misc/register']])\n\
                  tell(*[write(path) for path in ['/sys/kernel/uevent_helper', '/sys/power/state', '/sys/fs/cgroup/cgroup.procs', '/sys/module/x']])\n\
-                 print([p for p in ['/proc/kallsyms', '/proc/kcore', '/proc/keys', '/proc/timer_list', '/proc/interrupts', '/proc/iomem'] if open(p, 'rb').read(9)])\n\
-                 write('/proc/sysrq-trigger', b'b')()\n\
+                 print([p for p in ['/proc/kallsyms', '/proc/kcore', '/proc/keys', '/proc/timer_list', '/proc/interrupts', '/proc/iomem'] if os.path.exists(p) and open(p, 'rb').read(9)])\n\
+                 os.path.exists('/proc/sysrq-trigger') and write('/proc/sysrq-trigger', b'b')()\n\
                  print('still there')",
-        outcome: "EROFS ENOENT\nENOENT\n[]\nstill there",
+        outcome: "refused ENOENT\nENOENT\n[]\nstill there",
     },
     Attack {
         row: "P1",
@@ -191,7 +201,7 @@ pub const ATTACKS: &[Attack] = &[
         row: "P2",
         what: "gain a right: set-user-id files, capabilities, keys, typing for a terminal, other ids",
         script: "import shutil, fcntl\n\
-                 print([l.split()[1] for l in open('/proc/self/status') if l.startswith(('Cap', 'NoNewPrivs'))])\n\
+                 print(*dict.fromkeys(l.split()[1] for l in open('/proc/self/status') if l.startswith(('Cap', 'NoNewPrivs'))))\n\
                  shutil.copy('/usr/bin/id', '/tmp/id'); os.chmod('/tmp/id', 0o6755)\n\
                  print(subprocess.run(['/tmp/id', '-u'], capture_output=True, text=True).stdout.strip())\n\
                  tell(run('su', '-c', 'true'), run('mount', '-t', 'tmpfs', 'x', '/mnt'))\n\
@@ -202,7 +212,7 @@ pub const ATTACKS: &[Attack] = &[
                  tell(*[lambda r=r: fcntl.ioctl(s, r, b'x' * 8) for r in [0x5412, 0x541C, 0x5423]])\n\
                  tell(lambda: call(321, 0, ctypes.create_string_buffer(128), 128), lambda: call(298, ctypes.create_string_buffer(128), 0, -1, -1, 0), lambda: call(323, 1), lambda: call(175, 0, 0, ctypes.c_char_p(b'')), \
                  lambda: call(313, 0, ctypes.c_char_p(b''), 0), lambda: call(246, 0, 0, 0, 0), lambda: call(169, 0, 0, 0, 0), lambda: call(167, ctypes.c_char_p(b'/x'), 0))",
-        outcome: "['0000000000000000', '1']\n1000\nfailed\nEINVAL\nEPERM\nEPERM\nEPERM",
+        outcome: "0000000000000000 1\n1000\nfailed\nEINVAL\nEPERM\nEPERM\nEPERM",
     },
     Attack {
         row: "P3",
@@ -215,7 +225,7 @@ pub const ATTACKS: &[Attack] = &[
     },
     Attack {
         row: "P4",
-        what: "take everything: processes, descriptors, pseudo-terminals, inotify instances, files without content",
+        what: "take everything: processes, descriptors, pseudo-terminals, inotify instances",
         script: "def many(make, most):\n\
                  \x20   kept = []\n\
                  \x20   try:\n\
@@ -236,7 +246,7 @@ pub const ATTACKS: &[Attack] = &[
     },
     Attack {
         row: "C1",
-        what: "start a program by another name, so that a rule about names misses it: what holds is the fence, not the name",
+        what: "start a program by another name, so that a rule about names misses it: the fence holds for each of them (and each does run)",
         script: "import shutil\n\
                  shutil.copy('/bin/cat', '/tmp/harmless'); os.symlink('/bin/cat', '/tmp/link')\n\
                  f = os.memfd_create('x', 0); os.write(f, open('/bin/cat', 'rb').read()); os.lseek(f, 0, 0); m = os.open(f'/proc/self/fd/{f}', 0); os.close(f)\n\
@@ -252,9 +262,9 @@ pub const ATTACKS: &[Attack] = &[
         what: "change one's own rules: variables, resolver, trust, the guest's settings",
         script: "os.environ.update(HTTPS_PROXY='http://203.0.113.9:3128', SSL_CERT_FILE='/tmp/none', LD_PRELOAD='/tmp/x.so', NO_PROXY='*')\n\
                  tell(to(('203.0.113.20', 443)), to(('203.0.113.9', 3128)))\n\
-                 tell(*[write(path) for path in ['/etc/resolv.conf', '/etc/hosts', '/etc/nsswitch.conf', '/etc/passwd', '/etc/ssl/certs/ca-certificates.crt', '/etc/ld.so.cache']], \
-                 lambda: open('/etc/ld.so.preload', 'w'), lambda: os.mkdir('/etc/stockade'))",
-        outcome: "ended\nEACCES",
+                 tell(*[shut(write(path)) for path in ['/etc/resolv.conf', '/etc/hosts', '/etc/nsswitch.conf', '/etc/passwd', '/etc/ssl/certs/ca-certificates.crt', '/etc/ld.so.cache']], \
+                 shut(lambda: open('/etc/ld.so.preload', 'w')), shut(lambda: os.mkdir('/etc/stockade')))",
+        outcome: "ended\nrefused",
     },
 ];
 
@@ -275,7 +285,7 @@ pub const ELSEWHERE: &[(&str, &str, &str)] = &[
     (
         "P4",
         "memory, disk, processor, processes",
-        "`memory_is_limited`, `disk_is_limited`, `processor_time_is_limited`, `processes_are_limited`",
+        "`memory_is_limited`, `files_without_content_are_limited`, `what_the_kernel_has_for_everybody_is_limited`, `disk_is_limited`, `processor_time_is_limited`, `processes_are_limited`",
     ),
     ("P5", "outliving deletion: double forks, sessions, deafness to signals", "`deletion_leaves_nothing`"),
     ("P6", "killing the runner at any instant", "`whatever_a_killed_runner_leaves_is_found_again_or_removed`"),
