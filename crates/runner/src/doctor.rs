@@ -85,6 +85,7 @@ fn agents(config: &RunnerConfig) -> Vec<Check> {
         })
     };
     Harness::ALL.iter().filter_map(look).collect()
+}
 
 /// How strong the wall is; not a thing that can be wrong.
 fn wall(driver: &dyn Driver) -> Check {
