@@ -39,7 +39,7 @@ pub(crate) use self::{
 use crate::bundle::{MAX_ID_BYTES, MAX_TITLE_BYTES, Problem, Reader, too_long};
 
 /// The most tables of each kind.
-pub const MAX_TABLES: usize = 1_000;
+pub const MAX_TABLES: usize = 2_000;
 /// The most hosts, paths, methods, ports, repositories, refs, projects in one table, each.
 pub const MAX_PATTERNS: usize = 100;
 /// The most policies of a bundle, with those that tables are written out as.
