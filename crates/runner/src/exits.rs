@@ -4,7 +4,9 @@
 //! environment has at most one exit, and none once its run is over or its environment is stopped; then its doors are closed, and what it still
 //! tries is refused by its own kernel.
 
+pub mod authority;
 mod config;
+mod credentials;
 
 use std::{
     collections::BTreeMap,
@@ -24,7 +26,10 @@ use stockade_ledger::RunKey;
 use stockade_sandbox::{Arrival, Doors, Driver, SandboxError};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use self::config::{EgressConfig, ProxyConfig};
+pub use self::{
+    config::{EgressConfig, ProxyConfig},
+    credentials::{CredentialConfig, Inside as Told, Keyring},
+};
 use crate::{RunnerError, error::chain, pinhole::Pinhole, slot::Registry, spool::Spool};
 
 /// How long to wait when a door cannot be looked at although its environment runs (no descriptor is left).
@@ -35,7 +40,9 @@ pub struct Exits {
     driver: Arc<dyn Driver>,
     parts: Parts,
     limits: Limits,
-    gateway: Option<(Gateway, Arc<Registry>)>,
+    keyring: Keyring,
+    gateway: Gateway,
+    runs: Arc<Registry>,
     open: Mutex<BTreeMap<EnvironmentId, Way>>,
     tasks: TaskTracker,
 }
@@ -61,16 +68,25 @@ impl Room for Spool {
 }
 
 impl Exits {
-    /// None yet.
-    pub fn new(driver: Arc<dyn Driver>, parts: Parts, limits: Limits) -> Self {
-        Self { driver, parts, limits, gateway: None, open: Mutex::default(), tasks: TaskTracker::new() }
+    /// None yet. Each environment has the gateway inside, for the programs that work there.
+    pub fn new(
+        driver: Arc<dyn Driver>,
+        parts: Parts,
+        limits: Limits,
+        keyring: Keyring,
+        (gateway, runs): (Gateway, Arc<Registry>),
+    ) -> Self {
+        Self { driver, parts, limits, keyring, gateway, runs, open: Mutex::default(), tasks: TaskTracker::new() }
     }
 
-    /// The same with the gateway inside, for the programs that work there.
-    #[must_use]
-    pub fn serving(mut self, gateway: Gateway, runs: Arc<Registry>) -> Self {
-        self.gateway = Some((gateway, runs));
-        self
+    /// What the tools of an environment that is about to be made are told: the certificate that they are to trust, variables, git's configuration.
+    ///
+    /// # Errors
+    /// If its authority cannot be made or kept.
+    pub fn told(&self, a: &Assignment, key: &RunKey) -> Result<(String, Told), std::io::Error> {
+        let dir = self.runs.dir_of(a.run);
+        let certificate = authority::ensure(&dir, a.environment, &self.parts.world)?;
+        Ok((certificate, self.keyring.of(a, key).inside))
     }
 
     /// The way to hosts by a configuration.
@@ -96,6 +112,9 @@ impl Exits {
             return Ok(());
         }
         self.close(id).await;
+        // Made when the environment was; what is not there any more was an older version's, and nothing over TLS is looked into then.
+        let authority = authority::kept(&self.runs.dir_of(a.run), id, &self.parts.world);
+        let granted = self.keyring.of(a, key);
         let doors = self.driver.doors(id).await?;
         let who = Who {
             principal: Principal::Agent { run: a.run, owner: a.owner },
@@ -104,8 +123,9 @@ impl Exits {
             level: a.project.level,
             key: Arc::clone(key),
         };
-        let inside = self.gateway.as_ref().map(|(gateway, runs)| Pinhole::new(gateway, runs, a.run));
-        let parts = Parts { inside: inside.map(|pinhole| Arc::new(pinhole) as Arc<dyn Inside>), ..self.parts.clone() };
+        let pinhole: Arc<dyn Inside> = Arc::new(Pinhole::new(&self.gateway, &self.runs, a.run));
+        let credentials = Arc::new(granted.credentials);
+        let parts = Parts { inside: Some(pinhole), authority, credentials, ..self.parts.clone() };
         let exit = Arc::new(Exit::new(who, parts, self.limits));
         let over = CancellationToken::new();
         let standing = stand(Arc::clone(&exit), doors, Arc::clone(&self.driver), id, over.clone());

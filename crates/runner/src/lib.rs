@@ -45,7 +45,7 @@ mod workspace;
 pub use config::{EnvironmentClass, GitIdentity, RunnerConfig, SPOOL_MAX_BYTES};
 pub use doctor::doctor;
 pub use error::RunnerError;
-pub use exits::{EgressConfig, ProxyConfig};
+pub use exits::{CredentialConfig, EgressConfig, ProxyConfig};
 pub use providers::{ProviderReport, Step, check_providers};
 pub use stockade_gateway::toml_error;
 pub use stockade_llm::told;

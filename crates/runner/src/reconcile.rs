@@ -22,6 +22,7 @@ use crate::{
     drive::{self, DriveError, MAX_FAILURES, RETRY_MAX, RETRY_MIN, Rest},
     erase,
     error::chain,
+    exits,
     files,
     journal::Step,
     link::LinkError,
@@ -379,6 +380,7 @@ async fn delete(site: Arc<Site>, slot: Arc<Slot>) {
     let deleted = async {
         site.exits.close(environment).await;
         site.driver.delete(environment).await.map_err(|e| e.to_string())?;
+        exits::authority::forget(&slot.dir, environment);
         drive::broken_off(&site, run).await.map_err(|e| e.to_string())?;
         site.purse.end(run).await.map_err(|e| e.to_string())?;
         let event = EventKind::Environment {

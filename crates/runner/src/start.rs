@@ -124,6 +124,8 @@ pub async fn start(config: RunnerConfig, driver: Arc<dyn Driver>) -> Result<Runn
         world: Arc::clone(&world),
     });
     let dialer = Exits::dialer(&config.egress)?;
+    let keyring = config.egress.keyring()?;
+    keyring.warn();
     let exits = Exits::new(
         Arc::clone(&driver),
         exit::Parts {
@@ -131,7 +133,7 @@ pub async fn start(config: RunnerConfig, driver: Arc<dyn Driver>) -> Result<Runn
             ledger: Arc::clone(&ledger),
             dialer,
             authority: None,
-            origins: None,
+            origins: config.egress.origins()?,
             credentials: Arc::default(),
             people: Arc::new(asking.clone()),
             inside: None,
@@ -139,8 +141,9 @@ pub async fn start(config: RunnerConfig, driver: Arc<dyn Driver>) -> Result<Runn
             world: Arc::clone(&world),
         },
         config.egress.limits(),
-    )
-    .serving(gateway.clone(), Arc::clone(&runs));
+        keyring,
+        (gateway.clone(), Arc::clone(&runs)),
+    );
     let metrics_token = telemetry::token(&data, &*world)?;
     let site = Arc::new(Site {
         workspaces: Workspaces::new(data.join("mirrors")).apart_from(data.clone()).apart_from(environments(&config)),

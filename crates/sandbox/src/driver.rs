@@ -1,5 +1,7 @@
 //! What every driver does, in terms of one environment.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use stockade_domain::ids::EnvironmentId;
@@ -41,6 +43,36 @@ pub struct EnvironmentSpec {
     /// machine trusts. Its key never comes here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<String>,
+    /// Variables of every program of the workload, beside those that each environment has. No secret belongs here.
+    #[serde(default)]
+    pub variables: BTreeMap<String, String>,
+    /// The text of git's configuration for the system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gitconfig: Option<String>,
+}
+
+/// The most variables of an environment.
+pub const MAX_VARIABLES: usize = 512;
+/// The longest value of one, and of git's configuration, in bytes.
+pub const MAX_TOLD: usize = 64 * 1024;
+
+impl EnvironmentSpec {
+    /// What of it cannot be meant.
+    pub(crate) fn wrong(&self) -> Option<&'static str> {
+        let named = |name: &str| {
+            !name.is_empty()
+                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+                && !name.as_bytes().first().is_some_and(u8::is_ascii_digit)
+        };
+        let plain = |text: &str| text.len() <= MAX_TOLD && !text.contains('\0');
+        if self.variables.len() > MAX_VARIABLES || self.variables.iter().any(|(name, value)| !named(name) || !plain(value)) {
+            return Some("one of its variables has no name of letters, digits and _, or a value that is too long");
+        }
+        if self.gitconfig.as_deref().is_some_and(|text| !plain(text)) {
+            return Some("its configuration of git is longer than 64 KiB, or has a zero byte");
+        }
+        None
+    }
 }
 
 /// A way to make environments.

@@ -1,6 +1,7 @@
 //! What driver and launcher say to each other: a file in the environment's folder, and one line back.
 
 use std::{
+    collections::BTreeMap,
     net::{Ipv4Addr, Ipv6Addr},
     path::PathBuf,
 };
@@ -56,6 +57,12 @@ pub struct Plan {
     pub cgroups: Vec<PathBuf>,
     /// Whether there is a folder [`TRUST_FOLDER`], with what the tools inside trust.
     pub trust: bool,
+    /// Variables of the workload's programs.
+    #[serde(default)]
+    pub variables: BTreeMap<String, String>,
+    /// The text of `/etc/gitconfig`.
+    #[serde(default)]
+    pub gitconfig: Option<String>,
     /// More that may be read, at the same path.
     pub extra_read_only: Vec<PathBuf>,
     /// Processes and threads of the workload at any one time.

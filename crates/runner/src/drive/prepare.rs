@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Drive, DriveError, Rest, State, file_error, state::agent_config};
 use crate::{
     book::{Book, Draft},
+    exits::Told,
     files,
     journal::Step,
     ship,
@@ -136,7 +137,12 @@ impl Drive {
                 self.write(Draft::events(vec![notice("guest_restarted")])).await?;
             } else {
                 self.see(Observed::Creating, generation, None).await?;
-                self.site.driver.create(&EnvironmentSpec { id, class: self.site.class(), certificate: None }).await?;
+                let told = self.site.exits.told(&self.a, &self.key).map_err(file_error(&self.slot.dir))?;
+                let (certificate, Told { variables, gitconfig }) = told;
+                let class = self.site.class();
+                let certificate = Some(certificate);
+                let spec = EnvironmentSpec { id, class, certificate, variables, gitconfig: Some(gitconfig) };
+                self.site.driver.create(&spec).await?;
             }
         }
         // Before anything runs inside.

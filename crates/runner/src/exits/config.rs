@@ -1,6 +1,6 @@
 //! What a site says about its way out: its own networks, its proxy, its certificate authorities, its bounds.
 
-use std::{collections::BTreeMap, io, net::IpAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, io, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use ipnet::IpNet;
@@ -10,12 +10,16 @@ use stockade_egress::{
     dial::{Declared, Proxy, Resolver, SystemResolver},
     exit::Limits,
     name::{Host, Name},
+    origins::{Origins, OriginsError},
     proxy::Account,
 };
 
-use crate::RunnerError;
+use super::credentials::{CredentialConfig, Keyring};
+use crate::{RunnerError, error::chain};
 
-/// The longest password file of a proxy, in bytes.
+/// The longest file with certificates, in bytes.
+const MAX_AUTHORITIES: u64 = 4 * 1024 * 1024;
+/// The longest file with a secret, in bytes.
 const MAX_PASSWORD: u64 = 4 * 1024;
 /// The port of a proxy whose URL has none.
 const PROXY_PORT: u16 = 3_128;
@@ -28,6 +32,10 @@ pub struct EgressConfig {
     pub private: Vec<String>,
     /// Files with certificates (PEM) of authorities that vouch for the site's own hosts, beside those of this machine.
     pub certificate_authorities: Vec<PathBuf>,
+    /// The credentials that requests are given on their way out, by the names that policies use.
+    pub credentials: BTreeMap<String, CredentialConfig>,
+    /// Hosts that serve repositories: remotes there that are spelled for SSH are spoken over HTTPS. Those of the shipped presets where this is absent.
+    pub forges: Option<Vec<String>>,
     /// The proxy by which this site reaches the internet.
     pub proxy: Option<ProxyConfig>,
     /// Where some hosts are, said here and asked of nobody: `"forge.corp.example" = ["10.20.0.5"]`.
@@ -61,6 +69,8 @@ impl Default for EgressConfig {
         Self {
             private: Vec::new(),
             certificate_authorities: Vec::new(),
+            credentials: BTreeMap::new(),
+            forges: None,
             proxy: None,
             hosts: BTreeMap::new(),
             connections: limits.connections,
@@ -70,7 +80,7 @@ impl Default for EgressConfig {
     }
 }
 
-fn wrong(what: String, hint: &str) -> RunnerError {
+pub(super) fn wrong(what: String, hint: &str) -> RunnerError {
     RunnerError::Config { what, hint: hint.to_owned() }
 }
 
@@ -83,6 +93,8 @@ impl EgressConfig {
         self.declared()?;
         self.proxy()?;
         self.resolver()?;
+        self.keyring()?;
+        self.origins()?;
         if self.connections == 0 || self.connections > 65_536 {
             let what = format!("`egress.connections` is {}", self.connections);
             return Err(wrong(what, "write how many connections one environment may have at once: 1 to 65536"));
@@ -139,7 +151,7 @@ impl EgressConfig {
         let host = url.host_str().and_then(|host| Host::parse(host.trim_matches(['[', ']'])).ok()).ok_or_else(bad)?;
         let account = match (&config.user, &config.password_file) {
             (None, None) => None,
-            (Some(user), Some(path)) => Some(Account { user: user.clone(), password: password(path)? }),
+            (Some(user), Some(path)) => Some(Account { user: user.clone(), password: secret(path)? }),
             (Some(_), None) => {
                 return Err(wrong(
                     "`egress.proxy` has a user and no password".to_owned(),
@@ -168,6 +180,41 @@ impl EgressConfig {
         Ok(SiteResolver { hosts })
     }
 
+    /// The credentials.
+    ///
+    /// # Errors
+    /// [`RunnerError::Config`] says what is wrong.
+    pub fn keyring(&self) -> Result<Keyring, RunnerError> {
+        Keyring::new(&self.credentials, self.forges.as_deref())
+    }
+
+    /// Who checks the certificates of servers; nothing if this machine trusts nobody, and the site names nobody.
+    ///
+    /// # Errors
+    /// [`RunnerError::Config`] says what is wrong.
+    pub fn origins(&self) -> Result<Option<Arc<Origins>>, RunnerError> {
+        let mut own = Vec::new();
+        for path in &self.certificate_authorities {
+            let len = std::fs::metadata(path).map_err(RunnerError::file("read", path))?.len();
+            if len > MAX_AUTHORITIES {
+                let what = format!("`{}` is larger than {MAX_AUTHORITIES} bytes", path.display());
+                return Err(wrong(what, "it holds the certificates (PEM) of the site's own authorities"));
+            }
+            own.push(std::fs::read_to_string(path).map_err(RunnerError::file("read", path))?);
+        }
+        match Origins::of_this_machine(own.iter().map(String::as_str)) {
+            Ok(origins) => Ok(Some(Arc::new(origins))),
+            Err(OriginsError::Nobody) => {
+                tracing::warn!("{}: connections cannot be looked into", OriginsError::Nobody);
+                Ok(None)
+            }
+            Err(error) => {
+                let what = format!("`egress.certificate_authorities`: {}", chain(&error));
+                Err(wrong(what, "name files with certificates in PEM, one or more in each"))
+            }
+        }
+    }
+
     pub(super) fn patience(&self) -> Duration {
         Duration::from_secs(self.connect_seconds)
     }
@@ -193,12 +240,13 @@ impl Resolver for SiteResolver {
     }
 }
 
-fn password(path: &std::path::Path) -> Result<SecretString, RunnerError> {
+/// What a file holds and nothing else.
+pub(super) fn secret(path: &std::path::Path) -> Result<SecretString, RunnerError> {
     let read = RunnerError::file("read", path);
     let len = std::fs::metadata(path).map_err(RunnerError::file("read", path))?.len();
     if len > MAX_PASSWORD {
         let what = format!("`{}` is larger than {MAX_PASSWORD} bytes", path.display());
-        return Err(wrong(what, "it holds the password of the proxy and nothing else"));
+        return Err(wrong(what, "it holds one secret and nothing else"));
     }
     let text = zeroize::Zeroizing::new(std::fs::read_to_string(path).map_err(read)?);
     Ok(SecretString::from(text.trim_end_matches(['\r', '\n']).to_owned()))

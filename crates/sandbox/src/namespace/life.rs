@@ -4,6 +4,7 @@
 //! written down before it is made.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     io::{self, Read},
     os::fd::{AsFd, AsRawFd, OwnedFd},
@@ -261,6 +262,9 @@ impl<'a> Held<'a> {
         {
             return bad(why);
         }
+        if let Some(why) = spec.wrong() {
+            return bad(why);
+        }
         self.start(spec, had)
     }
 
@@ -325,6 +329,7 @@ impl<'a> Held<'a> {
         noted.extend(had.iter().flat_map(|had| had.groups.clone()));
         noted.sort_unstable();
         noted.dedup();
+        let told = (spec.variables.clone(), spec.gitconfig.clone());
         self.note_down(&Note { spec, groups: noted, image: image.is_some() })?;
         let trust = self.folder.join(TRUST_FOLDER);
         // Anew each time: the machine may trust others by now.
@@ -332,7 +337,7 @@ impl<'a> Held<'a> {
         if let Some(authority) = &authority {
             trust::write(&trust, authority).map_err(self.io("writing what it trusts", &trust))?;
         }
-        let made = self.launch(might, &groups, &class, &places, missing, image, authority.is_some(), launcher, guest);
+        let made = self.launch(might, &groups, &class, &places, missing, image, authority.is_some(), told, launcher, guest);
         if made.is_err() && had.is_none() {
             // What never ran leaves nothing.
             let _ = self.delete();
@@ -350,6 +355,7 @@ impl<'a> Held<'a> {
         mut missing: Vec<(Controller, String)>,
         image: Option<PathBuf>,
         trust: bool,
+        (variables, gitconfig): (BTreeMap<String, String>, Option<String>),
         launcher: PathBuf,
         guest: PathBuf,
     ) -> Result<(), SandboxError> {
@@ -392,6 +398,8 @@ impl<'a> Held<'a> {
                 image: image.map(|_| image_path),
                 cgroups: joined,
                 trust,
+                variables,
+                gitconfig,
                 extra_read_only: self.config.extra_read_only.clone(),
                 processes: class.processes,
                 open_files: class.open_files,

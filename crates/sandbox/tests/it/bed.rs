@@ -182,7 +182,7 @@ pub fn guest_pid(folder: &Path) -> i32 {
 }
 
 pub const fn spec(id: EnvironmentId, class: Class) -> EnvironmentSpec {
-    EnvironmentSpec { id, class, certificate: None }
+    EnvironmentSpec { id, class, certificate: None, variables: std::collections::BTreeMap::new(), gitconfig: None }
 }
 
 fn driver(dir: &Path, helpers: &Path, degraded: &[String]) -> NamespaceDriver {

@@ -147,6 +147,9 @@ fn prepare(cargo: Cargo, go: &OwnedFd) -> Result<Never, Failure> {
     for (name, value) in TRUST_VARIABLES.into_iter().filter(|_| plan.trust) {
         say("variable", format!("{name}={value}"));
     }
+    for (name, value) in &plan.variables {
+        say("variable", format!("{name}={value}"));
+    }
     if let Some(bytes) = plan.watch_bytes {
         say("watch-bytes", bytes.to_string());
     }
@@ -251,6 +254,7 @@ fn enter_new_root(trees: Vec<Tree>, links: Vec<(PathBuf, PathBuf)>, plan: &Plan)
         ("etc/hostname", HOST_NAME),
         ("etc/resolv.conf", &format!("nameserver {NAME_SERVER}\n{RESOLVER}")),
         ("etc/shells", "/bin/sh\n/bin/bash\n"),
+        ("etc/gitconfig", plan.gitconfig.as_deref().unwrap_or_default()),
     ] {
         fs::File::create(name).and_then(|mut file| file.write_all(text.as_bytes())).step(format!("writing /{name}"))?;
     }
