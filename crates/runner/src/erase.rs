@@ -9,7 +9,7 @@ use stockade_ledger::{RunKey, WrappedKey};
 
 use crate::{
     book::Draft,
-    files, reconcile,
+    exits, files, reconcile,
     site::Site,
     slot::{self, Phase, Slot},
 };
@@ -53,6 +53,7 @@ async fn erase(site: &Site, slot: &Slot) -> Result<(), String> {
         files::remove_all(&slot.dir.join(name)).map_err(text)?;
     }
     site.driver.delete(a.environment).await.map_err(|e| e.to_string())?;
+    exits::authority::forget(&slot.dir, a.environment);
     site.workspaces.forget(a.project.id, a.run).await;
     site.gateway.forget(a.run);
     site.desk.spool.erase(a.run).map_err(|e| e.to_string())?;

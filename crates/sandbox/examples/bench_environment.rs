@@ -75,7 +75,13 @@ async fn main() -> Result<(), Failure> {
     let outcome = async {
         for round in 0..ROUNDS {
             let id = EnvironmentId::from_bytes(u128::from(round).to_be_bytes());
-            let spec = EnvironmentSpec { id, class: Class::default(), certificate: None, variables: Default::default(), gitconfig: None };
+            let spec = EnvironmentSpec {
+                id,
+                class: Class::default(),
+                certificate: None,
+                variables: Default::default(),
+                gitconfig: None,
+            };
             times.push(ready(&driver, &spec).await?);
             let began = Instant::now();
             drop(driver.doors(id).await?);

@@ -65,7 +65,9 @@ impl EnvironmentSpec {
                 && !name.as_bytes().first().is_some_and(u8::is_ascii_digit)
         };
         let plain = |text: &str| text.len() <= MAX_TOLD && !text.contains('\0');
-        if self.variables.len() > MAX_VARIABLES || self.variables.iter().any(|(name, value)| !named(name) || !plain(value)) {
+        if self.variables.len() > MAX_VARIABLES
+            || self.variables.iter().any(|(name, value)| !named(name) || !plain(value))
+        {
             return Some("one of its variables has no name of letters, digits and _, or a value that is too long");
         }
         if self.gitconfig.as_deref().is_some_and(|text| !plain(text)) {

@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::ExposeSecret as _;
 use serde::Deserialize;
 use stockade_api::runner::Assignment;
 use stockade_egress::{
@@ -17,7 +17,7 @@ use stockade_egress::{
     placeholder::{Binding, Placeholder},
 };
 use stockade_ledger::RunKey;
-use stockade_policy::{Preset, presets};
+use stockade_policy::tables::{Preset, presets};
 
 use super::config::{secret, wrong};
 use crate::RunnerError;
@@ -196,7 +196,10 @@ fn public_forges() -> Vec<Name> {
 fn forge(text: &str) -> Result<Name, RunnerError> {
     match Host::parse(text) {
         Ok(Host::Name(name)) => Ok(name),
-        _ => Err(wrong(format!("`egress.forges` has `{}`", text.escape_debug()), "name hosts that serve repositories: `forge.corp.example`")),
+        _ => Err(wrong(
+            format!("`egress.forges` has `{}`", text.escape_debug()),
+            "name hosts that serve repositories: `forge.corp.example`",
+        )),
     }
 }
 
@@ -207,23 +210,37 @@ fn read(name: &str, config: &CredentialConfig) -> Result<Known, RunnerError> {
         let what = format!("`egress.credentials` has `{}`", name.escape_debug());
         return Err(wrong(what, "name a credential with letters, digits and -_. in 64 bytes: policies use the name"));
     }
-    let host = Host::parse(&config.host)
-        .map_err(|_| wrong(format!("{} is no host", place("host")), "write one name or address, without scheme and port"))?;
-    let header = http::HeaderName::from_bytes(config.header.as_bytes())
-        .map_err(|_| wrong(format!("{} is no header", place("header")), "write a header's name, as `authorization` or `x-api-key`"))?;
-    let path = PathRule::below(&config.path)
-        .map_err(|error| wrong(format!("{} is no path: {error}", place("path")), "write a path that begins with a slash"))?;
+    let host = Host::parse(&config.host).map_err(|_| {
+        wrong(format!("{} is no host", place("host")), "write one name or address, without scheme and port")
+    })?;
+    let header = http::HeaderName::from_bytes(config.header.as_bytes()).map_err(|_| {
+        wrong(format!("{} is no header", place("header")), "write a header's name, as `authorization` or `x-api-key`")
+    })?;
+    let path = PathRule::below(&config.path).map_err(|error| {
+        wrong(format!("{} is no path: {error}", place("path")), "write a path that begins with a slash")
+    })?;
     if let Some(variable) = &config.variable {
         let letters = variable.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_');
         // What would change how programs start or whom they trust is no place for a credential.
         let taken = ["PATH", "HOME", "SHELL", "USER", "IFS", "ENV"].contains(&variable.as_str())
             || ["LD_", "GIT_CONFIG", "SSL_CERT"].iter().any(|begin| variable.starts_with(begin));
-        if variable.is_empty() || variable.len() > 64 || !letters || variable.as_bytes()[0].is_ascii_digit() || taken {
-            return Err(wrong(format!("{} is no variable for this", place("variable")), "write capital letters, digits and _, as `FORGE_TOKEN`"));
+        if variable.is_empty()
+            || variable.len() > 64
+            || !letters
+            || variable.starts_with(|c: char| c.is_ascii_digit())
+            || taken
+        {
+            return Err(wrong(
+                format!("{} is no variable for this", place("variable")),
+                "write capital letters, digits and _, as `FORGE_TOKEN`",
+            ));
         }
     }
     if config.git_user.as_ref().is_some_and(|user| user.is_empty() || user.contains(':')) {
-        return Err(wrong(format!("{} is no user", place("git_user")), "write the user that the forge wants beside a token, as `x-access-token`"));
+        return Err(wrong(
+            format!("{} is no user", place("git_user")),
+            "write the user that the forge wants beside a token, as `x-access-token`",
+        ));
     }
     if config.git_user.is_some() && (matches!(host, Host::Address(_)) || header != http::header::AUTHORIZATION) {
         let what = format!("{} stands beside an address or another header than authorization", place("git_user"));
@@ -247,7 +264,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_meant_is_said_with_its_place() {
-        let with = |more: &str| format!("[credentials.forge]\nhost = \"forge.example\"\nsecret_file = \"/nowhere\"\n{more}");
+        let with =
+            |more: &str| format!("[credentials.forge]\nhost = \"forge.example\"\nsecret_file = \"/nowhere\"\n{more}");
         assert!(keyring(&with("")).is_ok(), "a secret that is not there yet may still come");
         for (text, said) in [
             (with("variable = \"LD_PRELOAD\""), "`egress.credentials.forge.variable`"),

@@ -337,7 +337,8 @@ impl<'a> Held<'a> {
         if let Some(authority) = &authority {
             trust::write(&trust, authority).map_err(self.io("writing what it trusts", &trust))?;
         }
-        let made = self.launch(might, &groups, &class, &places, missing, image, authority.is_some(), told, launcher, guest);
+        let made =
+            self.launch(might, &groups, &class, &places, missing, image, authority.is_some(), told, launcher, guest);
         if made.is_err() && had.is_none() {
             // What never ran leaves nothing.
             let _ = self.delete();

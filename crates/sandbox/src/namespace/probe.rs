@@ -1,7 +1,6 @@
 //! What this machine gives an environment: each thing tried, each failure in words that help.
 
-use std::{
-    collections::BTreeMap,fs, path::Path, process::Command};
+use std::{collections::BTreeMap, fs, path::Path, process::Command};
 
 use stockade_domain::ids::EnvironmentId;
 
@@ -118,7 +117,13 @@ fn try_groups(config: &NamespaceConfig, id: EnvironmentId) -> Vec<(Controller, R
 }
 
 fn tried_spec(id: EnvironmentId) -> EnvironmentSpec {
-    EnvironmentSpec { id, class: Class { disk_bytes: 32 << 20, ..Class::default() }, certificate: None, variables: BTreeMap::new(), gitconfig: None }
+    EnvironmentSpec {
+        id,
+        class: Class { disk_bytes: 32 << 20, ..Class::default() },
+        certificate: None,
+        variables: BTreeMap::new(),
+        gitconfig: None,
+    }
 }
 
 fn try_group(groups: &Groups, controller: Controller, id: EnvironmentId) -> Result<String, String> {
