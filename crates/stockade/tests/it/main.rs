@@ -25,4 +25,5 @@ mod real;
 
 mod sealing;
 mod spine;
+mod told;
 mod ways_out;

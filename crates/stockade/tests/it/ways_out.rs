@@ -12,6 +12,7 @@ use stockade_testkit::{Form, Installation, Options};
 use super::{
     asked::add_to_policy,
     spine::{records_of, sample_in},
+    told::people_are_told,
 };
 
 /// What the environment may reach, and about what a person is asked.
@@ -145,6 +146,7 @@ fn what_policy_allows_goes_out_and_nothing_else_does_and_all_of_it_is_recorded()
             assert!(told.contains(word), "{word}: {told}");
         }
         assert!(!told.contains("127.0.0.3"), "what stays inside is nobody's business");
+        people_are_told(&scene.installation, &scene.run, &scene.environment, scene.port);
     }
 }
 
