@@ -1,6 +1,6 @@
 //! What git inside of an environment is told: the text of `/etc/gitconfig`.
 //!
-//! Remotes that are spelled for SSH are spoken as smart HTTP, because SSH cannot be looked into (docs/decisions/0008), and requests to a
+//! Remotes that are spelled for SSH are spoken as smart HTTP, because SSH cannot be looked into (docs/decisions/0009), and requests to a
 //! forge carry the placeholder of the credential that is bound to it, so that git asks nobody. *Invariant:* nothing in the text is worth
 //! anything outside of the environment.
 

@@ -12,7 +12,7 @@ use crate::request::Wanted;
 /// A request of the smart protocol.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GitRequest {
-    /// The repository as the resource of a deed: `forge.example/team/app`, with a port that is not the scheme's own.
+    /// The repository as the resource of a deed: `forge.example/team/app`. The port is a circumstance.
     pub id: String,
     /// Its path.
     pub repository: Repository,
@@ -55,15 +55,8 @@ pub fn recognise(wanted: &Wanted, headers: &HeaderMap) -> Result<Option<GitReque
         Step::Rpc | Step::Stream => 1 + asked.service.as_str().len(),
     };
     let base = path.get(..path.len().saturating_sub(tail)).unwrap_or_default().to_owned();
-    let id = format!("{}/{}", place(wanted), asked.repository.name());
+    let id = format!("{}/{}", wanted.host, asked.repository.name());
     Ok(Some(GitRequest { id, repository: asked.repository, service: asked.service, step: asked.step, base }))
-}
-
-/// The host, with a port that is not the scheme's own.
-fn place(wanted: &Wanted) -> String {
-    let host = if wanted.host.contains(':') { format!("[{}]", wanted.host) } else { wanted.host.clone() };
-    let own = if wanted.tls { 443 } else { 80 };
-    if wanted.port == own { host } else { format!("{host}:{}", wanted.port) }
 }
 
 /// The protocol's version that a client asks for: the highest that `Git-Protocol` names, as git's servers read it (gitprotocol-http,
@@ -126,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_repository_has_one_name_and_a_port_only_where_it_is_not_the_usual_one() {
+    fn a_repository_has_one_name() {
         let asked = seen("GET", "/team/app.git/info/refs?service=git-upload-pack").expect("reads").expect("git's");
         assert_eq!((asked.id.as_str(), asked.base.as_str()), ("forge.example/team/app", "/team/app.git"));
         assert_eq!(
@@ -136,7 +129,7 @@ mod tests {
         let kind = typed(Service::ReceivePack.request_type());
         let asked =
             recognise(&wanted("POST", "/team/app/git-receive-pack", 8443), &kind).expect("reads").expect("git's");
-        assert_eq!((asked.id.as_str(), asked.base.as_str()), ("forge.example:8443/team/app", "/team/app"));
+        assert_eq!((asked.id.as_str(), asked.base.as_str()), ("forge.example/team/app", "/team/app"));
         assert_eq!((asked.service, asked.step), (Service::ReceivePack, Step::Rpc));
     }
 
