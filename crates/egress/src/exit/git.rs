@@ -18,7 +18,7 @@ use std::{path::PathBuf, sync::Arc};
 use http::{HeaderValue, Response, StatusCode, header, request::Parts};
 use stockade_domain::{Action, Deed, ResourceKind, ids::RecordId};
 use tokio::sync::Semaphore;
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{Exit, deciding::Turned};
 use crate::{
@@ -31,7 +31,7 @@ use crate::{
     request::Wanted,
 };
 pub use fetch::MAX_BODY;
-use way::{Body, Origin, full};
+use way::{Body, Gone, Way, full};
 
 /// The word by which a request of git's is refused that no policy was asked about.
 const WORD: &str = "egress:git";
@@ -101,10 +101,12 @@ pub(crate) struct Passage {
     pub(crate) wanted: Wanted,
     /// The record of the connection on which it came.
     pub(crate) connection: RecordId,
-    /// The way to the server. Credentials are put in there.
-    pub(crate) origin: Arc<dyn Origin>,
+    /// The way to the server.
+    pub(crate) way: Arc<dyn Way>,
     /// What is done beside the connection, until it ends.
     pub(crate) tasks: TaskTracker,
+    /// Cancelled when the whole connection has to end.
+    pub(crate) cut: CancellationToken,
 }
 
 impl Exit {
@@ -116,7 +118,15 @@ impl Exit {
     }
 
     /// Decides a request of git's and does it, or answers it with a no. `head` has the headers that go to the server.
-    pub(crate) async fn git(self: &Arc<Self>, passage: Passage, head: Parts, body: Body) -> Response<Body> {
+    ///
+    /// # Errors
+    /// When the server had closed its connection before the request went out.
+    pub(crate) async fn git(
+        self: &Arc<Self>,
+        passage: Passage,
+        head: Parts,
+        body: Body,
+    ) -> Result<Response<Body>, Gone> {
         match (passage.asked.service, passage.asked.step) {
             (_, Step::Advertisement) => self.git_advertisement(&passage, head).await,
             (Service::UploadPack, _) => self.git_fetch(&passage, head, body).await,
@@ -148,6 +158,15 @@ impl Exit {
         self.refuse_deed(self.git_deed(action, passage), WORD, &title).await;
         answer(StatusCode::BAD_REQUEST, &title)
     }
+}
+
+/// What a request comes to.
+type Answer = Result<Response<Body>, Gone>;
+
+/// The answer to what policy, or a person, does not allow.
+fn turned_away(why: Turned) -> Response<Body> {
+    let status = if why == Turned::Unrecorded { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::FORBIDDEN };
+    answer(status, &turned(why))
 }
 
 /// What is told of a refusal.

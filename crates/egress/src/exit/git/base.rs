@@ -72,7 +72,7 @@ impl Exit {
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(asked.len()));
         let out = asked.len() as u64;
         let errand = Errand { records: vec![(opened, None)], request, out, copy: Copy::Nothing };
-        let answer = relay(self, passage, errand).await;
+        let answer = relay(self, passage, errand).await.ok()?;
         let said = answer.headers().get(header::CONTENT_TYPE);
         if answer.status() != StatusCode::OK || said.is_none_or(|said| said != Service::UploadPack.result_type()) {
             return None;

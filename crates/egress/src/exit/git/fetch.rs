@@ -6,14 +6,14 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Request, header, request::Parts};
 use http_body_util::BodyExt as _;
 use stockade_domain::Action;
 
 use super::{
-    Passage, answer,
+    Answer, Passage,
     relay::{Copy, Errand, relay},
-    turned,
+    turned_away,
     way::{Body, full},
 };
 use crate::{
@@ -51,14 +51,14 @@ pub(super) enum Unread {
 
 impl Exit {
     /// What there is: the same deed for both services, because what is told is the same.
-    pub(super) async fn git_advertisement(self: &Arc<Self>, passage: &Passage, mut head: Parts) -> Response<Body> {
+    pub(super) async fn git_advertisement(self: &Arc<Self>, passage: &Passage, mut head: Parts) -> Answer {
         let pushing = passage.asked.service == Service::ReceivePack;
         let Some(version) = gate::version(&head.headers) else {
-            return self.git_unread(passage, Action::GitFetch, &Unread::Version).await;
+            return Ok(self.git_unread(passage, Action::GitFetch, &Unread::Version).await);
         };
         let opened = match self.go(self.ruling(self.git_deed(Action::GitFetch, passage))).await {
             Ok(opened) => opened,
-            Err(why) => return answer(StatusCode::FORBIDDEN, &turned(why)),
+            Err(why) => return Ok(turned_away(why)),
         };
         say_version(&mut head.headers, if pushing { 0 } else { version });
         plain(&mut head.headers);
@@ -75,17 +75,17 @@ impl Exit {
     }
 
     /// A request of upload-pack.
-    pub(super) async fn git_fetch(self: &Arc<Self>, passage: &Passage, mut head: Parts, body: Body) -> Response<Body> {
+    pub(super) async fn git_fetch(self: &Arc<Self>, passage: &Passage, mut head: Parts, body: Body) -> Answer {
         let Some(version) = gate::version(&head.headers) else {
-            return self.git_unread(passage, Action::GitFetch, &Unread::Version).await;
+            return Ok(self.git_unread(passage, Action::GitFetch, &Unread::Version).await);
         };
         let asked = match whole(&head.headers, body).await.and_then(|asked| read(version, &asked).map(|()| asked)) {
             Ok(asked) => asked,
-            Err(why) => return self.git_unread(passage, Action::GitFetch, &why).await,
+            Err(why) => return Ok(self.git_unread(passage, Action::GitFetch, &why).await),
         };
         let opened = match self.go(self.ruling(self.git_deed(Action::GitFetch, passage))).await {
             Ok(opened) => opened,
-            Err(why) => return answer(StatusCode::FORBIDDEN, &turned(why)),
+            Err(why) => return Ok(turned_away(why)),
         };
         say_version(&mut head.headers, version);
         plain(&mut head.headers);

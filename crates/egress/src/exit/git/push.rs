@@ -12,14 +12,15 @@ use stockade_policy::{
     Permit, Ruling,
     content::{ContentScope, Direction},
 };
+use tokio_util::task::TaskTracker;
 
 use super::{
-    Passage, WORD, answer,
+    Answer, Passage, WORD, answer,
     fetch::{plain, say_version},
     look::{Facts, Wanted, look},
     receive::{Received, Sent, Unreceived, receive},
     relay::{Copy, Errand, relay},
-    turned,
+    turned, turned_away,
     way::{Body, full},
 };
 use crate::{
@@ -35,13 +36,15 @@ use crate::{
 
 impl Exit {
     /// A request of receive-pack.
-    pub(super) async fn git_push(self: &Arc<Self>, passage: &Passage, mut head: Parts, body: Body) -> Response<Body> {
+    pub(super) async fn git_push(self: &Arc<Self>, passage: &Passage, mut head: Parts, body: Body) -> Answer {
         let Ok(_place) = self.git.places.acquire().await else {
-            return answer(StatusCode::SERVICE_UNAVAILABLE, "pushes are not taken any more");
+            return Ok(answer(StatusCode::SERVICE_UNAVAILABLE, "pushes are not taken any more"));
         };
         let Received { push, sent } = match receive(&self.git.limits, &head.headers, body).await {
             Ok(received) => received,
-            Err(Unreceived { push, why }) => return self.git_refused(passage, push.as_deref(), &why.to_string()).await,
+            Err(Unreceived { push, why }) => {
+                return Ok(self.git_refused(passage, push.as_deref(), &why.to_string()).await);
+            }
         };
         plain(&mut head.headers);
         say_version(&mut head.headers, 0);
@@ -51,18 +54,19 @@ impl Exit {
         }
         let (sent, facts) = match self.git_facts(passage, &head, &push, sent).await {
             Ok(both) => both,
-            Err(why) => return self.git_refused(passage, Some(&push), &why).await,
+            Err(why) => return Ok(self.git_refused(passage, Some(&push), &why).await),
         };
         let deeds: Vec<_> = push.commands.iter().map(|command| self.git_push_deed(passage, command, &facts)).collect();
-        let records = match self.git_decided(deeds).await {
-            Ok(opened) => opened.into_iter().zip(push.commands.iter().map(|c| Some(c.reference.clone()))).collect(),
+        let records = match self.git_decided(passage, deeds).await {
+            Ok(mut opened) => {
+                opened.take().into_iter().zip(push.commands.iter().map(|c| Some(c.reference.clone()))).collect()
+            }
             Err(titles) => {
-                let found = if facts.findings.is_empty() { &[][..] } else { &facts.places };
-                return told(&push, found, &|reference| {
+                return Ok(told(&push, &facts.places, &|reference| {
                     let at = push.commands.iter().position(|command| command.reference == reference);
                     let title = at.and_then(|at| titles.get(at)).and_then(Option::as_deref);
                     title.unwrap_or("another reference of this push is refused").to_owned()
-                });
+                }));
             }
         };
         let spill = sent.into_spill();
@@ -74,17 +78,11 @@ impl Exit {
     }
 
     /// A push without commands: git asks whether it may speak at all, before it sends much. It changes nothing.
-    async fn git_question(
-        self: &Arc<Self>,
-        passage: &Passage,
-        mut head: Parts,
-        push: &Push,
-        sent: Sent,
-    ) -> Response<Body> {
+    async fn git_question(self: &Arc<Self>, passage: &Passage, mut head: Parts, push: &Push, sent: Sent) -> Answer {
         debug_assert!(push.commands.is_empty());
         let opened = match self.go(self.ruling(self.git_deed(Action::GitFetch, passage))).await {
             Ok(opened) => opened,
-            Err(why) => return answer(StatusCode::FORBIDDEN, &turned(why)),
+            Err(why) => return Ok(turned_away(why)),
         };
         let spill = sent.into_spill();
         let out = spill.length();
@@ -166,7 +164,11 @@ impl Exit {
     }
 
     /// All of them allowed, asked about and recorded; or what each is told. Nobody is asked about one where another is refused anyway.
-    async fn git_decided(&self, deeds: Vec<Deed>) -> Result<Vec<Opened<Permit>>, Vec<Option<String>>> {
+    async fn git_decided(
+        self: &Arc<Self>,
+        passage: &Passage,
+        deeds: Vec<Deed>,
+    ) -> Result<Pending, Vec<Option<String>>> {
         let rulings: Vec<Ruling> = deeds.into_iter().map(|deed| self.ruling(deed)).collect();
         let mut titles: Vec<Option<String>> = rulings.iter().map(|_| None).collect();
         if rulings.iter().any(|ruling| matches!(ruling, Ruling::Deny(_))) {
@@ -177,15 +179,14 @@ impl Exit {
             }
             return Err(titles);
         }
-        let mut opened = Vec::new();
+        let tasks = passage.tasks.clone();
+        let mut opened = Pending { exit: self.clone(), tasks, opened: Vec::new(), code: "client_lost" };
         for (ruling, title) in rulings.into_iter().zip(&mut titles) {
             match self.go(ruling).await {
-                Ok(one) => opened.push(one),
+                Ok(one) => opened.opened.push(one),
                 Err(why) => {
                     *title = Some(turned(why));
-                    for one in opened {
-                        self.close(one.record(), "not_sent", Carried::default(), None).await;
-                    }
+                    opened.code = "not_sent";
                     return Err(titles);
                 }
             }
@@ -204,6 +205,34 @@ impl Exit {
             self.refuse_deed(self.git_named(passage, command), WORD, &title).await;
         }
         told(push, &[], &|_| title.clone())
+    }
+}
+
+/// Records that were opened while the others of their push are decided. Whatever becomes of that, they are closed.
+#[derive(Debug)]
+struct Pending {
+    exit: Arc<Exit>,
+    tasks: TaskTracker,
+    opened: Vec<Opened<Permit>>,
+    code: &'static str,
+}
+
+impl Pending {
+    fn take(&mut self) -> Vec<Opened<Permit>> {
+        std::mem::take(&mut self.opened)
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        for opened in self.take() {
+            let (exit, record, code) = (self.exit.clone(), opened.record(), self.code);
+            // Without a runtime the reaper closes it at the next start.
+            if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+                let closing = async move { exit.close(record, code, Carried::default(), None).await };
+                self.tasks.spawn_on(closing, &runtime);
+            }
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 //! It owns that the records of a request are closed whatever becomes of it, with what went over. It changes nothing of an answer but the
 //! advertisement for a push ([`Rewriter`]); what else it needs to know it reads from a copy.
 
-use std::{collections::BTreeMap, future::Future, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::{FutureExt as _, future::select_all, stream};
@@ -14,10 +14,11 @@ use stockade_domain::{ContextValue, ids::RecordId};
 use stockade_ledger::Opened;
 use stockade_policy::Permit;
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use super::{
-    Passage, answer,
-    way::{Body, BodyError, Origin},
+    Answer, Passage, answer,
+    way::{Body, BodyError, Gone, NoAnswer, Way},
 };
 use crate::{
     exit::{Exit, open::Held},
@@ -66,21 +67,22 @@ struct Ended {
 }
 
 /// Sends, and gives the answer whose body streams. The records are closed beside it.
-pub(super) async fn relay(exit: &Arc<Exit>, passage: &Passage, errand: Errand) -> Response<Body> {
+pub(super) async fn relay(exit: &Arc<Exit>, passage: &Passage, errand: Errand) -> Answer {
     let (head, heard) = oneshot::channel();
-    let (exit, origin) = (exit.clone(), passage.origin.clone());
-    passage.tasks.spawn(async move { errand.go(&exit, &*origin, head).await });
+    let (exit, way, cut) = (exit.clone(), passage.way.clone(), passage.cut.clone());
+    passage.tasks.spawn(async move { errand.go(&exit, &*way, &cut, head).await });
     match heard.await {
-        Ok(Ok(response)) => response,
-        Ok(Err(told)) => answer(StatusCode::BAD_GATEWAY, told),
-        Err(_) => answer(StatusCode::BAD_GATEWAY, "the request was cut"),
+        Ok(Ok(response)) => Ok(response),
+        Ok(Err(NoAnswer::Gone)) => Err(Gone),
+        Ok(Err(NoAnswer::Told { status, text, .. })) => Ok(answer(status, &text)),
+        Err(_) => Ok(answer(StatusCode::BAD_GATEWAY, "the request was cut")),
     }
 }
 
-type Head = oneshot::Sender<Result<Response<Body>, &'static str>>;
+type Head = oneshot::Sender<Result<Response<Body>, NoAnswer>>;
 
 impl Errand {
-    async fn go(self, exit: &Arc<Exit>, origin: &dyn Origin, head: Head) {
+    async fn go(self, exit: &Arc<Exit>, way: &dyn Way, cut: &CancellationToken, head: Head) {
         let Self { records, request, out, copy } = self;
         let (mut held, mut references) = (Vec::new(), Vec::new());
         for (opened, reference) in records {
@@ -89,37 +91,51 @@ impl Errand {
             held.push(exit.hold(record, permit.deed().clone(), permit.decision().approval.is_some()));
             references.push((record, reference));
         }
-        let ended = carry(origin, request, copy, &held, head).await;
-        let out = if ended.code == "lost" && ended.status.is_none() { 0 } else { out };
+        let ended = carry(way, request, copy, (&held, cut), head).await;
+        // How much of it the server has heard is not known then.
+        let out = if ended.status.is_none() { 0 } else { out };
         drop(held);
         close(exit, references, ended, out).await;
     }
 }
 
-/// Ends when one of them has to.
-async fn stopped(held: &[Held]) -> &Held {
-    let all = held.iter().map(|held| held.stop().cancelled().map(move |()| held).boxed());
-    select_all(all).await.0
+/// Ends when one of them has to, and says why.
+async fn stopped(held: &[Held], cut: &CancellationToken) -> &'static str {
+    let all = held.iter().map(|held| held.stop().cancelled().boxed());
+    select_all(all.chain([cut.cancelled().boxed()])).await;
+    held.first().map_or("stopped", Held::why)
 }
 
-async fn carry(origin: &dyn Origin, request: Request<Body>, mut copy: Copy, held: &[Held], head: Head) -> Ended {
-    let mut stop = std::pin::pin!(stopped(held));
+async fn carry(
+    way: &dyn Way,
+    request: Request<Body>,
+    mut copy: Copy,
+    (held, cut): (&[Held], &CancellationToken),
+    mut head: Head,
+) -> Ended {
+    let mut stop = std::pin::pin!(stopped(held, cut));
     let nothing = |code, copy| Ended { code, status: None, back: 0, copy };
     let response = tokio::select! {
         biased;
-        by = &mut stop => {
-            // Whoever asked is gone as well, or is told below.
-            let _ = head.send(Err("the request was cut: the policy does not allow it any more"));
-            return nothing(by.why(), copy);
+        why = &mut stop => {
+            let text = "the request was cut: policy has changed".to_owned();
+            // Whoever asked may be gone as well.
+            let _ = head.send(Err(NoAnswer::Told { code: why, status: StatusCode::BAD_GATEWAY, text }));
+            return nothing(why, copy);
         }
-        response = origin.send(request) => response,
+        () = head.closed() => return nothing("client_lost", copy),
+        response = way.send(request) => response,
     };
     let response = match response {
         Ok(response) => response,
-        Err(error) => {
-            tracing::debug!(%error, "git's server gave no answer: {error}");
-            let _ = head.send(Err("the git server gave no answer"));
-            return nothing("lost", copy);
+        Err(why) => {
+            let code = match why {
+                NoAnswer::Gone => "lost",
+                NoAnswer::Told { code, .. } => code,
+            };
+            // Whoever asked may be gone as well.
+            let _ = head.send(Err(why));
+            return nothing(code, copy);
         }
     };
     let (mut parts, mut body) = response.into_parts();
@@ -145,10 +161,10 @@ async fn carry(origin: &dyn Origin, request: Request<Body>, mut copy: Copy, held
     let code = loop {
         let frame = tokio::select! {
             biased;
-            by = &mut stop => {
+            why = &mut stop => {
                 // It may have gone already.
-                let _ = pieces.try_send(Err(BodyError::Cut(by.why())));
-                break by.why();
+                let _ = pieces.try_send(Err(BodyError::Cut(why)));
+                break why;
             }
             () = pieces.closed() => break "client_lost",
             frame = body.frame() => frame,
@@ -168,7 +184,12 @@ async fn carry(origin: &dyn Origin, request: Request<Body>, mut copy: Copy, held
             Some(Err(error)) => Err(error),
         };
         let lost = next.is_err();
-        if sent(&pieces, next, &mut stop).await.is_none() {
+        let gone = tokio::select! {
+            biased;
+            why = &mut stop => break why,
+            sent = pieces.send(next) => sent.is_err(),
+        };
+        if gone {
             break "client_lost";
         }
         if lost {
@@ -176,20 +197,6 @@ async fn carry(origin: &dyn Origin, request: Request<Body>, mut copy: Copy, held
         }
     };
     Ended { code, status: Some(status), back, copy }
-}
-
-/// Hands a piece on, unless it has to end before. `None` if nobody takes it.
-async fn sent(
-    pieces: &mpsc::Sender<Result<Frame<Bytes>, BodyError>>,
-    piece: Result<Frame<Bytes>, BodyError>,
-    stop: &mut (impl Future + Unpin),
-) -> Option<()> {
-    tokio::select! {
-        biased;
-        // The loop sees it next.
-        _ = stop => Some(()),
-        sent = pieces.send(piece) => sent.ok(),
-    }
 }
 
 /// What goes on instead of a piece of an answer, or behind its end.

@@ -2,6 +2,7 @@
 
 mod attacks;
 mod forge;
+mod whole;
 
 use stockade_domain::ContextValue;
 

@@ -29,11 +29,15 @@ use crate::{
     echo::Echo,
     exit::{
         deciding::Turned,
-        git::Passage,
-        origin::{Body, BodyError, Origin, OriginError, empty, full},
+        git::{
+            Passage,
+            way::{self, NoAnswer, Way},
+        },
+        origin::{Body, BodyError, OriginError, empty, full},
     },
     git::gate::{self, GitRequest},
     guard::Busy,
+    path::NormalPath,
     placeholder::{self, Places, Verdict},
     relay::Carried,
     request::{self, ENDS_HERE, RequestError, Upgrade, Wanted},
@@ -82,7 +86,7 @@ impl Line {
         };
         match gate::recognise(&wanted, &parts.headers) {
             Ok(None) => {}
-            Ok(Some(asked)) => return self.git(asked, wanted, parts, body, places).await,
+            Ok(Some(asked)) => return self.git(asked, wanted, parts, body).await,
             Err(why) => {
                 self.exit.refuse_deed(self.deed(&wanted), "egress:git", &why.to_string()).await;
                 return Ok(say(StatusCode::FORBIDDEN, &why.to_string()));
@@ -212,17 +216,16 @@ impl Line {
         wanted: Wanted,
         parts: Parts,
         body: Incoming,
-        places: Option<Places>,
     ) -> Result<Response<Body>, Gone> {
         let head = match outgoing(parts, &wanted) {
             Ok(head) => head,
             Err(failure) => return failure.answer(),
         };
         let body = body.map_err(|error| BodyError::Lost(error.into())).boxed_unsync();
-        let origin = Arc::new(Filling { line: self.clone(), wanted: wanted.clone(), places });
-        let (connection, tasks) = (self.record, self.spawner.tasks.clone());
-        let passage = Passage { asked, wanted, connection, origin, tasks };
-        Ok(handed_on(self.exit.git(passage, head, body).await))
+        let way = Arc::new(Filling { line: self.clone(), wanted: wanted.clone() });
+        let (connection, tasks, cut) = (self.record, self.spawner.tasks.clone(), self.cut.clone());
+        let passage = Passage { asked, wanted, connection, way, tasks, cut };
+        self.exit.git(passage, head, body).await.map(handed_on).map_err(|way::Gone| Gone)
     }
 
     /// Puts credentials where they belong, each of them decided and recorded; gives what of them the answer must not repeat.
@@ -313,14 +316,33 @@ impl Line {
 struct Filling {
     line: Arc<Line>,
     wanted: Wanted,
-    places: Option<Places>,
 }
 
 #[async_trait]
-impl Origin for Filling {
-    async fn send(&self, request: Request<Body>) -> Result<Response<Body>, OriginError> {
-        let sent = self.line.pass(request, self.places.as_ref(), &self.wanted).await;
-        sent.or_else(|failure| failure.answer().map_err(|gone| OriginError::Lost(gone.into())))
+impl Way for Filling {
+    async fn send(&self, request: Request<Body>) -> Result<Response<Body>, NoAnswer> {
+        // What goes out is looked at, not what came in: the way out asks for more than it was asked for.
+        let raw_target = request.uri().path_and_query().map(ToString::to_string).unwrap_or_default();
+        let path = NormalPath::read(raw_target.split('?').next().unwrap_or_default());
+        let wanted = Wanted { method: request.method().clone(), path, raw_target, ..self.wanted.clone() };
+        let places = match placeholder::look(self.line.exit.parts.credentials.bindings(), &wanted, request.headers()) {
+            Verdict::Nothing => None,
+            Verdict::Replace(places) => Some(places),
+            Verdict::Refuse(why) => {
+                let status = StatusCode::FORBIDDEN;
+                return Err(NoAnswer::Told { code: "credential", status, text: why.to_string() });
+            }
+        };
+        Ok(self.line.pass(request, places.as_ref(), &wanted).await?)
+    }
+}
+
+impl From<Failure> for NoAnswer {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Gone => Self::Gone,
+            Failure::Told { code, status, text } => Self::Told { code, status, text },
+        }
     }
 }
 

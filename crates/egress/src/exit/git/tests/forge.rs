@@ -22,15 +22,15 @@ use stockade_ledger::{
 };
 use stockade_policy::Bundle;
 use tokio::net::TcpListener;
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::super::{
     Limits, Passage, answer,
-    way::{Body, BodyError, Origin, full},
+    way::{Body, BodyError, NoAnswer, Way, full},
 };
 use crate::{
     dial::{Declared, Dialer, Resolver},
-    exit::{self, Exit, Nobody, Parts, Who, origin::OriginError},
+    exit::{self, Exit, Nobody, Parts, Who},
     git::gate,
     path::NormalPath,
     request::Wanted,
@@ -116,7 +116,7 @@ pub(super) struct Reached {
 /// `git http-backend`, started for each request.
 #[derive(Debug)]
 pub(super) struct Backend {
-    root: PathBuf,
+    pub(super) root: PathBuf,
     pub(super) reached: Mutex<Vec<Reached>>,
     /// What `Authorization` has to be.
     pub(super) wants: Mutex<Option<String>>,
@@ -125,10 +125,11 @@ pub(super) struct Backend {
 }
 
 #[async_trait]
-impl Origin for Backend {
-    async fn send(&self, request: Request<Body>) -> Result<Response<Body>, OriginError> {
+impl Way for Backend {
+    async fn send(&self, request: Request<Body>) -> Result<Response<Body>, NoAnswer> {
+        let lost = || NoAnswer::Told { code: "lost", status: StatusCode::BAD_GATEWAY, text: "no answer".to_owned() };
         let (head, body) = request.into_parts();
-        let body = body.collect().await.map_err(|error| OriginError::Lost(error.into()))?.to_bytes();
+        let body = body.collect().await.map_err(|_| lost())?.to_bytes();
         let target = head.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
         self.reached.lock().unwrap().push(Reached {
             method: head.method.to_string(),
@@ -171,10 +172,7 @@ impl Origin for Backend {
             .stdout(Stdio::piped())
             .stderr(Stdio::null());
         let out = tokio::task::spawn_blocking(move || fed(command, &body)).await.unwrap().stdout;
-        let at = out
-            .windows(4)
-            .position(|window| window == b"\r\n\r\n")
-            .ok_or_else(|| OriginError::Lost("no head".into()))?;
+        let at = out.windows(4).position(|window| window == b"\r\n\r\n").ok_or_else(lost)?;
         let mut response = Response::builder();
         for line in std::str::from_utf8(&out[..at]).unwrap().lines() {
             let (name, value) = line.split_once(": ").unwrap();
@@ -457,8 +455,9 @@ async fn served(
                 head.headers.remove(name);
             }
             let connection = (&SystemWorld as &dyn World).id();
-            let (origin, tasks) = (backend.clone(), tasks.clone());
-            exit.git(Passage { asked, wanted, connection, origin, tasks }, head, body).await
+            let (way, tasks) = (backend.clone(), tasks.clone());
+            let passage = Passage { asked, wanted, connection, way, tasks, cut: CancellationToken::new() };
+            exit.git(passage, head, body).await.expect("this server is never gone")
         }
         Ok(None) => backend.send(Request::from_parts(head, body)).await.unwrap(),
         Err(error) => answer(StatusCode::BAD_REQUEST, &error.to_string()),
