@@ -1,6 +1,7 @@
 //! Fetch and push by real git, to real `git http-backend`, through an exit's git.
 
 mod attacks;
+mod endings;
 mod forge;
 mod whole;
 

@@ -9,8 +9,11 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::Request;
 use http_body_util::BodyExt as _;
-use hyper::{server::conn::http1, service::service_fn};
-use hyper_util::rt::TokioIo;
+use hyper::{
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::{
     RootCertStore,
     pki_types::{CertificateDer, pem::PemObject},
@@ -26,7 +29,7 @@ use super::{
     forge::{Backend, POLICY, git},
 };
 use crate::{
-    ca::{Authority, HTTP1},
+    ca::{Authority, H2, HTTP1},
     credential::{Credential, Credentials},
     exit::{Exit, Limits, Parts, tests::House},
     git::config::{Access, Forge, inside},
@@ -69,7 +72,8 @@ struct Site {
 }
 
 impl Site {
-    async fn new() -> Self {
+    /// The forge speaks HTTP/2, or HTTP/1.
+    async fn new(second: bool) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("repositories");
         std::fs::create_dir_all(root.join("team")).unwrap();
@@ -89,8 +93,9 @@ impl Site {
         );
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let tls = TlsAcceptor::from(world.server(&Host::parse(NAME).unwrap(), HTTP1).unwrap());
-        tokio::spawn(serve(listener, tls, backend.clone()));
+        let tls =
+            TlsAcceptor::from(world.server(&Host::parse(NAME).unwrap(), if second { H2 } else { HTTP1 }).unwrap());
+        tokio::spawn(serve(listener, tls, backend.clone(), second));
 
         let placeholder = Placeholder::from_random(&[9; 20]);
         let path = PathRule::below("/").unwrap();
@@ -181,7 +186,7 @@ impl Site {
 }
 
 /// HTTP over TLS before the backend.
-async fn serve(listener: TcpListener, tls: TlsAcceptor, backend: Arc<Backend>) {
+async fn serve(listener: TcpListener, tls: TlsAcceptor, backend: Arc<Backend>, second: bool) {
     while let Ok((stream, _)) = listener.accept().await {
         let (tls, backend) = (tls.clone(), backend.clone());
         tokio::spawn(async move {
@@ -199,14 +204,24 @@ async fn serve(listener: TcpListener, tls: TlsAcceptor, backend: Arc<Backend>) {
                 }
             });
             // A client that is gone is nothing to a server.
-            let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+            if second {
+                let _ = http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
+            } else {
+                let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+            }
         });
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_remote_for_ssh_is_cloned_and_pushed_through_the_way_out_with_a_credential_that_is_not_inside() {
-    let site = Site::new().await;
+    for second in [false, true] {
+        told_whole(second).await;
+    }
+}
+
+async fn told_whole(second: bool) {
+    let site = Site::new(second).await;
     let work = site.cloned().await;
     assert!(work.join("README.md").is_file());
     std::fs::write(work.join("more.txt"), "more\n").unwrap();
@@ -237,13 +252,19 @@ async fn a_remote_for_ssh_is_cloned_and_pushed_through_the_way_out_with_a_creden
     assert!(count(Action::ConnectionOpen) >= 1 && count(Action::GitFetch) >= 5 && count(Action::RequestSend) == 0);
     assert_eq!(count(Action::GitPush), 1);
     assert!(count(Action::CredentialUse) >= reached.len().min(6));
+    let spoken = |body: &Told| match body {
+        Told::Close { facts, .. } => facts.get("spoken").cloned(),
+        _ => None,
+    };
+    let wanted = if second { "http2" } else { "http1" };
+    assert!(records.iter().filter_map(|(_, body)| spoken(body)).all(|spoken| spoken == wanted.into()));
     let said = format!("{records:?}");
     assert!(!said.contains(SECRET) && !said.contains("more.txt"), "no content and no secret in a record");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn n28_another_repository_and_another_way_to_push_are_refused_through_a_whole_exit() {
-    let site = Site::new().await;
+    let site = Site::new(false).await;
     let work = site.cloned().await;
     git(&site.backend.root, &["init", "-q", "--bare", "elsewhere.git"], &[]);
     let url = format!("https://{NAME}:{}/elsewhere.git", site.port);
