@@ -182,6 +182,11 @@ impl hyper::body::Body for Coming {
                 if let Some(data) = frame.data_ref() {
                     this.ticket.came_back(data.len());
                 }
+                // Nobody asks what comes behind trailers.
+                if frame.is_trailers() {
+                    this.ended = true;
+                    this.ticket.whole();
+                }
                 Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(error)) => {
@@ -232,7 +237,7 @@ impl hyper::body::Body for Last {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         let frame = ready!(Pin::new(&mut this.inner).poll_frame(cx));
-        if frame.is_none() {
+        if frame.as_ref().is_none_or(|frame| frame.as_ref().is_ok_and(Frame::is_trailers)) {
             this.busy.whole();
         }
         Poll::Ready(frame)

@@ -27,6 +27,7 @@ use crate::{
     origins::Origins,
 };
 
+mod credentials;
 mod hostile;
 mod requests;
 

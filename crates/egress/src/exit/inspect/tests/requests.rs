@@ -134,3 +134,123 @@ async fn http2_is_relayed_with_its_trailers_and_n11_no_other_authority() {
     assert_eq!(room.closed(Action::RequestSend), [(String::new(), Some(200))]);
     assert_eq!(room.refused().len(), 5);
 }
+
+/// A request in the clear.
+fn says(room: &Room, line: &str, more: &str) -> String {
+    format!("{line} HTTP/1.1\r\nHost: read.example:{}\r\n{more}\r\n", room.port)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_that_come_at_once_are_answered_in_their_order_and_a_head_has_no_body() {
+    let room = Room::new(RULES).await;
+    let (one, two) = (says(&room, "HEAD /open/1", ""), says(&room, "GET /open/2", "TE: trailers\r\n"));
+    let three = says(&room, "POST /open/3", "Content-Length: 4\r\n") + "body";
+    let all = format!("{one}{two}{three}");
+    let (mut near, mut far, carried) = room.clear("read.example", all.as_bytes()).await;
+    assert_eq!(head(&mut far).await, one);
+    far.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n").await.unwrap();
+    assert_eq!(head(&mut far).await, two.replace("TE: trailers\r\n", ""), "that is said to us");
+    far.write_all(
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n3\r\ntwo\r\n0\r\nX-Sum: 2\r\n\r\n",
+    )
+    .await
+    .unwrap();
+    assert_eq!(until(&mut far, "body").await, three);
+    far.write_all(b"HTTP/1.1 201 Created\r\nContent-Length: 5\r\nConnection: close\r\n\r\nthree").await.unwrap();
+    drop(far);
+    let said = rest(&mut near).await;
+    let (first, after) = said.split_once("\r\n\r\n").unwrap();
+    assert_eq!(first, "HTTP/1.1 200 OK\r\nContent-Length: 99");
+    let (second, third) = after.split_once("HTTP/1.1 201 Created").unwrap();
+    assert!(second.contains("3\r\ntwo\r\n0\r\n") && second.to_ascii_lowercase().contains("x-sum: 2"), "{second}");
+    assert!(
+        third.to_ascii_lowercase().contains("connection: close\r\n") && third.ends_with("\r\n\r\nthree"),
+        "{third}"
+    );
+    carried.await.unwrap();
+    let statuses: Vec<_> =
+        room.closed(Action::RequestSend).into_iter().map(|(code, status)| (code, status.unwrap())).collect();
+    assert_eq!(statuses, [(String::new(), 200), (String::new(), 200), (String::new(), 201)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_waits_until_it_is_wanted_and_large_ones_are_held_back_and_not_kept() {
+    let room = Room::new(RULES).await;
+    let size = 8 << 20;
+    let asks = says(&room, "PUT /open/large", &format!("Content-Length: {size}\r\nExpect: 100-continue\r\n"));
+    let (mut near, mut far, carried) = room.clear("read.example", asks.as_bytes()).await;
+    assert_eq!(head(&mut far).await, asks);
+    far.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await.unwrap();
+    assert_eq!(head(&mut near).await, "HTTP/1.1 100 Continue\r\n\r\n");
+    // The origin does not read: what can be written has a bound that is far from the whole.
+    let mut written = 0;
+    while let Ok(taken) = tokio::time::timeout(Duration::from_millis(300), near.write(&[7; 16 * 1024])).await {
+        written += taken.unwrap();
+        assert!(written < size, "nobody held it back");
+    }
+    let writing = async {
+        while written < size {
+            let piece = vec![7; (size - written).min(64 * 1024)];
+            near.write_all(&piece).await.unwrap();
+            written += piece.len();
+        }
+        near
+    };
+    let reading = async {
+        let mut body = vec![0; size];
+        far.read_exact(&mut body).await.unwrap();
+        assert!(body.iter().all(|byte| *byte == 7));
+        far.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+        far
+    };
+    let (mut near, far) = tokio::join!(writing, reading);
+    assert!(head(&mut near).await.starts_with("HTTP/1.1 200 OK\r\n"));
+    drop((near, far));
+    carried.await.unwrap();
+    let bodies = room.house.bodies();
+    let sent = bodies.iter().find_map(|body| match body {
+        Told::Close { facts, .. } if facts.contains_key("status") => facts.get("bytes_out"),
+        _ => None,
+    });
+    assert_eq!(sent, Some(&ContextValue::Long(size as i64)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn n14_a_websocket_is_opened_where_policy_allows_it_and_its_bytes_are_counted() {
+    const WANTS: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n";
+    let room = Room::new(RULES).await;
+    let asks = says(&room, "GET /open/socket", WANTS);
+    let (mut near, far, carried) = room.clear("read.example", asks.as_bytes()).await;
+    assert!(head(&mut near).await.starts_with("HTTP/1.1 403 "), "an upgrade is not an ordinary request");
+    drop((near, far));
+    carried.await.unwrap();
+
+    let room =
+        Room::new(&RULES.replace("!(context has upgrade)", "context has upgrade && context.upgrade == \"websocket\""))
+            .await;
+    let asks = says(&room, "GET /open/socket", WANTS);
+    let (mut near, mut far, carried) = room.clear("read.example", asks.as_bytes()).await;
+    let heard = head(&mut far).await.to_ascii_lowercase();
+    assert!(heard.contains("connection: upgrade\r\n") && heard.contains("upgrade: websocket\r\n"), "{heard}");
+    far.write_all(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: x\r\n\r\n\x81\x02hi").await.unwrap();
+    let said = head(&mut near).await.to_ascii_lowercase();
+    assert!(said.starts_with("http/1.1 101 ") && said.contains("sec-websocket-accept: x\r\n"), "{said}");
+    let mut frame = [0; 4];
+    near.read_exact(&mut frame).await.unwrap();
+    assert_eq!(&frame, b"\x81\x02hi");
+    // What would be no head at all goes over now.
+    near.write_all(b"\x81\x85\0\0\0\0hello\n\n").await.unwrap();
+    let mut heard = [0; 13];
+    far.read_exact(&mut heard).await.unwrap();
+    assert_eq!(&heard, b"\x81\x85\0\0\0\0hello\n\n");
+    drop(far);
+    near.shutdown().await.unwrap();
+    carried.await.unwrap();
+    assert_eq!(room.closed(Action::RequestSend), [(String::new(), Some(101))]);
+    let bodies = room.house.bodies();
+    let closes = bodies.iter().filter_map(|body| match body {
+        Told::Close { facts, .. } => facts.get("status").and(Some((&facts["bytes_out"], &facts["bytes_in"]))),
+        _ => None,
+    });
+    assert_eq!(closes.collect::<Vec<_>>(), [(&13.into(), &4.into())]);
+}
