@@ -208,7 +208,7 @@ async fn n29_a_head_that_drips_is_given_up_and_one_more_connection_is_turned_awa
     far.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
     head(&mut near).await;
     // The second head does not come to its end.
-    near.write_all(good[..good.len() - 2].as_bytes()).await.unwrap();
+    near.write_all(&good.as_bytes()[..good.len() - 2]).await.unwrap();
     let said = rest(&mut near).await;
     assert!(said.starts_with("HTTP/1.1 408 Request Timeout\r\n"), "{said}");
     carried.await.unwrap();
