@@ -138,6 +138,11 @@ async fn every_tool_trusts_the_environments_own_authority(bed: &Bed) {
     let machine = fs::read_to_string("/etc/ssl/certs/ca-certificates.crt").unwrap_or_default();
     assert_eq!(counts[0], machine.matches("BEGIN").count() + 1);
     assert!(counts[1] > counts[0], "{counts:?}");
+    // Wherever this machine keeps the one file, ours is in it.
+    for path in stockade_sandbox::launch::BUNDLES.iter().filter(|path| Path::new(path).is_file()) {
+        let machine = fs::read_to_string(path).unwrap().matches("BEGIN CERT").count();
+        assert_eq!(guest.sh(&format!("grep -c 'BEGIN CERT' {path}")).await.stdout, (machine + 1).to_string(), "{path}");
+    }
     let directory = "SSL_CERT_FILE=/dev/null openssl s_client -CApath /etc/ssl/certs -no-CAfile -no-CAstore \
                      -verify_return_error -connect localhost:8443 </dev/null";
     assert_eq!(guest.sh(directory).await.status, 0);
