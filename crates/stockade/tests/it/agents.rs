@@ -213,6 +213,45 @@ fn a_program_that_is_cancelled_is_told_to_end_and_its_calls_end_with_it() {
     scene.installation.until("the record to be closed", closed).unwrap();
 }
 
+/// It calls until it was answered, was not, and is answered again: that is, until its runner died and came back.
+const PATIENT: &str = r#"#!/bin/sh
+cat > /dev/null
+echo once >> started
+for want in 200 gone 200; do
+  while :; do
+    code=$(curl -s -m 10 -o /dev/null -w '%{http_code}' "$ANTHROPIC_BASE_URL/v1/messages" -H "x-api-key: $ANTHROPIC_AUTH_TOKEN" \
+      -H 'anthropic-version: 2023-06-01' -H 'content-type: application/json' -d '{"model":"claude-sonnet-4-6","max_tokens":5,"messages":[{"role":"user","content":"Hello."}]}')
+    echo "$code" >> codes
+    [ "$code" = 200 ] && seen=200 || seen=gone
+    [ $seen = $want ] && break
+    sleep 0.2
+  done
+done
+sed -i "s/split \/ \/,/split ' ',/" bin/word-count
+printf '%s\n' '{"type":"result","is_error":false,"result":"Words are split at white space"}'
+"#;
+
+#[test]
+fn a_program_inside_outlives_its_runner_and_is_found_at_work() {
+    let program = |bin: &Path| {
+        fs::write(bin.join("claude"), PATIENT).unwrap();
+        fs::set_permissions(bin.join("claude"), fs::Permissions::from_mode(0o755)).unwrap();
+        vec![]
+    };
+    let mut scene = scene(Kind::Anthropic, "anthropic", program, "", "4");
+    let run = scene.started("claude-code", "claude-sonnet-4-6");
+    let called = |i: &Installation| (i.json(&["runs", "show", &run]).ok()?["turn"].as_u64()? > 0).then_some(());
+    scene.installation.until("its first call", called).unwrap();
+    scene.installation.kill_runner().unwrap();
+    scene.installation.start_server().unwrap();
+    let shown = scene.succeeded(&run);
+    assert!(scene.mended(&run), "{shown}");
+    let show = |file: &str| scene.repository.git(&["show", &format!("stockade/{run}:{file}")]).unwrap();
+    assert_eq!(show("started"), "once", "it was started once");
+    // Never taken for a stranger: while the runner looks around, it is told to come again.
+    assert!(!show("codes").lines().any(|code| code == "401"), "{}", show("codes"));
+}
+
 /// Runs the real program to its end, and says how long that took.
 fn really(scene: &Scene, agent: &str, model: &str) -> Duration {
     let begun = Instant::now();
@@ -232,7 +271,14 @@ fn really(scene: &Scene, agent: &str, model: &str) -> Duration {
     assert!(calls >= 3, "{calls} calls: {events:?}");
     assert_eq!(shown["turn"].as_u64(), u64::try_from(calls).ok());
     assert_eq!(scene.fake.refusals(), Vec::<String>::new());
-    println!("{agent}: {calls} calls in {took:?}");
+    let deeds = records_of(&scene.installation, &run);
+    let hosts: Vec<&Value> = deeds
+        .iter()
+        .map(|record| &record["record"]["body"]["deed"])
+        .filter(|deed| deed["action"] == "connection.open")
+        .map(|deed| &deed["resource"]["id"])
+        .collect();
+    println!("{agent}: {calls} calls in {took:?}, and it wanted to go to {hosts:?}");
     took
 }
 
