@@ -90,6 +90,7 @@ pub fn target(connection: &Connection) -> String {
 pub fn what(connection: &Connection) -> String {
     let some = |text: &Option<String>| text.clone().unwrap_or_default();
     match connection.action.as_str() {
+        "connection.open" if connection.inspected == Some(true) => format!("{} inspected", some(&connection.protocol)),
         "connection.open" => some(&connection.protocol),
         "request.send" => match &connection.upgrade {
             Some(upgrade) => upgrade.clone(),

@@ -102,6 +102,12 @@ fn what_a_run_did_is_summed() {
 }
 
 #[test]
+fn a_connection_that_is_looked_into_says_so() {
+    let said = |inspected: bool| Columns::Runs.line(&connection(&json!({"inspected": inspected})));
+    assert!(said(true).contains("  tls inspected  ") && !said(false).contains("inspected"), "{}", said(true));
+}
+
+#[test]
 fn what_a_policy_forbids_or_we_refuse_ourselves_is_not_to_be_learnt() {
     let learnt: Vec<String> = several().iter().filter(|c| can_be_learnt(c)).map(target).collect();
     assert_eq!(learnt, ["registry.far.example:443", "forge.example/team/app"]);
