@@ -254,3 +254,97 @@ async fn n14_a_websocket_is_opened_where_policy_allows_it_and_its_bytes_are_coun
     });
     assert_eq!(closes.collect::<Vec<_>>(), [(&13.into(), &4.into())]);
 }
+
+/// Remembers about what it was asked, and says yes.
+#[derive(Debug, Default)]
+struct Asked(std::sync::Mutex<Vec<ContextValue>>);
+
+#[async_trait::async_trait]
+impl crate::exit::People for Asked {
+    async fn ask(
+        &self,
+        question: stockade_policy::Question,
+        _contents: Vec<stockade_ledger::Sealed>,
+        _patience: Duration,
+    ) -> Result<Permit, stockade_policy::Refusal> {
+        self.0.lock().unwrap().push(question.deed().context.public["inspected"].clone());
+        Ok(question.granted((&SystemWorld as &dyn World).id()))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_person_is_asked_only_if_neither_way_is_open_without_one_and_rather_about_the_first() {
+    const ANY: &str = r#"
+[[policy]]
+id = "any"
+title = "Anything"
+text = "permit(principal is Agent, action, resource);"
+
+[[policy]]
+id = "ask"
+title = "A person says yes"
+text = '''
+forbid(principal is Agent, action == Action::"connection.open", resource)
+when { context.unattended && context has inspected && WHEN };
+'''
+"#;
+    let deny = "[[policy]]\nid = \"deny\"\ntitle = \"Read or not at all\"\ntext = '''forbid(principal is Agent, action == \
+                Action::\"connection.open\", resource) when { context has inspected && !context.inspected };'''\n";
+    for (rules, asked, inspected) in [
+        (ANY.replace("WHEN", "!context.inspected"), vec![], true),
+        (ANY.replace("WHEN", "true"), vec![false.into()], false),
+        (format!("{}\n{deny}", ANY.replace("WHEN", "context.inspected")), vec![true.into()], true),
+    ] {
+        let mut room = Room::new(&rules).await;
+        let people = Arc::new(Asked::default());
+        let parts = Parts { people: people.clone(), ..room.house.exit.parts.clone() };
+        room.house.exit = Arc::new(Exit::new(room.house.exit.who.clone(), parts, Limits::default()));
+        let (near, _far, _carried) = room.both("read.example").await;
+        let shown = near.get_ref().1.peer_certificates().unwrap();
+        assert_eq!(shown[0].windows(12).any(|bytes| bytes == b"Stockade env"), inspected, "{rules}");
+        assert_eq!(*people.0.lock().unwrap(), asked, "{rules}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_of_gits_is_decided_as_git_and_not_as_a_request() {
+    // Every request below `/open` is allowed, and git is none of them.
+    let room = Room::new(RULES).await;
+    let asks = says(&room, "GET /open/app.git/info/refs?service=git-upload-pack", "");
+    let (mut near, far, carried) = room.clear("read.example", asks.as_bytes()).await;
+    let said = head(&mut near).await;
+    assert!(said.starts_with("HTTP/1.1 403 "), "{said}");
+    drop((near, far));
+    carried.await.unwrap();
+    assert_eq!(room.refused(), [("nothing".to_owned(), "git.fetch".to_owned())]);
+    assert!(room.closed(Action::RequestSend).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn http2_in_the_clear_is_served_and_held_against_its_connection() {
+    let room = Room::new(RULES).await;
+    let (near, carried) = room.stream("read.example").await;
+    let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(near));
+    let (handshake, far) = tokio::join!(handshake, async {
+        let far = accept(&room.listener).await;
+        tokio::spawn(
+            hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                .serve_connection(TokioIo::new(far), hyper::service::service_fn(second)),
+        )
+    });
+    let (mut sender, connection) = handshake.unwrap();
+    tokio::spawn(connection);
+    let mut end = http::HeaderMap::new();
+    end.insert("x-end", "whole".parse().unwrap());
+    for (authority, status) in [("read.example", StatusCode::OK), ("evil.example", StatusCode::MISDIRECTED_REQUEST)] {
+        let frames = [Ok::<Frame<Bytes>, std::convert::Infallible>(Frame::trailers(end.clone()))];
+        let body = StreamBody::new(futures_util::stream::iter(frames));
+        let request = Request::post(format!("http://{authority}:{}/open", room.port)).body(body).unwrap();
+        assert_eq!(sender.send_request(request).await.unwrap().status(), status);
+    }
+    drop(sender);
+    carried.await.unwrap();
+    drop(far);
+    assert_eq!(room.closed(Action::RequestSend), [(String::new(), Some(200))]);
+    assert_eq!(room.refused(), [("egress:request".to_owned(), "request.send".to_owned())]);
+}
