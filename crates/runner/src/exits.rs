@@ -19,7 +19,7 @@ use stockade_api::runner::Assignment;
 use stockade_domain::{Principal, ids::EnvironmentId};
 use stockade_egress::{
     dial::Dialer,
-    exit::{Exit, Inside, Limits, Parts, Room, Who},
+    exit::{Exit, Inside, Limits, Parts, Room, Who, git},
 };
 use stockade_gateway::Gateway;
 use stockade_ledger::RunKey;
@@ -126,7 +126,9 @@ impl Exits {
         let pinhole: Arc<dyn Inside> = Arc::new(Pinhole::new(&self.gateway, &self.runs, a.run));
         let credentials = Arc::new(granted.credentials);
         let parts = Parts { inside: Some(pinhole), authority, credentials, ..self.parts.clone() };
-        let exit = Arc::new(Exit::new(who, parts, self.limits));
+        // Pushes lie beside the run while they are judged, not in memory that is made to look like a disk.
+        let git = git::Limits { folder: self.runs.dir_of(a.run), ..git::Limits::default() };
+        let exit = Arc::new(Exit::new(who, parts, self.limits).with_git(git));
         let over = CancellationToken::new();
         let standing = stand(Arc::clone(&exit), doors, Arc::clone(&self.driver), id, over.clone());
         self.tasks.spawn(standing);
