@@ -281,7 +281,7 @@ fn meant(seen: &[Wanted], probe: &Wanted) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(40))]
 
     /// The heart of it: every proposal loads, lets through all that it was made from, and of other deeds none that is not meant.
     #[test]
