@@ -1,3 +1,5 @@
+//! Connections in words, by example: each kind of them once.
+
 use serde_json::{Value, json};
 
 use super::*;
