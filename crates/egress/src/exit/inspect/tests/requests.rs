@@ -325,13 +325,9 @@ async fn http2_in_the_clear_is_served_and_held_against_its_connection() {
     let room = Room::new(RULES).await;
     let (near, carried) = room.stream("read.example").await;
     let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(near));
-    let (handshake, far) = tokio::join!(handshake, async {
-        let far = accept(&room.listener).await;
-        tokio::spawn(
-            hyper::server::conn::http2::Builder::new(TokioExecutor::new())
-                .serve_connection(TokioIo::new(far), hyper::service::service_fn(second)),
-        )
-    });
+    let (handshake, far) = tokio::join!(handshake, accept(&room.listener));
+    let serving = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+    tokio::spawn(serving.serve_connection(TokioIo::new(far), hyper::service::service_fn(second)));
     let (mut sender, connection) = handshake.unwrap();
     tokio::spawn(connection);
     let mut end = http::HeaderMap::new();
@@ -344,7 +340,6 @@ async fn http2_in_the_clear_is_served_and_held_against_its_connection() {
     }
     drop(sender);
     carried.await.unwrap();
-    drop(far);
     assert_eq!(room.closed(Action::RequestSend), [(String::new(), Some(200))]);
     assert_eq!(room.refused(), [("egress:request".to_owned(), "request.send".to_owned())]);
 }
