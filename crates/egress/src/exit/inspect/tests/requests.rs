@@ -336,7 +336,10 @@ async fn http2_in_the_clear_is_served_and_held_against_its_connection() {
         let frames = [Ok::<Frame<Bytes>, std::convert::Infallible>(Frame::trailers(end.clone()))];
         let body = StreamBody::new(futures_util::stream::iter(frames));
         let request = Request::post(format!("http://{authority}:{}/open", room.port)).body(body).unwrap();
-        assert_eq!(sender.send_request(request).await.unwrap().status(), status);
+        let answer = sender.send_request(request).await.unwrap();
+        assert_eq!(answer.status(), status);
+        // Who does not take the answer is lost.
+        answer.into_body().collect().await.unwrap();
     }
     drop(sender);
     carried.await.unwrap();
