@@ -22,6 +22,7 @@ const BENCHES: &[(&str, &str, Needs)] = &[
     ("policy", "stockade-policy", Needs::Nothing),
     ("ledger", "stockade-ledger", Needs::Nothing),
     ("environment", "stockade-sandbox", Needs::Helpers),
+    ("egress", "stockade-runner", Needs::Helpers),
     ("recovery", "stockade-testkit", Needs::Everything),
     ("gateway", "stockade-runner", Needs::Nothing),
     ("soak", "stockade-runner", Needs::Nothing),
