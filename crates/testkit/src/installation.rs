@@ -1,11 +1,13 @@
 //! A whole installation made of real processes: in one process or in two, killed at will, started again.
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::{BufRead as _, BufReader, Write as _},
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -413,8 +415,16 @@ pub fn files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
+/// A port that nobody listens on, and that no other installation of this process was given: it is bound later, and the kernel may give one out again
+/// as soon as it is free.
 fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    loop {
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        if GIVEN.lock().unwrap_or_else(PoisonError::into_inner).insert(port) {
+            return Ok(port);
+        }
+    }
 }
 
 /// Waits a little before asking a process again.

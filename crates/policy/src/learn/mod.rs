@@ -397,7 +397,7 @@ fn below<'a>(names: &[&'a str], border: char) -> Vec<(String, Vec<&'a str>)> {
         };
         // What is below a whole top-level domain, a host or an address is not proposed.
         split.filter(|above| {
-            above.contains(border) && !name.starts_with('[') && name.parse::<std::net::Ipv4Addr>().is_err()
+            above.contains(border) && !name.starts_with('[') && name.parse::<core::net::Ipv4Addr>().is_err()
         })
     };
     let mut families: BTreeMap<&str, Vec<&'a str>> = BTreeMap::new();

@@ -8,7 +8,7 @@
 //! *Invariant:* what [`matches`](HostPattern::matches) says here and what Cedar says about the condition written out are the
 //! same; a property test holds them together.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use core::net::{Ipv4Addr, Ipv6Addr};
 
 use super::cedar::{pattern, quoted};
 
