@@ -1,3 +1,5 @@
+//! An authority of an environment, as programs that trust it see it.
+
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use rustls::{ClientConfig, RootCertStore, pki_types::pem::PemObject};

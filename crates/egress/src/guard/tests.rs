@@ -1,3 +1,5 @@
+//! What is let through, whatever the pieces are that it comes in.
+
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 

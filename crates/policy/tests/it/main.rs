@@ -14,6 +14,7 @@ mod deciding;
 mod hostile;
 mod learning;
 mod levels;
+mod read_as_people_do;
 mod schema;
 mod tables;
 
