@@ -56,7 +56,7 @@ pub fn people_are_told(i: &Installation, run: &str, environment: &str, port: u16
         let mut heard = String::new();
         while !heard.contains(&wanted) {
             let line = told.recv_timeout(Duration::from_secs(60));
-            heard.push_str(&line.unwrap_or_else(|_| panic!("{args:?} has not told it: {heard}")));
+            heard.push_str(&line.map_err(|_| format!("{args:?} has not told it: {heard}")).unwrap());
         }
         // Ctrl-C ends it.
         let pid = following.id().to_string();
