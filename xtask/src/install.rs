@@ -16,6 +16,8 @@ const NEEDED: &[(&str, &str)] = &[
     ("setpriv", "util-linux"),
     ("mkfs.ext4", "e2fsprogs"),
     ("perl", "perl"),
+    ("openssl", "openssl"),
+    ("curl", "curl"),
 ];
 
 /// Makes sure that everything is there, or says exactly what is missing.

@@ -2,11 +2,14 @@
 
 use anyhow::Result;
 
-use crate::{build, install, sh};
+use crate::{build, install, matrix, sh};
 
 /// Installs, builds the helpers, runs the tests.
 pub fn run(packages: &[String], rest: &[String]) -> Result<()> {
     install::ensure()?;
+    if packages.is_empty() || packages.iter().any(|package| package == "stockade") {
+        matrix::agents()?;
+    }
     let built = build::all(false)?;
     let mut cargo = sh::cargo();
     cargo.args(["test", "--no-fail-fast"]).env("STOCKADE_HELPERS", &built.helpers).env("STOCKADE_BIN", &built.stockade);

@@ -113,6 +113,9 @@ const GPT: &str = "gpt-5.2";
 const GEMINI: &str = "gemini-3.1-pro-preview";
 const AT_BEDROCK: &str = "us.anthropic.claude-sonnet-4-6-v1:0";
 
+/// The agents that work inside environments, and what they run on.
+pub const INSIDE: [Package; 5] = [CLAUDE_CODE, CODEX, GEMINI_CLI, OPENCODE, NODE];
+
 const CLAUDE_CODE: Package = Package::Npm("@anthropic-ai/claude-code", "2.1.197");
 const CODEX: Package = Package::Npm("@openai/codex", "0.169.0");
 const GEMINI_CLI: Package = Package::Npm("@google/gemini-cli", "0.61.0");

@@ -43,6 +43,14 @@ pub const PROVIDERS: &[(&str, &str)] = &[
     ("bedrock-converse", "us.amazon.nova-premier-v1:0"),
 ];
 
+/// Makes sure that the agents are there which tests start inside environments.
+pub fn agents() -> Result<()> {
+    for package in clients::INSIDE {
+        install::ensure(package)?;
+    }
+    Ok(())
+}
+
 /// What is asked on the command line.
 #[derive(Debug, Args)]
 pub struct Wish {
