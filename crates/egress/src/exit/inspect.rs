@@ -27,6 +27,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Exit, Refused, Stream,
+    deciding::Turned,
     open::Held,
     origin::{First, Second, Shared},
     tunnel::code_of,
@@ -51,6 +52,21 @@ const MAX_STREAMS: u32 = 100;
 const MAX_ANSWER_HEAD: usize = 64 * 1024;
 /// Headers of an answer.
 const MAX_ANSWER_HEADERS: usize = 200;
+
+/// An answer in HTTP/1 to whoever may not even connect.
+fn told(turned: &Turned) -> Vec<u8> {
+    let (status, why) = match turned {
+        Turned::Refused(title) => ("403 Forbidden", title.as_str()),
+        Turned::Unrecorded => ("503 Service Unavailable", "it cannot be recorded now"),
+    };
+    let why: String = why.chars().filter(|letter| !letter.is_control()).collect();
+    let body = format!("Stockade: {why}\n");
+    let len = body.len();
+    let head = format!(
+        "HTTP/1.1 {status}\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: {len}\r\nconnection: close\r\n\r\n"
+    );
+    (head + &body).into_bytes()
+}
 
 /// Which way a connection goes.
 enum Way {
@@ -109,7 +125,13 @@ impl Exit {
                 }
                 match self.go(ruling).await {
                     Ok(opened) => self.inspect(Box::new(stream), opened, &host, port, opening).await,
-                    Err(_) => drop(stream.shutdown().await),
+                    Err(turned) => {
+                        // What speaks in the clear can be told in the clear; what has gone meanwhile need not be.
+                        if opening.protocol == Protocol::Http1 {
+                            let _ = stream.write_all(&told(&turned)).await;
+                        }
+                        drop(stream.shutdown().await);
+                    }
                 }
             }
         }

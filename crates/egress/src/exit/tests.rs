@@ -463,3 +463,19 @@ async fn what_cannot_be_recorded_is_not_done() {
     }
     assert!(house.bodies().is_empty() && house.asked.0.lock().unwrap().is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_speaks_http_in_the_clear_is_told_why_it_may_not_connect() {
+    let house = House::new();
+    let address = house.address("evil.example").await;
+    let (mut near, carried) = house.open((address, 80), b"GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n");
+    let mut said = String::new();
+    near.read_to_string(&mut said).await.unwrap();
+    carried.await.unwrap();
+    assert!(said.starts_with("HTTP/1.1 403 Forbidden\r\n"), "{said}");
+    assert!(
+        said.ends_with("\r\n\r\nStockade: nothing permits this\n") && said.contains("content-length: 31\r\n"),
+        "{said}"
+    );
+    assert!(house.asked.0.lock().unwrap().is_empty());
+}
