@@ -258,7 +258,7 @@ mod tests {
         struct File {
             credentials: BTreeMap<String, CredentialConfig>,
         }
-        let file: File = toml::from_str(text).map_err(|error| error.to_string())?;
+        let file: File = toml::from_str(text).map_err(|error| crate::toml_error(text, &error))?;
         Keyring::new(&file.credentials, None).map_err(|error| error.to_string())
     }
 
