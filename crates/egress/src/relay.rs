@@ -17,8 +17,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// The buffer of each direction, in bytes: two of them for each connection, from its first byte on.
-pub const BUFFER_BYTES: usize = 64 * 1024;
+/// The buffer of each direction at first, in bytes: two of them for each connection, from its first byte on.
+pub const BUFFER_BYTES: usize = 16 * 1024;
+/// What it grows to while more comes than it holds, in bytes.
+pub const MAX_BUFFER_BYTES: usize = 256 * 1024;
 
 /// How long a connection may be silent, and for how long one side may go on after the other has said all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -156,8 +158,11 @@ impl Way {
                 self.state = State::Over;
                 continue;
             }
-            // No memory before the first byte can come.
-            self.buffer.resize(BUFFER_BYTES, 0);
+            // No memory before the first byte can come, and more only for what fills it.
+            if self.end == self.buffer.len() {
+                let next = (self.end * 4).clamp(BUFFER_BYTES, MAX_BUFFER_BYTES);
+                self.buffer.resize(next, 0);
+            }
             let mut room = ReadBuf::new(&mut self.buffer);
             match Pin::new(&mut *from).poll_read(context, &mut room) {
                 Poll::Ready(read) => read.map_err(Fault::Reading)?,
