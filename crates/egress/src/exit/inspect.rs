@@ -170,7 +170,7 @@ impl Exit {
     ) {
         let record = opened.record();
         let permit = opened.into_permit();
-        let held = self.hold(record, permit.deed().clone(), permit.decision().approval.is_some());
+        let held = self.hold(record, &permit);
         let activity = Arc::new(Activity::new());
         let near = Replayed::new(opening.bytes, stream, activity.clone());
         let tasks = TaskTracker::new();

@@ -9,6 +9,7 @@ use std::{
 };
 
 use stockade_domain::{Answer, Deed, ids::RecordId};
+use stockade_policy::{Engine, Permit};
 use tokio_util::sync::CancellationToken;
 
 use super::Exit;
@@ -28,6 +29,16 @@ pub(crate) struct Held {
     exit: Arc<Exit>,
     record: RecordId,
     stop: CancellationToken,
+}
+
+impl Live {
+    fn is_refused_by(&self, policy: &Engine) -> bool {
+        match policy.simulate(&self.deed).answer {
+            Answer::Allow => false,
+            Answer::Ask => !self.granted,
+            Answer::Deny => true,
+        }
+    }
 }
 
 impl Held {
@@ -57,24 +68,29 @@ impl Exit {
     /// Holds everything that is open against the policy of now, and cuts what it refuses. Gives how much that was.
     pub fn reconsider(&self) -> usize {
         let policy = self.parts.policy.load_full();
-        let refused = |live: &Live| match policy.simulate(&live.deed).answer {
-            Answer::Allow => false,
-            Answer::Ask => !live.granted,
-            Answer::Deny => true,
-        };
         let mut cut = 0;
-        for live in self.live().values().filter(|live| refused(live)) {
+        for live in self.live().values().filter(|live| live.is_refused_by(&policy)) {
             live.stop.cancel();
             cut += 1;
         }
         cut
     }
 
-    /// Counts a deed among what is open.
-    pub(crate) fn hold(self: &Arc<Self>, record: RecordId, deed: Deed, granted: bool) -> Held {
+    /// Counts what is about to be done among what is open.
+    pub(crate) fn hold(self: &Arc<Self>, record: RecordId, permit: &Permit) -> Held {
         let stop = self.stop.child_token();
-        self.live().insert(record, Live { deed, granted, stop: stop.clone() });
-        Held { exit: self.clone(), record, stop }
+        let (deed, decision) = (permit.deed().clone(), permit.decision());
+        let live = Live { deed, granted: decision.approval.is_some(), stop: stop.clone() };
+        let held = Held { exit: self.clone(), record, stop };
+        let mut open = self.live();
+        let live = open.entry(record).insert_entry(live);
+        // A policy that came after the decision, and was held against what was open before this was among it.
+        let policy = self.parts.policy.load();
+        if policy.number() != decision.bundle && live.get().is_refused_by(&policy) {
+            held.stop.cancel();
+        }
+        drop(open);
+        held
     }
 
     fn live(&self) -> MutexGuard<'_, BTreeMap<RecordId, Live>> {

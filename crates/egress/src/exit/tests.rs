@@ -479,3 +479,47 @@ async fn what_speaks_http_in_the_clear_is_told_why_it_may_not_connect() {
     );
     assert!(house.asked.0.lock().unwrap().is_empty());
 }
+
+/// Says yes, and puts another policy into force first.
+#[derive(Debug)]
+struct YesTooLate(Mutex<Option<Arc<Exit>>>, Arc<ArcSwap<Engine>>);
+
+#[async_trait]
+impl People for YesTooLate {
+    async fn ask(&self, question: Question, _contents: Vec<Sealed>, _patience: Duration) -> Result<Permit, Refusal> {
+        self.1.store(Arc::new(Bundle::parse(3, "about = \"nothing\"").unwrap()));
+        let exit = self.0.lock().unwrap().clone().unwrap();
+        assert_eq!(exit.reconsider(), 0, "it is not open yet");
+        Ok(question.granted((&SystemWorld as &dyn World).id()))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn n27_a_policy_that_comes_between_the_decision_and_the_deed_is_held_against_it() {
+    const ASKS: &str = r#"
+[[policy]]
+id = "any"
+title = "Anything"
+text = "permit(principal is Agent, action == Action::\"connection.open\", resource);"
+
+[[policy]]
+id = "ask"
+title = "A person says yes to each host"
+text = "forbid(principal is Agent, action == Action::\"connection.open\", resource) when { context.unattended };"
+"#;
+    let mut house = House::new();
+    let policy = house.exit.parts.policy.clone();
+    policy.store(Arc::new(Bundle::parse(2, ASKS).unwrap()));
+    let people = Arc::new(YesTooLate(Mutex::default(), policy));
+    let parts = Parts { people: people.clone(), ..house.exit.parts.clone() };
+    house.exit = Arc::new(Exit::new(house.exit.who.clone(), parts, Limits::default()));
+    *people.0.lock().unwrap() = Some(house.exit.clone());
+    let address = house.address("registry.example").await;
+    let (mut near, carried) = house.open((address, 443), CURL);
+    assert_eq!(near.read(&mut [0; 9]).await.unwrap(), 0);
+    carried.await.unwrap();
+    let [Body::Open { .. }, Body::Close { outcome, .. }] = &house.bodies()[..] else { panic!("{:?}", house.bodies()) };
+    assert_eq!((outcome.status, outcome.code.as_deref()), (Status::Cancelled, Some("policy")));
+    assert!(house.asked.0.lock().unwrap().is_empty(), "nothing was looked up");
+    *people.0.lock().unwrap() = None;
+}

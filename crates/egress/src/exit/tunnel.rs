@@ -28,7 +28,7 @@ impl Exit {
     ) {
         let record = opened.record();
         let permit = opened.into_permit();
-        let held = self.hold(record, permit.deed().clone(), permit.decision().approval.is_some());
+        let held = self.hold(record, &permit);
         let dialled = tokio::select! {
             biased;
             () = held.stop().cancelled() => return self.close(record, held.why(), Carried::default(), None).await,

@@ -88,7 +88,7 @@ impl Errand {
         for (opened, reference) in records {
             let record = opened.record();
             let permit = opened.into_permit();
-            held.push(exit.hold(record, permit.deed().clone(), permit.decision().approval.is_some()));
+            held.push(exit.hold(record, &permit));
             references.push((record, reference));
         }
         let ended = carry(way, request, copy, (&held, cut), head).await;

@@ -49,7 +49,7 @@ impl Ticket {
     ) -> Arc<Self> {
         let record = opened.record();
         let permit = opened.into_permit();
-        let held = exit.hold(record, permit.deed().clone(), permit.decision().approval.is_some());
+        let held = exit.hold(record, &permit);
         Arc::new(Self {
             exit: exit.clone(),
             held,
