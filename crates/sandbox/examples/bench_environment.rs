@@ -1,21 +1,29 @@
-//! How long it takes from asking for an environment until its guest answers, and until its doors are held; beside a bare
-//! `unshare … true`.
+//! How long it takes from asking for an environment until its guest answers and its doors are held: one at a time, 50 at once, 200 in all; what
+//! each takes of memory; beside a bare `unshare … true`, and `bwrap … true` where that is installed.
 //!
 //! Prints one JSON object. The helpers are looked for in `$STOCKADE_HELPERS`, then beside this program and above it.
 
 use std::{
     path::PathBuf,
     process::Command,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use serde_json::json;
 use stockade_domain::ids::EnvironmentId;
-use stockade_sandbox::{Class, Driver, EnvironmentSpec, NamespaceConfig, NamespaceDriver};
+use stockade_sandbox::{Class, Doors, Driver, EnvironmentSpec, NamespaceConfig, NamespaceDriver};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const ROUNDS: u32 = 100;
-const GOAL_MS: f64 = 25.0;
+/// So many are asked for at once.
+const AT_ONCE: u32 = 50;
+/// So many are there in the end.
+const ALL: u32 = 200;
+const MEDIAN_MS: f64 = 15.0;
+const P99_MS: f64 = 40.0;
+const ALL_S: f64 = 3.0;
+const MEMORY_MIB: f64 = 2.0;
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -52,6 +60,74 @@ async fn ready(driver: &NamespaceDriver, spec: &EnvironmentSpec) -> Result<Durat
     Ok(took)
 }
 
+/// Its guest answers, and its doors are held.
+async fn with_doors(driver: &NamespaceDriver, spec: &EnvironmentSpec) -> Result<(Duration, Box<dyn Doors>), Failure> {
+    let began = Instant::now();
+    ready(driver, spec).await?;
+    let doors = driver.doors(spec.id).await?;
+    Ok((began.elapsed(), doors))
+}
+
+fn spec(number: u32) -> EnvironmentSpec {
+    EnvironmentSpec {
+        id: EnvironmentId::from_bytes(u128::from(number).to_be_bytes()),
+        class: Class::default(),
+        certificate: None,
+        variables: Default::default(),
+        gitconfig: None,
+    }
+}
+
+/// Asks for some at once. What holds their doors is given back.
+async fn at_once(
+    driver: &Arc<NamespaceDriver>,
+    numbers: std::ops::Range<u32>,
+) -> Result<(Vec<Duration>, Vec<Box<dyn Doors>>), Failure> {
+    let mut asked = tokio::task::JoinSet::new();
+    for number in numbers {
+        let driver = Arc::clone(driver);
+        asked.spawn(async move { with_doors(&driver, &spec(number)).await.map_err(|error| error.to_string()) });
+    }
+    let (mut times, mut held) = (Vec::new(), Vec::new());
+    while let Some(one) = asked.join_next().await {
+        let (took, doors) = one??;
+        times.push(took);
+        held.push(doors);
+    }
+    Ok((times, held))
+}
+
+/// The memory of all guests and what they have started, each page divided by those who share it (`Pss` of proc(5), smaps_rollup), in MiB.
+fn memory_of_guests() -> Result<f64, Failure> {
+    let mut kib = 0_u64;
+    for entry in std::fs::read_dir("/proc")?.flatten() {
+        let read = |name: &str| std::fs::read_to_string(entry.path().join(name)).unwrap_or_default();
+        if read("comm").trim().starts_with("stockade-guest") {
+            let rollup = read("smaps_rollup");
+            let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:")).unwrap_or_default();
+            kib += line.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or(0);
+        }
+    }
+    #[expect(clippy::cast_precision_loss, reason = "a figure of memory")]
+    Ok(kib as f64 / 1024.0)
+}
+
+/// How long a program takes that makes a box of its own, and does nothing in it.
+fn bare(program: &str, args: &[&str], into: &mut Vec<Duration>) {
+    let began = Instant::now();
+    if Command::new(program).args(args).status().is_ok_and(|status| status.success()) {
+        into.push(began.elapsed());
+    }
+}
+
+fn round(value: f64) -> f64 {
+    (value * 100.0).round() / 100.0
+}
+
+fn target(goal: f64, measured: f64) -> serde_json::Value {
+    json!({ "goal": goal, "measured": round(measured), "holds": measured <= goal })
+}
+
 fn ms(times: &mut [Duration], part: f64) -> f64 {
     times.sort_unstable();
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an index within a short list")]
@@ -64,67 +140,81 @@ async fn main() -> Result<(), Failure> {
     let root = std::env::temp_dir().join(format!("stockade-bench-{}", std::process::id()));
     let degraded = std::env::var("STOCKADE_BENCH_DEGRADED").unwrap_or_default();
     let allow_degraded: Vec<String> = degraded.split(',').filter(|word| !word.is_empty()).map(Into::into).collect();
-    let driver = NamespaceDriver::new(NamespaceConfig {
+    let driver = Arc::new(NamespaceDriver::new(NamespaceConfig {
         root: root.clone(),
         helpers: helpers()?,
         allow_degraded: allow_degraded.clone(),
         extra_read_only: Vec::new(),
         without_redirection: false,
-    });
-    let (mut times, mut doors, mut bare, mut deletes) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    }));
+    let (mut times, mut doors, mut deletes) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut unshare, mut bwrap) = (Vec::new(), Vec::new());
     let outcome = async {
         for round in 0..ROUNDS {
-            let id = EnvironmentId::from_bytes(u128::from(round).to_be_bytes());
-            let spec = EnvironmentSpec {
-                id,
-                class: Class::default(),
-                certificate: None,
-                variables: Default::default(),
-                gitconfig: None,
-            };
-            times.push(ready(&driver, &spec).await?);
+            let spec = spec(round);
             let began = Instant::now();
-            drop(driver.doors(id).await?);
-            doors.push(began.elapsed());
+            let guest = ready(&driver, &spec).await?;
+            let held = driver.doors(spec.id).await?;
+            times.push(began.elapsed());
+            doors.push(began.elapsed().saturating_sub(guest));
+            drop(held);
             let began = Instant::now();
-            driver.delete(id).await?;
+            driver.delete(spec.id).await?;
             deletes.push(began.elapsed());
-            let began = Instant::now();
-            let status = Command::new("unshare").args(["-Urmpn", "--fork", "true"]).status()?;
-            if status.success() {
-                bare.push(began.elapsed());
-            }
+            bare("unshare", &["-Urmpn", "--fork", "true"], &mut unshare);
+            bare(
+                "bwrap",
+                &["--ro-bind", "/", "/", "--unshare-all", "--proc", "/proc", "--dev", "/dev", "true"],
+                &mut bwrap,
+            );
         }
-        Ok::<(), Failure>(())
+        let before = memory_of_guests()?;
+        let began = Instant::now();
+        let (crowd, mut held) = at_once(&driver, 0..AT_ONCE).await?;
+        for next in (AT_ONCE..ALL).step_by(AT_ONCE as usize) {
+            held.extend(at_once(&driver, next..next + AT_ONCE).await?.1);
+        }
+        let all_s = began.elapsed().as_secs_f64();
+        let each_mib = (memory_of_guests()? - before) / f64::from(ALL);
+        Ok::<_, Failure>((crowd, all_s, each_mib))
     }
     .await;
     for id in driver.list().await {
         let _ = driver.delete(id).await;
     }
     let _ = std::fs::remove_dir_all(&root);
-    outcome?;
-    let median = ms(&mut times, 0.5);
-    let bare_median = ms(&mut bare, 0.5);
+    let (mut crowd, all_s, each_mib) = outcome?;
+    let (median, p99) = (ms(&mut times, 0.5), ms(&mut times, 0.99));
+    let bare_median = ms(&mut unshare, 0.5);
     let report = json!({
         "name": "environment",
         "conditions": {
             "rounds": ROUNDS,
-            "what": "create to the guest's first answer, one at a time, default class",
+            "what": "from asking to the guest's first answer with its doors held, one at a time; 50 at once; 200 in four crowds; default class",
             "degraded": allow_degraded,
             "cores": std::thread::available_parallelism()?.get(),
             "profile": if cfg!(debug_assertions) { "debug" } else { "release" },
         },
         "figures": {
             "ready_median_ms": median,
-            "ready_p99_ms": ms(&mut times, 0.99),
+            "ready_p99_ms": p99,
             "ready_min_ms": ms(&mut times, 0.0),
             "doors_median_ms": ms(&mut doors, 0.5),
-            "doors_p99_ms": ms(&mut doors, 0.99),
             "delete_median_ms": ms(&mut deletes, 0.5),
+            "at_once_50_median_ms": ms(&mut crowd, 0.5),
+            "at_once_50_last_ms": ms(&mut crowd, 1.0),
+            "all_200_s": round(all_s),
+            "each_guest_mib": round(each_mib),
             "bare_unshare_median_ms": bare_median,
-            "ratio_to_bare_unshare": (median / bare_median * 100.0).round() / 100.0,
+            "bwrap_median_ms": if bwrap.is_empty() { serde_json::Value::Null } else { ms(&mut bwrap, 0.5).into() },
+            "ratio_to_bare_unshare": round(median / bare_median),
         },
-        "targets": { "ready_median_ms": { "goal": GOAL_MS, "measured": median, "holds": median < GOAL_MS } },
+        "targets": {
+            "ready_median_ms": target(MEDIAN_MS, median),
+            "ready_p99_ms": target(P99_MS, p99),
+            "all_200_s": target(ALL_S, all_s),
+            "each_guest_mib": target(MEMORY_MIB, each_mib),
+        },
     });
     use std::io::Write as _;
     writeln!(std::io::stdout(), "{report}")?;
