@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use stockade_domain::{ContentKind, ContextValue, Deed, EventKind, Principal, Timestamp, ids::RunId};
+use stockade_domain::{ContentKind, ContextValue, Deed, Digest, EventKind, Principal, Timestamp, ids::RunId};
 use stockade_egress::exit::People;
 use stockade_gateway::{Unasked, Word};
 use stockade_ledger::{Sealed, sha256};
@@ -50,7 +50,7 @@ impl Asking {
         let key = self.shared.runs.get(run)?.key()?;
         let plain = shown(deed);
         let shown = key.seal(&*self.shared.desk.world, ContentKind::Question, plain.as_bytes()).ok()?;
-        let subject = sha256(&[&serde_json::to_vec(deed).ok()?]);
+        let subject = subject(deed)?;
         Some(Put {
             run,
             owner: *owner,
@@ -64,6 +64,13 @@ impl Asking {
             beside: true,
         })
     }
+}
+
+/// What exactly is asked. On which connection a request comes is no part of it: whoever comes again comes on another one, for the same.
+fn subject(deed: &Deed) -> Option<Digest> {
+    let mut asked = deed.clone();
+    asked.context.public.remove("connection");
+    Some(sha256(&[&serde_json::to_vec(&asked).ok()?]))
 }
 
 /// What a person reads.
@@ -110,5 +117,27 @@ impl Shared {
         let opened = Book::open(run, &slot.journal(), key, slot.last_fence(), self.desk.clone()).await;
         let (mut book, _) = opened.map_err(|e| unrecorded(&e))?;
         book.write(at, Draft::events(vec![event])).await.map(drop).map_err(|e| unrecorded(&e))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use stockade_domain::{Action, Context, Id, Resource, ResourceKind};
+
+    use super::*;
+
+    #[test]
+    fn a_yes_to_a_request_is_to_the_same_request_on_any_connection() {
+        let deed = |connection: &str, path: &str| Deed {
+            principal: Principal::Agent { run: Id::from_bytes([1; 16]), owner: Id::from_bytes([2; 16]) },
+            action: Action::RequestSend,
+            resource: Resource::new(ResourceKind::Host, "api.example"),
+            context: Context::default()
+                .with("connection", connection)
+                .with("method", "POST")
+                .with_content("path", path),
+        };
+        assert_eq!(subject(&deed("rec_1", "/a")), subject(&deed("rec_2", "/a")));
+        assert_ne!(subject(&deed("rec_1", "/a")), subject(&deed("rec_1", "/b")));
     }
 }
