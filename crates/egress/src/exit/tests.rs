@@ -39,6 +39,19 @@ when { resource.id == "forge.example" && context has port && context.port == 22 
 '''
 "#;
 
+/// Anything, once a person has said yes.
+const ASKS: &str = r#"
+[[policy]]
+id = "any"
+title = "Anything"
+text = "permit(principal is Agent, action == Action::\"connection.open\", resource);"
+
+[[policy]]
+id = "ask"
+title = "A person says yes to each host"
+text = "forbid(principal is Agent, action == Action::\"connection.open\", resource) when { context.unattended };"
+"#;
+
 /// Every name is here, and what was asked for is remembered.
 #[derive(Debug, Default)]
 pub(super) struct Here(Mutex<Vec<String>>);
@@ -374,17 +387,6 @@ impl People for Yes {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_about_which_policy_asks_waits_for_a_person_whose_yes_outlives_the_question() {
-    const ASKS: &str = r#"
-[[policy]]
-id = "any"
-title = "Anything"
-text = "permit(principal is Agent, action == Action::\"connection.open\", resource);"
-
-[[policy]]
-id = "ask"
-title = "A person says yes to each host"
-text = "forbid(principal is Agent, action == Action::\"connection.open\", resource) when { context.unattended };"
-"#;
     let mut house = House::new();
     house.exit.parts.policy.store(Arc::new(Bundle::parse(2, ASKS).unwrap()));
     let address = house.address("registry.example").await;
@@ -496,17 +498,6 @@ impl People for YesTooLate {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn n27_a_policy_that_comes_between_the_decision_and_the_deed_is_held_against_it() {
-    const ASKS: &str = r#"
-[[policy]]
-id = "any"
-title = "Anything"
-text = "permit(principal is Agent, action == Action::\"connection.open\", resource);"
-
-[[policy]]
-id = "ask"
-title = "A person says yes to each host"
-text = "forbid(principal is Agent, action == Action::\"connection.open\", resource) when { context.unattended };"
-"#;
     let mut house = House::new();
     let policy = house.exit.parts.policy.clone();
     policy.store(Arc::new(Bundle::parse(2, ASKS).unwrap()));
