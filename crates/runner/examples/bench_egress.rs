@@ -236,7 +236,14 @@ async fn main() -> Result<()> {
     let id = EnvironmentId::from_bytes([7; 16]);
     let class = Class { memory_bytes: 4 << 30, disk_bytes: 64 << 20, ..Class::default() };
     driver
-        .create(&EnvironmentSpec { id, class, certificate: None, variables: Default::default(), gitconfig: None })
+        .create(&EnvironmentSpec {
+            id,
+            class,
+            inside: Default::default(),
+            certificate: None,
+            variables: Default::default(),
+            gitconfig: None,
+        })
         .await?;
     let measured = async {
         let exit = exit(folder.path(), port)?;

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
+use stockade_sandbox::Inside;
 
 use crate::{EgressConfig, RunnerError, Telemetry, start};
 
@@ -34,6 +35,8 @@ pub struct RunnerConfig {
     pub cassettes: Option<PathBuf>,
     /// The size of an environment.
     pub class: EnvironmentClass,
+    /// What its inside is to those who work there.
+    pub inside: Inside,
     /// Who commits.
     pub git: GitIdentity,
     /// Protections that may be missing on this machine; each is warned about at start.
@@ -63,6 +66,7 @@ impl RunnerConfig {
             models: String::new(),
             cassettes: None,
             class: EnvironmentClass::default(),
+            inside: Inside::default(),
             git: GitIdentity::default(),
             allow_degraded: Vec::new(),
             extra_read_only: Vec::new(),
@@ -77,6 +81,11 @@ impl RunnerConfig {
     /// # Errors
     /// [`RunnerError::Config`] says what is wrong.
     pub fn check(&self) -> Result<(), RunnerError> {
+        if let Some(what) = self.inside.wrong() {
+            let (what, hint) =
+                (format!("[environment]: {what}"), "docs/isolation.md says what each choice gives and costs");
+            return Err(RunnerError::Config { what, hint: hint.into() });
+        }
         self.telemetry.check()?;
         self.egress.check()?;
         start::model_table(self).map(drop)

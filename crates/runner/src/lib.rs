@@ -49,6 +49,7 @@ pub use exits::{CredentialConfig, EgressConfig, ProxyConfig};
 pub use providers::{ProviderReport, Step, check_providers};
 pub use stockade_gateway::toml_error;
 pub use stockade_llm::told;
+pub use stockade_sandbox::{Inside, System, User};
 pub use telemetry::Telemetry;
 
 use std::{net::SocketAddr, path::Path, sync::Arc};

@@ -72,6 +72,7 @@ fn spec(number: u32) -> EnvironmentSpec {
     EnvironmentSpec {
         id: EnvironmentId::from_bytes(u128::from(number).to_be_bytes()),
         class: Class::default(),
+        inside: Default::default(),
         certificate: None,
         variables: Default::default(),
         gitconfig: None,

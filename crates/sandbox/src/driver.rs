@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use stockade_domain::ids::EnvironmentId;
 use tokio::net::UnixStream;
 
-use crate::{Capability, Doors, SandboxError};
+use crate::{Capability, Doors, Inside, SandboxError};
 
 /// What one environment may use. Every figure is a ceiling that holds, not a hint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +39,9 @@ pub struct EnvironmentSpec {
     /// What it may use.
     #[serde(default)]
     pub class: Class,
+    /// What its inside is to those who work there.
+    #[serde(default)]
+    pub inside: Inside,
     /// The certificate (PEM, exactly one) of an authority that is its own, which the tools inside shall trust beside those that the
     /// machine trusts. Its key never comes here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -73,7 +76,7 @@ impl EnvironmentSpec {
         if self.gitconfig.as_deref().is_some_and(|text| !plain(text)) {
             return Some("its configuration of git is longer than 64 KiB, or has a zero byte");
         }
-        None
+        self.inside.wrong()
     }
 }
 

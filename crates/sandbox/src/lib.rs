@@ -12,12 +12,14 @@ mod capability;
 mod doors;
 mod driver;
 mod error;
+mod inside;
 mod namespace;
 
 pub use capability::Capability;
 pub use doors::{Arrival, Asker, Doors, Stray, Stream};
 pub use driver::{Class, Driver, EnvironmentSpec};
 pub use error::SandboxError;
+pub use inside::{Inside, System, User};
 pub use namespace::{NamespaceConfig, NamespaceDriver};
 
 /// What the driver tells the launcher. Public for the launcher's binary only.

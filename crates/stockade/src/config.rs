@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, de::IgnoredAny};
-use stockade_runner::{EgressConfig, EnvironmentClass, RunnerConfig, RunnerError, Telemetry, toml_error};
+use stockade_runner::{
+    EgressConfig, EnvironmentClass, Inside, RunnerConfig, RunnerError, System, Telemetry, User, toml_error,
+};
 
 use crate::{
     args,
@@ -40,6 +42,12 @@ struct Environment {
     cpu_millis: Option<u64>,
     disk_mib: Option<u64>,
     open_files: Option<u64>,
+    #[serde(default)]
+    system: System,
+    #[serde(default)]
+    user: User,
+    #[serde(default)]
+    nested: bool,
     #[serde(default)]
     extra_read_only: Vec<PathBuf>,
     #[serde(default)]
@@ -87,6 +95,8 @@ fn checked(home: &Home, site: &args::Site) -> Outcome<(File, RunnerConfig)> {
     let (mut file, text) = read(home, site)?;
     let mut config = RunnerConfig::new(home.runner(), String::new(), PathBuf::new());
     config.models = text;
+    let Environment { system, user, nested, .. } = file.environment;
+    config.inside = Inside { system, user, nested };
     config.telemetry = std::mem::take(&mut file.telemetry);
     config.egress = std::mem::take(&mut file.egress);
     config.check().map_err(|error| in_file(&path(home, site).0, error))?;
@@ -206,6 +216,8 @@ mod tests {
     fn what_is_wrong_is_said_with_its_line_in_the_file_and_without_what_stands_there() {
         let error = wrong("[environment]\nmemory_mb = 5\n");
         assert!(error.contains("memory_mb") && error.contains("line 2"), "{error}");
+        let error = wrong("[environment]\nuser = \"root\"\n");
+        assert!(error.contains("overlay"), "{error}");
         for text in [
             "[git]\n\n[gateway.providers.a]\nkey = sk-SECRET\n",
             "[git]\n\n[gateway.providers.a]\nkind = \"sk-SECRET\"\n",

@@ -141,7 +141,9 @@ impl Drive {
                 let (certificate, Told { variables, gitconfig }) = told;
                 let class = self.site.class();
                 let certificate = Some(certificate);
-                let spec = EnvironmentSpec { id, class, certificate, variables, gitconfig: Some(gitconfig) };
+                let inside = self.site.config.inside;
+                let gitconfig = Some(gitconfig);
+                let spec = EnvironmentSpec { id, class, inside, certificate, variables, gitconfig };
                 self.site.driver.create(&spec).await?;
             }
         }

@@ -265,6 +265,9 @@ impl<'a> Held<'a> {
         if let Some(why) = spec.wrong() {
             return bad(why);
         }
+        if spec.inside != crate::Inside::default() {
+            return bad("no other inside than the default is made yet: leave out `system`, `user` and `nested`");
+        }
         self.start(spec, had)
     }
 

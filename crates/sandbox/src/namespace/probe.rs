@@ -10,7 +10,7 @@ use super::{
     image,
     life::{Held, Might, Note},
 };
-use crate::{Capability, Class, EnvironmentSpec, launch::Tried};
+use crate::{Capability, Class, EnvironmentSpec, Inside, launch::Tried};
 
 /// Tries everything.
 pub fn probe(config: &NamespaceConfig) -> Vec<Capability> {
@@ -120,6 +120,7 @@ fn tried_spec(id: EnvironmentId) -> EnvironmentSpec {
     EnvironmentSpec {
         id,
         class: Class { disk_bytes: 32 << 20, ..Class::default() },
+        inside: Inside::default(),
         certificate: None,
         variables: BTreeMap::new(),
         gitconfig: None,

@@ -11,7 +11,7 @@ use std::{
 
 use serde_json::{Value, json};
 use stockade_domain::ids::EnvironmentId;
-use stockade_sandbox::{Class, Driver, EnvironmentSpec, NamespaceConfig, NamespaceDriver};
+use stockade_sandbox::{Class, Driver, EnvironmentSpec, Inside, NamespaceConfig, NamespaceDriver, System, User};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::UnixStream,
@@ -182,7 +182,9 @@ pub fn guest_pid(folder: &Path) -> i32 {
 }
 
 pub const fn spec(id: EnvironmentId, class: Class) -> EnvironmentSpec {
-    EnvironmentSpec { id, class, certificate: None, variables: std::collections::BTreeMap::new(), gitconfig: None }
+    let inside = Inside { system: System::ReadOnly, user: User::Agent, nested: false };
+    let variables = std::collections::BTreeMap::new();
+    EnvironmentSpec { id, class, inside, certificate: None, variables, gitconfig: None }
 }
 
 fn driver(dir: &Path, helpers: &Path, degraded: &[String]) -> NamespaceDriver {
