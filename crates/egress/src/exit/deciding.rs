@@ -2,13 +2,16 @@
 //!
 //! It owns the deed's form, the question to the policy and to people, the record before the effect, and the bound on refusals that are written
 //! down. It refuses any other way to an [`Opened`] permit. *Invariant:* what a person is asked about, and what is recorded, is the deed as the
-//! policy saw it.
+//! policy saw it; whoever goes away while a deed is recorded leaves no record open.
+
+use std::sync::Arc;
 
 use stockade_domain::{
     Action, Answer, ContentKind, Context, DecidingPolicy, Decision, Deed, Resource, ResourceKind, Timestamp,
 };
-use stockade_ledger::{LedgerError, Opened, Sealed};
+use stockade_ledger::{Closing, Ledger, LedgerError, Opened, Outcome, Sealed, Status};
 use stockade_policy::{Permit, Ruling};
+use tokio::sync::oneshot;
 
 use super::{Exit, RECORDED_A_MINUTE, Refused, Who};
 
@@ -24,6 +27,38 @@ pub enum Turned {
     Unrecorded,
 }
 
+/// A recorded right to act that nobody has taken yet. Dropped, its record is closed: nothing was done.
+#[derive(Debug)]
+pub(crate) struct Pledge {
+    opened: Option<Opened<Permit>>,
+    ledger: Arc<Ledger>,
+}
+
+impl Pledge {
+    /// The right itself. Whoever has it sees to the end of its record.
+    ///
+    /// # Errors
+    /// None: it is there until it is taken.
+    pub(crate) fn take(mut self) -> Result<Opened<Permit>, Turned> {
+        self.opened.take().ok_or(Turned::Unrecorded)
+    }
+}
+
+impl Drop for Pledge {
+    fn drop(&mut self) {
+        let Some(opened) = self.opened.take() else { return };
+        let (ledger, record) = (self.ledger.clone(), opened.record());
+        // Without a runtime the reaper closes it at the next start.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        runtime.spawn(async move {
+            let outcome = Outcome::with_code(Status::Error, "client_lost");
+            if let Err(error) = ledger.close_in_passing(record, Closing::new(outcome), Vec::new()).await {
+                tracing::error!(%record, %error, "the record of what nobody waited for was not closed: {error}");
+            }
+        });
+    }
+}
+
 impl Exit {
     /// What the policy of now says.
     pub(crate) fn ruling(&self, deed: Deed) -> Ruling {
@@ -35,6 +70,14 @@ impl Exit {
     /// # Errors
     /// Why it may not be done.
     pub(crate) async fn go(&self, ruling: Ruling) -> Result<Opened<Permit>, Turned> {
+        self.pledged(ruling).await?.take()
+    }
+
+    /// The same for what is held while more is decided: dropped, it is closed.
+    ///
+    /// # Errors
+    /// Why it may not be done.
+    pub(crate) async fn pledged(&self, ruling: Ruling) -> Result<Pledge, Turned> {
         if !self.parts.room.has_room() {
             return Err(Turned::Unrecorded);
         }
@@ -51,18 +94,33 @@ impl Exit {
             },
         };
         match permit {
-            Ok(permit) => {
-                let contents = self.contents(permit.deed())?;
-                let (deed, decision) = (permit.deed().clone(), permit.decision().clone());
-                self.parts.ledger.open(&deed, &decision, contents, permit).await.map_err(|error| {
-                    self.unrecorded(&error);
-                    Turned::Unrecorded
-                })
-            }
+            Ok(permit) => self.record(permit).await,
             Err(refusal) => {
                 self.write_refusal(refusal.deed().clone(), refusal.decision()).await;
                 Err(Turned::Refused(refusal.title().to_owned()))
             }
+        }
+    }
+
+    /// Opens the record of a deed, beside whoever waits for it: a client may be gone before the disk has it, and takes its request with it, not
+    /// the end of its record.
+    async fn record(&self, permit: Permit) -> Result<Pledge, Turned> {
+        let contents = self.contents(permit.deed())?;
+        let (deed, decision) = (permit.deed().clone(), permit.decision().clone());
+        let ledger = self.parts.ledger.clone();
+        let (tell, told) = oneshot::channel();
+        tokio::spawn(async move {
+            let opened = ledger.open(&deed, &decision, contents, permit).await;
+            // Nobody waits: the pledge is dropped, and closes it.
+            let _ = tell.send(opened.map(|opened| Pledge { opened: Some(opened), ledger: ledger.clone() }));
+        });
+        match told.await {
+            Ok(Ok(pledge)) => Ok(pledge),
+            Ok(Err(error)) => {
+                self.unrecorded(&error);
+                Err(Turned::Unrecorded)
+            }
+            Err(_) => Err(Turned::Unrecorded),
         }
     }
 

@@ -514,3 +514,24 @@ async fn n27_a_policy_that_comes_between_the_decision_and_the_deed_is_held_again
     assert!(house.asked.0.lock().unwrap().is_empty(), "nothing was looked up");
     *people.0.lock().unwrap() = None;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn n29_whoever_goes_away_while_a_deed_is_recorded_leaves_no_record_open() {
+    let house = House::new();
+    for _ in 0..20 {
+        let deed = house.exit.connection("registry.example", 443, Some("tls"), false);
+        let mut going = Box::pin(house.exit.go(house.exit.ruling(deed)));
+        // Once: the record is on its way to the disk.
+        let begun = std::future::poll_fn(|cx| std::task::Poll::Ready(going.as_mut().poll(cx).is_pending())).await;
+        assert!(begun);
+    }
+    let closed = async {
+        while house.bodies().len() < 40 || !house.ledger.unclosed().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), closed).await.expect("all of them are closed");
+    let lost =
+        |body: &Body| matches!(body, Body::Close { outcome, .. } if outcome.code.as_deref() == Some("client_lost"));
+    assert_eq!(house.bodies().iter().filter(|body| lost(body)).count(), 20);
+}

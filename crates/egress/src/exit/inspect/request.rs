@@ -16,8 +16,6 @@ use http_body_util::BodyExt;
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use secrecy::ExposeSecret;
 use stockade_domain::{Action, Deed, ResourceKind};
-use stockade_ledger::Opened;
-use stockade_policy::Permit;
 
 use super::{
     body::{Coming, Going, Last, Searched},
@@ -28,7 +26,7 @@ use super::{
 use crate::{
     echo::Echo,
     exit::{
-        deciding::Turned,
+        deciding::{Pledge, Turned},
         git::{
             Passage,
             way::{self, NoAnswer, Way},
@@ -231,7 +229,7 @@ impl Line {
     /// Puts credentials where they belong, each of them decided and recorded; gives what of them the answer must not repeat.
     async fn fill(&self, headers: &mut HeaderMap, places: &Places, wanted: &Wanted) -> Result<Option<Echo>, Failure> {
         let credentials = &self.exit.parts.credentials;
-        let mut used: Vec<(&str, Opened<Permit>)> = Vec::new();
+        let mut used: Vec<(&str, Pledge)> = Vec::new();
         let mut refused = None;
         for (placeholder, header) in places.iter() {
             let Some(credential) = credentials.behind(placeholder) else { continue };
@@ -248,8 +246,8 @@ impl Line {
             if let Ok(path) = &wanted.path {
                 deed.context = deed.context.with_content("path", path.as_str());
             }
-            match self.exit.go(self.exit.ruling(deed)).await {
-                Ok(opened) => used.push((&credential.name, opened)),
+            match self.exit.pledged(self.exit.ruling(deed)).await {
+                Ok(pledge) => used.push((&credential.name, pledge)),
                 Err(turned) => {
                     let title = match turned {
                         Turned::Refused(title) => title,
@@ -267,7 +265,8 @@ impl Line {
                     .map_err(|why| Failure::told("credential", why.to_string()))
             }
         };
-        for (_, opened) in used {
+        for (_, pledge) in used {
+            let Ok(opened) = pledge.take() else { continue };
             let (exit, record) = (self.exit.clone(), opened.record());
             drop(opened.into_permit());
             let code = if filled.is_ok() { "" } else { "unused" };
