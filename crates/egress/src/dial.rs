@@ -13,6 +13,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use ipnet::IpNet;
 use tokio::{net::TcpStream, time::Instant};
 
@@ -246,26 +247,26 @@ impl Dialer {
     pub async fn connect(&self, host: &Host, addresses: &[IpAddr], port: u16) -> Result<Dialled, DialError> {
         let end = Instant::now() + self.patience;
         let mut waiting = alternating(addresses).into_iter().take(MAX_TRIES);
-        let mut tries = tokio::task::JoinSet::new();
+        // Within this task: a task for each would wait twice for a processor to wake up.
+        let mut tries = FuturesUnordered::new();
         let (mut tried, mut last) = (0, io::Error::from(io::ErrorKind::TimedOut));
         loop {
             if let Some(ip) = waiting.next() {
                 let address = SocketAddr::new(ip, port);
                 tried += 1;
-                tries.spawn(async move { (address, TcpStream::connect(address).await) });
+                tries.push(async move { (address, TcpStream::connect(address).await) });
             } else if tries.is_empty() {
                 break;
             }
             let next = if waiting.len() > 0 { end.min(Instant::now() + NEXT_TRY) } else { end };
-            match tokio::time::timeout_at(next, tries.join_next()).await {
-                Ok(Some(Ok((address, Ok(stream))))) => {
+            match tokio::time::timeout_at(next, tries.next()).await {
+                Ok(Some((address, Ok(stream)))) => {
                     // What is relayed is not held back. A connection that is gone already says so when it is used.
                     let _ = stream.set_nodelay(true);
                     return Ok(Dialled { stream, address, through_proxy: false });
                 }
-                Ok(Some(Ok((_, Err(error))))) => last = error,
-                // Nothing of ours panics there; if it did, it is a try that failed.
-                Ok(Some(Err(_)) | None) => {}
+                Ok(Some((_, Err(error)))) => last = error,
+                Ok(None) => {}
                 Err(_) if Instant::now() >= end => break,
                 Err(_) => {}
             }
