@@ -29,8 +29,8 @@ use zeroize::{Zeroize, Zeroizing};
 
 use crate::name::Host;
 
-/// So long is a certificate authority good, in days.
-pub const DAYS: u64 = 30;
+/// So long is a certificate authority good, in days: longer than an environment lives. Its key opens nothing but that environment's connections.
+pub const DAYS: u64 = 400;
 /// So long is the certificate of a host good, in days. It is made anew when half of that is over.
 pub const LEAF_DAYS: u64 = 2;
 /// So far may the clock of whoever looks at a certificate be behind, in days.
@@ -170,7 +170,7 @@ impl Authority {
         &self.certificate
     }
 
-    /// When it is over. A runner gives the environment another before that.
+    /// When it is over.
     pub const fn ends(&self) -> Timestamp {
         self.ends
     }

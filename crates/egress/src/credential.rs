@@ -1,23 +1,34 @@
 //! The credentials that an environment's requests may be given on their way out.
 //!
-//! It owns which hosts have one, and which secret stands behind which placeholder. It refuses to say a secret to anything but
-//! [`crate::placeholder::fill`]. *Invariant:* no secret is in a debug form or an error.
+//! It owns which hosts have one, and which secret stands behind which placeholder. It refuses to hold a secret: each is read when a request is given it,
+//! so that one which changes is taken up by the next request. *Invariant:* no secret is in a debug form or an error.
 
-use std::fmt;
+use std::{fmt, io, sync::Arc};
 
+use async_trait::async_trait;
 use secrecy::SecretString;
 
 use crate::placeholder::{Binding, Placeholder};
 
+/// Where a secret is kept.
+#[async_trait]
+pub trait Source: Send + Sync + fmt::Debug {
+    /// It, as it is now.
+    ///
+    /// # Errors
+    /// If it cannot be had. The error has nothing of it.
+    async fn read(&self) -> io::Result<SecretString>;
+}
+
 /// One credential as one environment has it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Credential {
     /// Its name in the site's configuration: the id of the resource in `credential.use`.
     pub name: String,
     /// What stands for it inside, and where it may go. One name may have several, each with a placeholder of its own or the same.
     pub bindings: Vec<Binding>,
-    /// It.
-    pub secret: SecretString,
+    /// Where its secret is.
+    pub source: Arc<dyn Source>,
 }
 
 /// Those of one environment.
@@ -59,5 +70,24 @@ impl Credentials {
     /// What a placeholder stands for.
     pub(crate) fn behind(&self, placeholder: &Placeholder) -> Option<&Credential> {
         self.all.iter().find(|one| one.bindings.iter().any(|binding| binding.placeholder == *placeholder))
+    }
+}
+
+/// A secret that does not change.
+#[cfg(test)]
+pub(crate) struct Always(pub SecretString);
+
+#[cfg(test)]
+impl fmt::Debug for Always {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Always")
+    }
+}
+
+#[cfg(test)]
+#[async_trait]
+impl Source for Always {
+    async fn read(&self) -> io::Result<SecretString> {
+        Ok(self.0.clone())
     }
 }

@@ -142,6 +142,8 @@ pub const GATEWAY_PORT: u16 = 80;
 pub struct Limits {
     /// Connections at once. One more is closed.
     pub connections: usize,
+    /// Of those, so many that are looked into: what they hold of bodies is the runner's memory. One more is refused.
+    pub inspected: usize,
     /// How long a connection may take to say for whom it is.
     pub opening: opening::Patience,
     /// How long it may be silent.
@@ -154,6 +156,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 1_024,
+            inspected: 256,
             opening: opening::Patience::default(),
             relay: relay::Patience::default(),
             asking: Duration::from_secs(45),
@@ -169,6 +172,7 @@ pub struct Exit {
     limits: Limits,
     names: Mutex<Names>,
     places: Semaphore,
+    inspected: Semaphore,
     written: Mutex<Written>,
     open: Mutex<BTreeMap<RecordId, Live>>,
     git: git::Desk,
@@ -193,6 +197,7 @@ impl Exit {
             limits,
             names: Mutex::new(Names::new()),
             places: Semaphore::new(limits.connections),
+            inspected: Semaphore::new(limits.inspected),
             written: Mutex::default(),
             open: Mutex::default(),
             git: git::Desk::new(git::Limits::default()),
@@ -360,6 +365,8 @@ fn shown(address: IpAddr) -> String {
 enum Refused {
     #[error("Too many connections at once")]
     Crowded,
+    #[error("Too many connections at once that are looked into")]
+    CrowdedInspected,
     #[error("An address that no name was given")]
     Unnamed,
     #[error("{0}")]
@@ -375,7 +382,7 @@ enum Refused {
 impl Refused {
     const fn word(&self) -> &'static str {
         match self {
-            Self::Crowded => "egress:crowded",
+            Self::Crowded | Self::CrowdedInspected => "egress:crowded",
             Self::Unnamed => "egress:unnamed",
             Self::Opening(_) => "egress:opening",
             Self::Misdirected(_) => "egress:misdirected",

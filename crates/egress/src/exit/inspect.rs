@@ -123,6 +123,9 @@ impl Exit {
                 if let Err(why) = self.can_read(&opening) {
                     return self.refuse(&shown, port, Some(word), &why).await;
                 }
+                let Ok(_place) = self.inspected.try_acquire() else {
+                    return self.refuse(&shown, port, Some(word), &Refused::CrowdedInspected).await;
+                };
                 match self.go(ruling).await {
                     Ok(opened) => self.inspect(Box::new(stream), opened, &host, port, opening).await,
                     Err(turned) => {

@@ -243,7 +243,11 @@ impl Resolver for SiteResolver {
 /// What a file holds and nothing else.
 pub(super) fn secret(path: &std::path::Path) -> Result<SecretString, RunnerError> {
     let read = RunnerError::file("read", path);
-    let len = std::fs::metadata(path).map_err(RunnerError::file("read", path))?.len();
+    let found = std::fs::metadata(path).map_err(RunnerError::file("read", path))?;
+    if !found.is_file() {
+        return Err(wrong(format!("`{}` is no file", path.display()), "it holds one secret and nothing else"));
+    }
+    let len = found.len();
     if len > MAX_PASSWORD {
         let what = format!("`{}` is larger than {MAX_PASSWORD} bytes", path.display());
         return Err(wrong(what, "it holds one secret and nothing else"));

@@ -4,13 +4,14 @@
 //! with the key), and what tools inside are told: variables and git's configuration. It refuses to give a secret to anything but the exit.
 //! *Invariant:* what is told inside is worth nothing outside of that environment.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc};
 
-use secrecy::ExposeSecret as _;
+use async_trait::async_trait;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use stockade_api::runner::Assignment;
 use stockade_egress::{
-    credential::{Credential, Credentials},
+    credential::{Credential, Credentials, Source},
     git::config::{self, Access, Forge},
     name::{Host, Name},
     path::PathRule,
@@ -118,7 +119,7 @@ impl Keyring {
         Ok(Self { known, forges })
     }
 
-    /// What the environment of an assignment has. A secret that cannot be read is left out, and said: its placeholder then stands for nothing.
+    /// What the environment of an assignment has. No secret is read.
     pub fn of(&self, a: &Assignment, key: &RunKey) -> Granted {
         let mut inside = Inside::default();
         let mut all = Vec::new();
@@ -131,13 +132,6 @@ impl Keyring {
             if config.projects.as_ref().is_some_and(|projects| !projects.contains(&a.project.name)) {
                 continue;
             }
-            let secret = match secret(&config.secret_file) {
-                Ok(secret) => secret,
-                Err(error) => {
-                    tracing::warn!(credential = name, environment = %a.environment, %error, "{} goes without the credential `{name}`: {error}", a.environment);
-                    continue;
-                }
-            };
             let placeholder = placeholder(name, a, key);
             if let Some(variable) = &config.variable {
                 inside.variables.insert(variable.clone(), placeholder.as_str().to_owned());
@@ -156,7 +150,8 @@ impl Keyring {
                 header: header.clone(),
                 path: path.clone(),
             };
-            all.push(Credential { name: name.clone(), bindings: vec![binding], secret });
+            let source = Arc::new(SecretFile(config.secret_file.clone()));
+            all.push(Credential { name: name.clone(), bindings: vec![binding], source });
         }
         inside.gitconfig = config::inside(&forges.into_values().collect::<Vec<_>>());
         Granted { credentials: Credentials::new(all), inside }
@@ -166,9 +161,22 @@ impl Keyring {
     pub fn warn(&self) {
         for (name, known) in &self.known {
             if let Err(error) = secret(&known.config.secret_file) {
-                tracing::warn!(credential = name, %error, "environments go without the credential `{name}` until it can be read: {error}");
+                tracing::warn!(credential = name, %error, "requests go without the credential `{name}` until it can be read: {error}");
             }
         }
+    }
+}
+
+/// A secret in a file, read each time.
+#[derive(Debug)]
+struct SecretFile(PathBuf);
+
+#[async_trait]
+impl Source for SecretFile {
+    async fn read(&self) -> io::Result<SecretString> {
+        let path = self.0.clone();
+        let read = tokio::task::spawn_blocking(move || secret(&path)).await.map_err(io::Error::other)?;
+        read.map_err(io::Error::other)
     }
 }
 
@@ -282,6 +290,19 @@ mod tests {
             let error = keyring(&text).map(drop).unwrap_err();
             assert!(error.contains(said) && !error.contains("hunter2"), "{text}: {error}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_secret_is_read_each_time_and_only_from_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        let source = SecretFile(path.clone());
+        assert!(source.read().await.is_err());
+        for secret in ["one", "two"] {
+            std::fs::write(&path, format!("{secret}\n")).unwrap();
+            assert_eq!(source.read().await.unwrap().expose_secret(), secret);
+        }
+        assert!(SecretFile(folder.path().to_owned()).read().await.unwrap_err().to_string().contains("is no file"));
     }
 
     #[test]

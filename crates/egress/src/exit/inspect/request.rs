@@ -4,7 +4,12 @@
 //! another host with 421, what policy does not allow with 403, in one line that names the policy and nothing of ours. *Invariant:* no byte of a request goes
 //! out before all that; redirects come back as they are, and whoever follows one is decided again.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use http::{
@@ -14,7 +19,7 @@ use http::{
 };
 use http_body_util::BodyExt;
 use hyper::{body::Incoming, upgrade::OnUpgrade};
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use stockade_domain::{Action, Deed, ResourceKind};
 
 use super::{
@@ -24,6 +29,7 @@ use super::{
     ticket::Ticket,
 };
 use crate::{
+    credential::Credential,
     echo::Echo,
     exit::{
         deciding::{Pledge, Turned},
@@ -45,6 +51,8 @@ use crate::{
 pub const REFUSED: HeaderName = HeaderName::from_static("stockade-refused");
 /// As much of a reason is told.
 const MAX_TOLD: usize = 300;
+/// So long may it take to read a secret.
+const READING: Duration = Duration::from_secs(5);
 
 /// The connection breaks off: its origin was gone before the request came, as it may be on every connection that is used again.
 #[derive(Debug, thiserror::Error)]
@@ -229,11 +237,11 @@ impl Line {
     /// Puts credentials where they belong, each of them decided and recorded; gives what of them the answer must not repeat.
     async fn fill(&self, headers: &mut HeaderMap, places: &Places, wanted: &Wanted) -> Result<Option<Echo>, Failure> {
         let credentials = &self.exit.parts.credentials;
-        let mut used: Vec<(&str, Pledge)> = Vec::new();
+        let mut used: Vec<(&Credential, Pledge)> = Vec::new();
         let mut refused = None;
         for (placeholder, header) in places.iter() {
             let Some(credential) = credentials.behind(placeholder) else { continue };
-            if used.iter().any(|(name, _)| *name == credential.name) {
+            if used.iter().any(|(known, _)| known.name == credential.name) {
                 continue;
             }
             let mut deed = self.exit.deed(Action::CredentialUse, ResourceKind::Credential, &credential.name, self.port);
@@ -247,7 +255,7 @@ impl Line {
                 deed.context = deed.context.with_content("path", path.as_str());
             }
             match self.exit.pledged(self.exit.ruling(deed)).await {
-                Ok(pledge) => used.push((&credential.name, pledge)),
+                Ok(pledge) => used.push((credential, pledge)),
                 Err(turned) => {
                     let title = match turned {
                         Turned::Refused(title) => title,
@@ -258,12 +266,17 @@ impl Line {
                 }
             }
         }
+        let mut secrets = BTreeMap::new();
         let filled = match refused {
             Some(text) => Err(Failure::Told { code: "credential", status: StatusCode::FORBIDDEN, text }),
-            None => {
-                placeholder::fill(headers, places, |one| credentials.behind(one).map(|credential| &credential.secret))
-                    .map_err(|why| Failure::told("credential", why.to_string()))
-            }
+            None => match self.secrets(used.iter().map(|(credential, _)| *credential)).await {
+                Ok(read) => {
+                    secrets = read;
+                    placeholder::fill(headers, places, |one| secrets.get(credentials.behind(one)?.name.as_str()))
+                        .map_err(|why| Failure::told("credential", why.to_string()))
+                }
+                Err(failure) => Err(failure),
+            },
         };
         for (_, pledge) in used {
             let Ok(opened) = pledge.take() else { continue };
@@ -278,9 +291,29 @@ impl Line {
         // A credential in Basic goes out encoded with its account, and would come back so.
         let sent = places.iter().flat_map(|(_, header)| headers.get_all(header)).filter(|value| value.is_sensitive());
         let basic = sent.filter_map(|value| value.as_bytes().strip_prefix(b"Basic "));
-        let secrets = places.iter().filter_map(|(one, _)| credentials.behind(one));
-        let secrets = secrets.map(|credential| credential.secret.expose_secret().as_bytes());
+        let secrets = secrets.values().map(|secret| secret.expose_secret().as_bytes());
         Ok(Echo::new(secrets.chain(basic)))
+    }
+
+    /// Reads secrets whose use is recorded.
+    async fn secrets<'c>(
+        &self,
+        used: impl Iterator<Item = &'c Credential>,
+    ) -> Result<BTreeMap<&'c str, SecretString>, Failure> {
+        let mut read = BTreeMap::new();
+        for credential in used {
+            let name = credential.name.as_str();
+            let secret = match tokio::time::timeout(READING, credential.source.read()).await {
+                Ok(secret) => secret,
+                Err(_) => Err(io::ErrorKind::TimedOut.into()),
+            };
+            let secret = secret.map_err(|error| {
+                tracing::warn!(run = %self.exit.who.run, credential = name, %error, "the credential `{name}` cannot be read: {error}");
+                Failure::told("credential", format!("the credential `{name}` cannot be read at this site now"))
+            })?;
+            read.insert(name, secret);
+        }
+        Ok(read)
     }
 
     /// Makes the environment's answer of the origin's.

@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     ca::{Authority, H2, HTTP1},
-    credential::{Credential, Credentials},
+    credential::{Always, Credential, Credentials},
     exit::{Exit, Limits, Parts, tests::House},
     git::config::{Access, Forge, inside},
     name::{Host, Name},
@@ -107,7 +107,8 @@ impl Site {
             header: http::header::AUTHORIZATION,
             path: path.clone(),
         };
-        let credential = Credential { name: "forge".to_owned(), bindings: vec![binding], secret: SECRET.into() };
+        let credential =
+            Credential { name: "forge".to_owned(), bindings: vec![binding], source: Arc::new(Always(SECRET.into())) };
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(world.certificate().as_bytes()).unwrap()).unwrap();
         let mut house = House::with(Limits::default(), &["127.0.0.0/8"]);

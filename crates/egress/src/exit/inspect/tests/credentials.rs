@@ -1,11 +1,14 @@
 //! Credentials that are put into requests, and everything that must not become of them.
 
+use std::sync::Mutex;
+
+use async_trait::async_trait;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use secrecy::SecretString;
 
 use super::*;
 use crate::{
-    credential::Credential,
+    credential::{Always, Credential, Source},
     path::PathRule,
     placeholder::{Binding, Placeholder},
 };
@@ -32,6 +35,10 @@ fn placeholder() -> Placeholder {
 }
 
 async fn room() -> Room {
+    room_of(Arc::new(Always(SecretString::from(SECRET.to_owned())))).await
+}
+
+async fn room_of(source: Arc<dyn Source>) -> Room {
     let (listener, port) = server().await;
     let bound = |port| {
         let binding = Binding {
@@ -42,8 +49,7 @@ async fn room() -> Room {
             header: http::header::AUTHORIZATION,
             path: PathRule::below("/api").unwrap(),
         };
-        let secret = SecretString::from(SECRET.to_owned());
-        Credentials::new([Credential { name: "forge-token".to_owned(), bindings: vec![binding], secret }])
+        Credentials::new([Credential { name: "forge-token".to_owned(), bindings: vec![binding], source }])
     };
     Room::at(RULES, Limits::default(), bound, listener, port)
 }
@@ -94,6 +100,44 @@ async fn a_credential_goes_in_on_the_last_step_where_it_is_bound_and_its_use_is_
     assert_eq!(room.refused(), [("nothing".to_owned(), "credential.use".to_owned())]);
     assert!(!is_recorded(&room));
     assert!(!format!("{:?}{:?}", room.house.exit, room.house.bodies()).contains(SECRET));
+}
+
+/// A secret that changes, or is not there.
+#[derive(Debug)]
+struct Changing(Mutex<Option<&'static str>>);
+
+#[async_trait]
+impl Source for Changing {
+    async fn read(&self) -> std::io::Result<SecretString> {
+        let secret = *self.0.lock().unwrap();
+        secret.map(SecretString::from).ok_or_else(|| std::io::ErrorKind::NotFound.into())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_secret_that_changes_goes_into_the_next_request_and_without_one_nothing_goes_out() {
+    let source = Arc::new(Changing(Mutex::new(Some("the-first-secret"))));
+    let room = room_of(source.clone()).await;
+    let (mut near, mut far, carried) = room.both("read.example").await;
+    let request = asks(&room, "GET /api/user", &format!("Bearer {}", placeholder().as_str()));
+    for secret in ["the-first-secret", "the-second-secret"] {
+        *source.0.lock().unwrap() = Some(secret);
+        near.write_all(request.as_bytes()).await.unwrap();
+        let heard = head(&mut far).await;
+        assert!(heard.contains(&format!("Authorization: Bearer {secret}\r\n")), "{heard}");
+        far.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+        head(&mut near).await;
+    }
+    *source.0.lock().unwrap() = None;
+    near.write_all(request.as_bytes()).await.unwrap();
+    assert!(head(&mut near).await.starts_with("HTTP/1.1 502 "));
+    assert!(until(&mut near, "\n").await.contains("the credential `forge-token` cannot be read at this site now"));
+    drop(near);
+    assert_eq!(rest(&mut far).await, "");
+    drop(far);
+    carried.await.unwrap();
+    let used = |code: &str| (code.to_owned(), None);
+    assert_eq!(room.closed(Action::CredentialUse), [used(""), used(""), used("unused")]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

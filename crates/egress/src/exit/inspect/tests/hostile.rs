@@ -221,3 +221,22 @@ async fn n29_a_head_that_drips_is_given_up_and_one_more_connection_is_turned_awa
     assert_eq!(room.refused().last().unwrap().0, "egress:crowded");
     drop(open);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn so_many_connections_at_once_are_looked_into() {
+    let room = Room::with(MANY, Limits { inspected: 2, ..Limits::default() }, Credentials::default).await;
+    let good = get(&room, "/open", "");
+    let open = [room.clear("read.example", good.as_bytes()).await, room.clear("read.example", good.as_bytes()).await];
+    let (mut third, carried) = room.stream("read.example").await;
+    third.write_all(good.as_bytes()).await.unwrap();
+    assert_eq!(rest(&mut third).await, "");
+    carried.await.unwrap();
+    assert_eq!(room.refused().last().unwrap().0, "egress:crowded");
+    // One that ends makes room for another.
+    let [first, _second] = open;
+    let (near, far, carried) = first;
+    drop((near, far));
+    carried.await.unwrap();
+    let (_near, mut far, _carried) = room.clear("read.example", good.as_bytes()).await;
+    head(&mut far).await;
+}
