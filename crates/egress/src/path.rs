@@ -3,14 +3,21 @@
 //! [`NormalPath`] is what a rule is held against: percent-encoded unreserved characters are written out, hexadecimal
 //! digits are large, dot segments are gone (RFC 3986 §5.2.4 and §6.2.2, also in their `%2e` spelling). Two slashes stay
 //! two and match nothing but themselves. It refuses what origins resolve differently and where a rule would therefore
-//! hold for another path than the one that is served: backslashes, encoded slashes, backslashes, NUL and controls, dot
+//! hold for another path than the one that is served: backslashes, encoded backslashes, NUL and controls, dot
 //! segments with parameters (`..;`), and percent signs that encode nothing.
+//!
+//! An encoded slash between two names (`/@acme%2Fx`) stays as it is: the policy judges such a path in every reading
+//! ([`stockade_policy::MAX_ENCODED_SLASHES`]). Anywhere else it is refused: beside another slash, at an end, beside a dot segment, in a path that
+//! has dot segments elsewhere. Rules that are held against paths here ([`PathRule`]) have none, so what is below them in the spelling of the
+//! request is below them in every reading.
 //!
 //! It does not decode twice: `%252e` is the text `%2e` to everybody who follows the standard. The query is no part of
 //! a path.
 
 /// The longest path, in bytes.
 pub const MAX_PATH: usize = 64 * 1024;
+
+const ENCODED_SLASH: &str = "%2F";
 
 /// Why no rule can be held against a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -24,8 +31,8 @@ pub enum PathError {
     /// `\` or `%5c`.
     #[error("the path has a backslash, which some servers take for a slash")]
     Backslash,
-    /// `%2f`.
-    #[error("the path has an encoded slash (%2f), which servers read in two ways")]
+    /// `%2f` that stands elsewhere than between two names, or too often.
+    #[error("the path has encoded slashes (%2f) that servers read in more ways than are judged")]
     EncodedSlash,
     /// `%00`, a control, or one of them encoded.
     #[error("the path has a control character")]
@@ -58,10 +65,11 @@ impl NormalPath {
             return Err(PathError::TooLong);
         }
         let rest = path.strip_prefix('/').ok_or(PathError::NoSlash)?;
-        let (mut kept, mut moved) = (Vec::new(), false);
+        let (mut kept, mut moved, mut encoded) = (Vec::new(), false, false);
         let mut segments = rest.split('/').peekable();
         while let Some(segment) = segments.next() {
             let segment = written_out(segment)?;
+            encoded |= segment.contains(ENCODED_SLASH);
             let last = segments.peek().is_none();
             let before = segment.split_once(';').map(|(before, _)| before);
             if matches!(before, Some("." | "..")) {
@@ -80,7 +88,12 @@ impl NormalPath {
             }
             kept.push(segment);
         }
-        Ok(Self { text: format!("/{}", kept.join("/")), moved })
+        let text = format!("/{}", kept.join("/"));
+        // Which segment a dot segment takes away is another one in each reading.
+        if encoded && moved || stockade_policy::encoded_slashes(&text).is_err() {
+            return Err(PathError::EncodedSlash);
+        }
+        Ok(Self { text, moved })
     }
 
     /// The path.
@@ -118,7 +131,7 @@ fn written_out(segment: &str) -> Result<String, PathError> {
         };
         match byte {
             b'\\' => return Err(PathError::Backslash),
-            b'/' => return Err(PathError::EncodedSlash),
+            b'/' if encoded => out.push_str(ENCODED_SLASH),
             0..=31 | 127 => return Err(PathError::Control),
             _ if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => out.push(char::from(byte)),
             _ if encoded => out.push_str(&format!("%{byte:02X}")),
@@ -143,17 +156,22 @@ impl PathRule {
     /// A rule about one path.
     ///
     /// # Errors
-    /// See [`NormalPath::read`].
+    /// See [`NormalPath::read`]; encoded slashes are refused.
     pub fn exact(path: &str) -> Result<Self, PathError> {
-        NormalPath::read(path).map(Self::Exact)
+        Self::path(path).map(Self::Exact)
     }
 
     /// A rule about a path and what is below.
     ///
     /// # Errors
-    /// See [`NormalPath::read`].
+    /// See [`NormalPath::read`]; encoded slashes are refused.
     pub fn below(path: &str) -> Result<Self, PathError> {
-        NormalPath::read(path).map(Self::Below)
+        Self::path(path).map(Self::Below)
+    }
+
+    fn path(path: &str) -> Result<NormalPath, PathError> {
+        let path = NormalPath::read(path)?;
+        if path.text.contains(ENCODED_SLASH) { Err(PathError::EncodedSlash) } else { Ok(path) }
     }
 
     /// Whether the rule means this path. Cases are different letters.
@@ -190,6 +208,8 @@ mod tests {
             ("/a%252e%252e/b", "/a%252e%252e/b", false),
             ("/@scope/pkg;v=1,2:3+4!$&'()*=", "/@scope/pkg;v=1,2:3+4!$&'()*=", false),
             ("/@scope%40x", "/@scope%40x", false),
+            ("/@scope%2fx/-/x.tgz", "/@scope%2Fx/-/x.tgz", false),
+            ("/team%2Fsub%2fapp", "/team%2Fsub%2Fapp", false),
             ("/.../a/.b/..c", "/.../a/.b/..c", false),
             ("/a/./b", "/a/b", true),
             ("/a/../b", "/b", true),
@@ -216,6 +236,14 @@ mod tests {
             ("/a\\..\\b", Backslash),
             ("/a%5c..%5Cb", Backslash),
             ("/a%2f..%2Fb", EncodedSlash),
+            ("/a/%2f", EncodedSlash),
+            ("/a%2f", EncodedSlash),
+            ("/a%2f/b", EncodedSlash),
+            ("/a%2f%2e%2e", EncodedSlash),
+            ("/a%2f..;/b", EncodedSlash),
+            ("/a%2fb/../c", EncodedSlash),
+            ("/a/../b%2fc", EncodedSlash),
+            ("/a%2fb%2fc%2fd%2fe", EncodedSlash),
             ("/a%00", Control),
             ("/a%0d%0a", Control),
             ("/a%7f", Control),
@@ -251,6 +279,11 @@ mod tests {
         assert!(holds(&inside, "/a/b") && holds(&inside, "/a/") && !holds(&inside, "/a"));
         let exact = PathRule::exact("/a").unwrap();
         assert!(holds(&exact, "/a") && !holds(&exact, "/a/") && !holds(&exact, "/a/b"));
+        for path in ["/a%2fb", "/b%2fa"] {
+            assert!(!holds(&below, path) && !holds(&exact, path), "{path}");
+            assert!(PathRule::below(path).is_err() && PathRule::exact(path).is_err());
+        }
+        assert!(holds(&below, "/a/b%2fc"));
         let all = PathRule::below("/").unwrap();
         assert!(holds(&all, "/") && holds(&all, "/x/y") && holds(&all, "//"));
     }
@@ -265,8 +298,31 @@ mod tests {
                 prop_assert!(read.as_str().split('/').all(|segment| segment != "." && segment != ".."));
                 prop_assert!(PathRule::below("/").unwrap().matches(&read));
                 prop_assert!(PathRule::Exact(read.clone()).matches(&again));
+                if read.as_str().contains("%2F") {
+                    return Ok(());
+                }
                 let below = NormalPath::read(&format!("{}/x", read.as_str().trim_end_matches('/'))).unwrap();
                 prop_assert!(PathRule::below(read.as_str().trim_end_matches('/')).is_ok_and(|rule| rule.matches(&below)) || read.as_str().trim_end_matches('/').is_empty());
+            }
+        }
+
+        #[test]
+        fn what_is_below_a_rule_is_below_it_in_every_reading(path in "/([ab./;]|%2[eEfF]|\\.\\.){0,16}") {
+            if let Ok(read) = NormalPath::read(&path) {
+                let mut readings = vec![read.as_str().to_owned()];
+                while let Some(at) = readings.iter().position(|text| text.contains("%2F")) {
+                    let text = readings.remove(at);
+                    // A slash, or a letter of a name.
+                    readings.extend([text.replacen("%2F", "/", 1), text.replacen("%2F", "~", 1)]);
+                }
+                for reading in readings {
+                    let plain = NormalPath::read(&reading).unwrap();
+                    prop_assert!(!plain.moved(), "{} reads as {}", path, reading);
+                    for rule in ["/a", "/b/", "/a/b", "/"] {
+                        let rule = PathRule::below(rule).unwrap();
+                        prop_assert!(!rule.matches(&read) || rule.matches(&plain), "{} reads as {}", path, reading);
+                    }
+                }
             }
         }
 

@@ -12,6 +12,7 @@ use crate::{
     explain::{Answered, Explanation, PolicyError, Reason},
     facts::{Facts, Known},
     index::{Group, Index},
+    readings,
     ruling::{Permit, Question, Refusal, Ruling},
     vocabulary::Vocabulary,
 };
@@ -106,9 +107,15 @@ impl Engine {
 
     /// What [`Self::decide`] would answer, without the right to act on it.
     pub fn simulate(&self, deed: &Deed) -> Decision {
-        self.try_simulate(deed).unwrap_or_else(|why| self.misfit(why))
+        let readings = match readings::of_deed(deed) {
+            Ok(readings) => readings,
+            Err(why) => return self.misfit(why),
+        };
+        let one = |deed: &Deed| self.try_simulate(deed).unwrap_or_else(|why| self.misfit(why));
+        readings::together(readings.iter().map(one)).unwrap_or_else(|| one(deed))
     }
 
+    /// Of a deed whose path has one reading.
     fn try_simulate(&self, deed: &Deed) -> Result<Decision, String> {
         let facts = Facts::new(&self.vocabulary, &self.known, deed)?;
         let about = self.index.about(facts.shape, &deed.resource.id);
@@ -134,14 +141,28 @@ impl Engine {
     }
 
     /// Why a deed is decided as it is. Slower than deciding, and without its short cuts.
+    ///
+    /// Where the path has several readings, the least free of them is explained.
     pub fn explain(&self, deed: &Deed) -> Explanation {
-        self.try_explain(deed).unwrap_or_else(|why| Explanation {
+        let readings = match readings::of_deed(deed) {
+            Ok(readings) => readings,
+            Err(why) => return self.unexplained(why),
+        };
+        let one = |deed: &Deed| self.try_explain(deed).unwrap_or_else(|why| self.unexplained(why));
+        let all: Vec<Explanation> = readings.iter().map(one).collect();
+        let Some(decision) = readings::together(all.iter().map(|one| one.decision.clone())) else { return one(deed) };
+        let least = all.into_iter().find(|one| one.decision.answer == decision.answer);
+        least.map_or_else(|| one(deed), |least| Explanation { decision, ..least })
+    }
+
+    fn unexplained(&self, why: String) -> Explanation {
+        Explanation {
             decision: self.misfit(why.clone()),
             misfit: Some(why),
             may: Answered::default(),
             unattended: Answered::default(),
             passed_over: Vec::new(),
-        })
+        }
     }
 
     fn try_explain(&self, deed: &Deed) -> Result<Explanation, String> {

@@ -75,6 +75,7 @@ mod facts;
 mod guard;
 mod index;
 pub mod learn;
+mod readings;
 mod ruling;
 pub mod tables;
 mod vocabulary;
@@ -87,6 +88,7 @@ pub use engine::Engine;
 pub use example::ExampleResult;
 pub use explain::{Answered, Explanation, PolicyError, Reason};
 pub use facts::{MAX_CONTEXT_TEXT_BYTES, MAX_RESOURCE_ID_BYTES};
+pub use readings::{MAX_ENCODED_SLASHES, encoded_slashes};
 pub use ruling::{Permit, Question, Refusal, Ruling};
 pub use vocabulary::schema;
 

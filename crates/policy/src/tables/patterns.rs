@@ -11,6 +11,7 @@
 use core::net::{Ipv4Addr, Ipv6Addr};
 
 use super::cedar::{pattern, quoted};
+use crate::readings;
 
 /// The longest name of a host, in bytes (RFC 1035 §2.3.4).
 pub const MAX_HOST_BYTES: usize = 253;
@@ -157,12 +158,13 @@ fn is_number(label: &str) -> bool {
     hexadecimal || label.bytes().all(|b| b.is_ascii_digit())
 }
 
-/// Paths of requests: `/config.json`, `/crates/*` for what is below.
+/// Paths of requests: `/config.json`, `/crates/*` for what is below. `%2F` is another thing than a slash: which of both a server takes it for is seen to
+/// when a request is judged, in every reading by itself.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PathPattern {
     /// This path.
     Exact(String),
-    /// What begins with this, which ends with a slash.
+    /// What begins with this, which ends with a slash or an encoded one.
     Below(String),
 }
 
@@ -177,13 +179,15 @@ impl PathPattern {
             return Err(wrong(format!("a path in a rule has at most {MAX_PATTERN_TEXT_BYTES} bytes")));
         }
         let (below, path) = match text.strip_suffix('*') {
-            Some(path) if path.ends_with('/') => (true, path),
+            Some(path) if path.ends_with('/') || path.ends_with("%2F") => (true, path),
             _ => (false, text),
         };
         if path.contains('*') {
             return Err(wrong("a `*` stands alone at the end, as in `/crates/*`, and means what is below".to_owned()));
         }
-        normal(path).map_err(|why| wrong(why.to_owned()))?;
+        // An encoded slash stands between two names: below it, anything.
+        let name = if below && !path.ends_with('/') { "x" } else { "" };
+        normal(&format!("{path}{name}")).map_err(|why| wrong(why.to_owned()))?;
         Ok(if below { Self::Below(path.to_owned()) } else { Self::Exact(path.to_owned()) })
     }
 
@@ -228,6 +232,7 @@ pub(super) fn normal(path: &str) -> Result<(), &'static str> {
             return Err("a path has no parts `.` and `..`; write it without");
         }
     }
+    readings::encoded_slashes(path)?;
     let mut bytes = path.bytes();
     while let Some(byte) = bytes.next() {
         match byte {
@@ -253,7 +258,7 @@ fn encoded(digits: [Option<u8>; 2]) -> Result<(), &'static str> {
         b'-' | b'.' | b'_' | b'~' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => {
             Err("letters, digits, `-`, `.`, `_` and `~` are not percent-encoded; write them themselves")
         }
-        b'/' | b'\\' | 0..=31 | 127 => Err("encoded slashes, backslashes and control characters are refused always"),
+        b'\\' | 0..=31 | 127 => Err("encoded backslashes and control characters are refused always"),
         _ => Ok(()),
     }
 }

@@ -260,6 +260,9 @@ impl Mirror {
         }
         if !prefix.is_empty() {
             normal(prefix).map_err(wrong)?;
+            if prefix.contains("%2F") {
+                return Err(wrong("a mirror's path has no encoded slashes; write `/`"));
+            }
         }
         Ok(Self { host: name.to_owned(), port: port.transpose()?, prefix: prefix.to_owned() })
     }

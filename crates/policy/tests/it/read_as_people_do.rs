@@ -33,7 +33,7 @@ struct Said {
     /// Of a connection; a request if there is none.
     opening: Option<bool>,
     method: Option<&'static str>,
-    path: Option<&'static str>,
+    path: Option<String>,
     upgrade: Option<&'static str>,
     level: Option<i64>,
     project: Option<u8>,
@@ -110,15 +110,14 @@ impl Plain {
 
     fn request(&self, said: &Said, unsaid: bool) -> bool {
         let below = |path: &str| {
-            self.paths.iter().any(|pattern| match pattern.strip_suffix("/*") {
+            self.paths.iter().any(|pattern| match pattern.strip_suffix('*') {
                 None => *pattern == path,
-                Some(above) => {
-                    path.len() > above.len() && path.starts_with(above) && path.as_bytes()[above.len()] == b'/'
-                }
+                // It ends with a slash, or with an encoded one.
+                Some(above) => path.starts_with(above),
             })
         };
         (self.methods.is_empty() || said.method.map_or(unsaid, |method| self.methods.contains(&method)))
-            && (self.paths.is_empty() || said.path.map_or(unsaid, below))
+            && (self.paths.is_empty() || said.path.as_deref().map_or(unsaid, below))
     }
 
     /// Whether it permits, asks, forbids.
@@ -159,7 +158,14 @@ fn well_spelled(host: &str) -> bool {
         || (host.split('.').all(name) && !host.split('.').next_back().is_some_and(number))
 }
 
+/// Where servers read the path in several ways: what all readings permit, and none forbids.
 fn plain_answer(tables: &[Plain], said: &Said) -> Answer {
+    let answers: Vec<Answer> = said.readings().iter().map(|said| one_answer(tables, said)).collect();
+    let least = [Answer::Deny, Answer::Ask].into_iter().find(|answer| answers.contains(answer));
+    least.unwrap_or(Answer::Allow)
+}
+
+fn one_answer(tables: &[Plain], said: &Said) -> Answer {
     if !well_spelled(&said.host) {
         return Answer::Deny;
     }
@@ -184,7 +190,7 @@ fn plain() -> impl Strategy<Value = Plain> {
         prop::sample::select(vec![vec![443], vec![443], vec![80, 443], vec![8443]]),
         prop::bool::weighted(0.3),
         some_of(&["GET", "HEAD", "POST"], 2),
-        some_of(&["/a", "/a/*", "/a/b/*", "/*", "/%C3%BC/*"], 2),
+        some_of(&["/a", "/a/*", "/a/b/*", "/*", "/%C3%BC/*", "/a%2F*", "/a%2Fb", "/a/b%2Fc/*"], 3),
         prop::bool::weighted(0.3),
         prop::sample::select(vec![vec![], vec![], vec![2], vec![1, 3]]),
         prop::bool::weighted(0.2),
@@ -237,7 +243,10 @@ fn said() -> impl Strategy<Value = Said> {
         prop::option::weighted(0.9, prop::sample::select(vec![443, 443, 80, 8443, 22])),
         prop::option::of(prop::bool::ANY),
         sometimes(&["GET", "HEAD", "POST", "get"]),
-        sometimes(&["/", "/a", "/a/", "/a/b", "/a/b/c", "/ab", "/A", "/%C3%BC/x", "//a"]),
+        sometimes(&[
+            "/", "/a", "/a/", "/a/b", "/a/b/c", "/ab", "/A", "/%C3%BC/x", "//a", "/a%2Fb", "/a%2fb", "/a%2Fb/c", "/a/b%2Fc",
+            "/a%2Fb%2Fc", "/x/a%2Fb",
+        ]),
         prop::option::weighted(0.2, prop::sample::select(vec!["websocket", "h2c"])),
         prop::option::weighted(0.9, 1i64..4),
         prop::option::weighted(0.7, 1u8..3),
@@ -247,7 +256,7 @@ fn said() -> impl Strategy<Value = Said> {
             port,
             opening,
             method,
-            path,
+            path: path.map(str::to_owned),
             upgrade,
             level,
             project,
@@ -255,6 +264,18 @@ fn said() -> impl Strategy<Value = Said> {
 }
 
 impl Said {
+    /// With each encoded slash as it is, and as a slash.
+    fn readings(&self) -> Vec<Self> {
+        let path = self.path.as_deref().filter(|_| self.opening.is_none()).unwrap_or_default().replace("%2f", "%2F");
+        let Some(at) = path.find("%2F") else {
+            let path = self.path.as_ref().map(|path| path.replace('~', "%2F"));
+            return vec![Self { path, ..self.clone() }];
+        };
+        let (before, after) = (&path[..at], &path[at + 3..]);
+        let with = |slash| Self { path: Some(format!("{before}{slash}{after}")), ..self.clone() };
+        [with("/"), with("~")].iter().flat_map(Self::readings).collect()
+    }
+
     fn deed(&self) -> Deed {
         let action = if self.opening.is_some() { Action::ConnectionOpen } else { Action::RequestSend };
         let mut deed = deed(action, ResourceKind::Host, &self.host);
@@ -273,8 +294,8 @@ impl Said {
                     context = context.with(name, text);
                 }
             }
-            if let Some(path) = self.path {
-                context = context.with_content("path", path);
+            if let Some(path) = &self.path {
+                context = context.with_content("path", path.as_str());
             }
         }
         deed.context = context;
@@ -296,6 +317,11 @@ proptest! {
             let deed = said.deed();
             prop_assert_eq!(answer(&engine, &deed), plain_answer(&tables, &said), "{:?}\n{}", said, text);
             prop_assert_eq!(engine.explain(&deed).decision, engine.simulate(&deed));
+            // However a policy is written: never freer than any reading of the path.
+            for reading in said.readings().iter().map(Said::deed) {
+                let (whole, one) = (answer(&engine, &deed), answer(&engine, &reading));
+                prop_assert!(one == Answer::Allow || whole == one || whole == Answer::Deny, "{:?}", said);
+            }
         }
     }
 

@@ -147,7 +147,7 @@ hosts = [
 ]
 ports = [0, 70000]
 methods = ["get"]
-paths = ["x", "/a/../b", "/%2Fa", "/%61", "/%c3", "/a?b", "/a*", "/*/b", "/..;a/", "/\u00fc"]
+paths = ["x", "/a/../b", "/%2Fa", "/a%5Cb", "/%61", "/%c3", "/a?b", "/a*", "/*/b", "/..;a/", "/\u00fc"]
 upgrade = "h2c"
 levels = 5
 projects = ["shop"]
@@ -548,4 +548,58 @@ fn nothing_leads_past_a_rule_by_a_tunnel() {
             assert_eq!(answer(&after, &connection(host, port, true)), Answer::Allow, "{table}");
         }
     }
+}
+
+/// npm asks for `/@acme%2fx`. Some servers take `%2f` for a slash and some do not.
+#[test]
+fn a_path_with_an_encoded_slash_is_permitted_if_every_reading_of_it_is() {
+    let get = |engine: &Engine, host: &str, path: &str| answer(engine, &request(host, 443, "GET", Some(path)));
+    let mirror = load("[[preset]]\nuse = \"npm\"\nmirror = \"nexus.example/npm\"\n");
+    for (path, expected) in [
+        ("/npm/@acme%2Fx", Answer::Allow),
+        ("/npm/@acme/x/-/x-1.0.0.tgz", Answer::Allow),
+        ("/npm%2F@acme%2Fx", Answer::Deny),
+        ("/other/@acme%2Fx", Answer::Deny),
+        ("/npm/a%2Fb%2Fc%2Fd", Answer::Allow),
+        ("/npm/a%2Fb%2Fc%2Fd%2Fe", Answer::Deny),
+    ] {
+        assert_eq!(get(&mirror, "nexus.example", path), expected, "{path}");
+    }
+
+    let of = |paths: &str, more: &str| {
+        load(&format!("[[connection]]\nid = \"npm\"\ntitle = \"t\"\nhosts = [\"npm.example\"]\npaths = [{paths}]\n{more}"))
+    };
+    let denied = "[[connection]]\nid = \"no\"\ntitle = \"not these\"\neffect = \"deny\"\nhosts = [\"npm.example\"]\npaths = [\"/@secret/*\"]\n";
+    // A rule for one scope names both; one of them alone is tricked by whoever reads it otherwise.
+    for (paths, path, expected) in [
+        ("\"/@acme/*\"", "/@acme%2Fx", Answer::Deny),
+        ("\"/@acme%2F*\"", "/@acme%2Fx", Answer::Deny),
+        ("\"/@acme/*\", \"/@acme%2F*\"", "/@acme%2Fx", Answer::Allow),
+        ("\"/@acme/*\", \"/@acme%2F*\"", "/@acme%2fx", Answer::Allow),
+        ("\"/@acme/*\", \"/@acme%2F*\"", "/@acmes%2Fx", Answer::Deny),
+        ("\"/*\"", "/@secret%2Fx", Answer::Deny),
+        ("\"/*\"", "/@secret/x", Answer::Deny),
+        ("\"/*\"", "/@acme%2Fx", Answer::Allow),
+    ] {
+        assert_eq!(get(&of(paths, denied), "npm.example", path), expected, "{paths} {path}");
+    }
+
+    // Cedar that people write themselves is held to it too, and the decision names what forbids.
+    let raw = load(
+        r#"
+[[policy]]
+id = "reads"
+title = "Reads"
+text = 'permit(principal, action == Action::"request.send", resource);'
+[[policy]]
+id = "secret"
+title = "Not below secret"
+text = 'forbid(principal, action == Action::"request.send", resource) when { context has path && context.path like "/secret/*" };'
+"#,
+    );
+    let deed = request("npm.example", 443, "GET", Some("/secret%2Fx"));
+    let decision = raw.simulate(&deed);
+    assert_eq!((decision.answer, decision.policies[0].id.as_str()), (Answer::Deny, "secret"));
+    assert!(raw.explain(&deed).may.policies.iter().any(|policy| policy.id == "secret"));
+    assert_eq!(get(&raw, "npm.example", "/open%2Fx"), Answer::Allow);
 }

@@ -22,7 +22,7 @@ mod postgres;
 mod presets;
 mod provider;
 mod real;
-
+mod real_work;
 mod sealing;
 mod spine;
 mod told;
