@@ -18,6 +18,15 @@ const NEEDED: &[(&str, &str)] = &[
     ("perl", "perl"),
     ("openssl", "openssl"),
     ("curl", "curl"),
+    // What works inside environments, in the tests of real work.
+    ("/usr/lib/python3/dist-packages/pip", "python3-pip"),
+    ("cc", "gcc"),
+    ("chromium", "chromium"),
+    ("dpkg-deb", "dpkg"),
+    ("go", "golang-go"),
+    ("ip", "iproute2"),
+    ("javac", "default-jdk-headless"),
+    ("wget", "wget"),
 ];
 
 /// Makes sure that everything is there, or says exactly what is missing.
@@ -41,7 +50,10 @@ pub fn ensure() -> Result<()> {
 }
 
 fn found(program: &str) -> bool {
-    sh::has(program) || ["/usr/sbin", "/sbin"].iter().any(|folder| std::path::Path::new(folder).join(program).is_file())
+    // A path is one whatever it is joined to.
+    sh::has(program)
+        || std::path::Path::new(program).is_dir()
+        || ["/usr/sbin", "/sbin"].iter().any(|folder| std::path::Path::new(folder).join(program).is_file())
 }
 
 fn apt(args: &[&str]) -> Result<()> {

@@ -1,7 +1,7 @@
 //! The beginning of a stream that came to a door: which protocol it speaks, and whether it is for the host that was dialled.
 //!
-//! It owns the waiting: for the first byte, for the rest of a hello. It refuses a hello that drips, and TLS that does not say, or hides, for whom it is. Not a
-//! byte is lost: what was read goes on with the stream ([`Opening::bytes`]).
+//! It owns the waiting: for the first byte, for the rest of a hello. It refuses a hello that drips, and TLS that does not say for whom it is, or says
+//! another; that it may hide another is told ([`Opening::may_hide`]). Not a byte is lost: what was read goes on with the stream ([`Opening::bytes`]).
 
 use std::{io, time::Duration};
 
@@ -105,8 +105,10 @@ pub enum Misdirected {
         /// Who was dialled.
         dialled: String,
     },
-    /// It may be for another.
-    #[error("TLS to `{0}` hides for whom it is (Encrypted Client Hello): turn that off in the client")]
+    /// It may be for another, and nobody may look into it.
+    #[error(
+        "TLS to `{0}` hides for whom it is (Encrypted Client Hello): turn that off in the client, or let it be looked into"
+    )]
     Hidden(String),
 }
 
@@ -176,8 +178,8 @@ async fn more<S: AsyncRead + Unpin>(stream: &mut S, bytes: &mut Vec<u8>) -> Resu
 }
 
 impl Opening {
-    /// Whether TLS, if this is TLS, is for the host that was dialled, and for no other that hides behind it. A client that dialled an address may say
-    /// any name or none: it was the address that was decided about.
+    /// Whether TLS, if this is TLS, says that it is for the host that was dialled. A client that dialled an address may say any name or none: it was the
+    /// address that was decided about.
     ///
     /// # Errors
     /// [`Misdirected`].
@@ -188,9 +190,14 @@ impl Opening {
             Some(said) if said != name.as_str() => {
                 Err(Misdirected::Other { said: said.clone(), dialled: name.as_str().to_owned() })
             }
-            Some(_) if hello.encrypted_client_hello => Err(Misdirected::Hidden(name.as_str().to_owned())),
             Some(_) => Ok(()),
         }
+    }
+
+    /// Whether it may be for another host than it says: there is an encrypted hello in it, or something that looks so, as every browser sends. What is
+    /// looked into ends here and cannot be for another.
+    pub fn may_hide(&self, host: &Host) -> bool {
+        matches!((&self.protocol, host), (Protocol::Tls(hello), Host::Name(_)) if hello.encrypted_client_hello)
     }
 }
 
@@ -282,6 +289,8 @@ mod tests {
         let Protocol::Tls(hello) = named.protocol else { panic!() };
         let hidden = ClientHello { encrypted_client_hello: true, ..hello };
         let hidden = Opening { protocol: Protocol::Tls(hidden), bytes: Vec::new() };
-        assert_eq!(hidden.is_for(&host("registry.example")), Err(Misdirected::Hidden("registry.example".to_owned())));
+        assert!(hidden.is_for(&host("registry.example")).is_ok() && hidden.may_hide(&host("registry.example")));
+        assert!(hidden.is_for(&host("allowed.example")).is_err() && !unnamed.may_hide(&host("a.example")));
+        assert!(!hidden.may_hide(&host("93.184.216.34")), "an address was decided about");
     }
 }

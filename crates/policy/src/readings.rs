@@ -132,9 +132,19 @@ mod tests {
         for path in ["/a", "/a%2Fb", "/npm/@acme%2Fx/-/x.tgz", "/a%2Fb%2Fc%2Fd", "/a%2Fb;v=1/c", "/a%2F.b"] {
             assert_eq!(encoded_slashes(path), Ok(()), "{path}");
         }
-        for path in
-            ["/%2Fa", "/a%2F", "/a%2F/b", "/a%2F%2Fb", "/a%2F..", "/a%2F../b", "/..%2Fa", "/a/.%2Fb", "/a%2F..;x/b", "/a%2F;x", "/a%2Fb%2Fc%2Fd%2Fe"]
-        {
+        for path in [
+            "/%2Fa",
+            "/a%2F",
+            "/a%2F/b",
+            "/a%2F%2Fb",
+            "/a%2F..",
+            "/a%2F../b",
+            "/..%2Fa",
+            "/a/.%2Fb",
+            "/a%2F..;x/b",
+            "/a%2F;x",
+            "/a%2Fb%2Fc%2Fd%2Fe",
+        ] {
             assert!(encoded_slashes(path).is_err(), "{path}");
         }
     }

@@ -14,8 +14,8 @@ pub const PLAN_FILE: &str = "plan.json";
 /// The file in `root/ENV/` that tells which process is the guest.
 pub const RUN_FILE: &str = "run.json";
 
-/// The folder in `root/ENV/` with what the tools inside trust: `own` is `/etc/stockade` there, and `certs` lies over the machine's
-/// folder of certificates.
+/// The folder in `root/ENV/` with what the tools inside trust: `own` is `/etc/stockade` there, `certs` lies over the machine's
+/// folder of certificates, and `chromium` and `firefox` are what browsers are told.
 pub const TRUST_FOLDER: &str = "trust";
 /// The certificate of the environment's own authority, inside.
 pub const CA_FILE: &str = "/etc/stockade/ca.pem";
@@ -31,6 +31,16 @@ pub const BUNDLES: [&str; 5] = [
 ];
 /// Where machines keep the same for Java.
 pub const JAVA_STORES: [&str; 2] = ["/etc/ssl/certs/java/cacerts", "/etc/pki/ca-trust/extracted/java/cacerts"];
+
+/// Where browsers made of Chromium look for what their machine's owner says, inside: they have stores of their own and are told nothing by variables.
+pub const CHROMIUM_POLICIES: [&str; 4] = [
+    "/etc/chromium/policies/managed",
+    "/etc/opt/chrome/policies/managed",
+    "/etc/opt/edge/policies/managed",
+    "/etc/brave/policies/managed",
+];
+/// Where Firefox looks for it.
+pub const FIREFOX_POLICIES: &str = "/etc/firefox/policies";
 
 /// Where names are asked for inside: one of the addresses of the way out, at which its doors for names answer.
 pub const NAME_SERVER: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 53);

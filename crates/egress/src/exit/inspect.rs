@@ -35,7 +35,7 @@ use super::{
 use crate::{
     ca::{H2, HTTP1},
     name::Host,
-    opening::{Opening, Protocol},
+    opening::{Misdirected, Opening, Protocol},
     origins::{Offer, server_name},
     relay::Carried,
 };
@@ -87,8 +87,8 @@ struct NoOrigin {
 }
 
 impl Exit {
-    /// Decides which way a stream goes, and lets it go there. It is asked first whether it may go unread; then, if that is not allowed and it can be read,
-    /// whether it may go read. People are asked only if neither is allowed without them, and rather about the first.
+    /// Decides which way a stream goes, and lets it go there. It is asked first whether it may go unread, unless it may hide for whom it is; then, if that
+    /// is not allowed and it can be read, whether it may go read. People are asked only if neither is allowed without them, and rather about the first.
     pub(super) async fn carry<S: Stream + 'static>(
         self: &Arc<Self>,
         mut stream: S,
@@ -108,6 +108,16 @@ impl Exit {
             // In a tunnel nobody would put the credential in.
             Protocol::Tls(_) if self.parts.credentials.are_for(&line::bare(&host)) => {
                 Way::Inspect(self.ruling(self.connection(&shown, port, Some(word), true)))
+            }
+            // In a tunnel it might go on to another host than the one that was decided about.
+            Protocol::Tls(_) if opening.may_hide(&host) => {
+                let read = self.ruling(self.connection(&shown, port, Some(word), true));
+                let unread = || self.ruling(self.connection(&shown, port, Some(word), false));
+                if matches!(read, Ruling::Deny(_)) && !matches!(unread(), Ruling::Deny(_)) {
+                    let why = Refused::Misdirected(Misdirected::Hidden(shown.clone()).to_string());
+                    return self.refuse(&shown, port, Some(word), &why).await;
+                }
+                Way::Inspect(read)
             }
             Protocol::Tls(_) => self.of_two(&shown, port, word),
             Protocol::Ssh | Protocol::Silent | Protocol::Other => {

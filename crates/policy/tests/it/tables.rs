@@ -567,7 +567,9 @@ fn a_path_with_an_encoded_slash_is_permitted_if_every_reading_of_it_is() {
     }
 
     let of = |paths: &str, more: &str| {
-        load(&format!("[[connection]]\nid = \"npm\"\ntitle = \"t\"\nhosts = [\"npm.example\"]\npaths = [{paths}]\n{more}"))
+        load(&format!(
+            "[[connection]]\nid = \"npm\"\ntitle = \"t\"\nhosts = [\"npm.example\"]\npaths = [{paths}]\n{more}"
+        ))
     };
     let denied = "[[connection]]\nid = \"no\"\ntitle = \"not these\"\neffect = \"deny\"\nhosts = [\"npm.example\"]\npaths = [\"/@secret/*\"]\n";
     // A rule for one scope names both; one of them alone is tricked by whoever reads it otherwise.

@@ -1,6 +1,7 @@
 //! What the tools inside trust: files with the machine's authorities and the environment's own.
 //!
-//! It owns their forms: one file of all certificates, a name by hash for OpenSSL's look into a folder, and a store for Java. It refuses
+//! It owns their forms: one file of all certificates, a name by hash for OpenSSL's look into a folder, a store for Java, and what browsers
+//! are told by their machine's owner. It refuses
 //! a certificate that is none, and everything beside it, a key above all. The machine's own files are only read.
 
 use std::{
@@ -24,6 +25,9 @@ const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 const END: &str = "-----END CERTIFICATE-----";
 /// Java's own password for what needs none; what is stored under it is public.
 const JAVA_PASSWORD: &str = "changeit";
+
+/// Firefox takes the names of files.
+const FIREFOX_POLICY: &str = "{\"policies\":{\"Certificates\":{\"Install\":[\"/etc/stockade/ca.pem\"]}}}\n";
 
 /// An environment's own authority, as far as its certificate says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,7 +113,8 @@ impl Machine {
     }
 }
 
-/// Writes all forms below `folder`, which is not there yet: `own` for `/etc/stockade`, `certs` for above the machine's folder.
+/// Writes all forms below `folder`, which is not there yet: `own` for `/etc/stockade`, `certs` for above the machine's folder, `chromium` and
+/// `firefox` for where those look.
 pub fn write(folder: &Path, authority: &Authority) -> io::Result<()> {
     let machine = Machine::now()?;
     let pem = authority.pem();
@@ -130,6 +135,11 @@ pub fn write(folder: &Path, authority: &Authority) -> io::Result<()> {
         let number = (0..16).find(|number| !taken(number)).unwrap_or(16);
         fs::hard_link(&ca, certs.join(format!("{hash:08x}.{number}")))?;
     }
+    let (chromium, firefox) = (folder.join("chromium"), folder.join("firefox"));
+    make_folder(&chromium)?;
+    put(&chromium.join("stockade.json"), &[chromium_policy(authority).as_bytes()])?;
+    make_folder(&firefox)?;
+    put(&firefox.join("policies.json"), &[FIREFOX_POLICY.as_bytes()])?;
     if let Some((begin, digest)) = &machine.java {
         make_folder(&certs.join("java"))?;
         let entry = java_entry("stockade", &authority.der);
@@ -137,6 +147,11 @@ pub fn write(folder: &Path, authority: &Authority) -> io::Result<()> {
         put(&certs.join("java/cacerts"), &[begin, &entry, &digest])?;
     }
     Ok(())
+}
+
+/// Beside what the browser trusts by itself. Its own policies are of no concern inside: the environment's way out decides.
+fn chromium_policy(authority: &Authority) -> String {
+    format!("{{\"CACertificates\":[\"{}\"]}}\n", STANDARD.encode(&authority.der))
 }
 
 /// Whoever is inside reads it, whatever this process's mask is.
@@ -226,6 +241,15 @@ mod tests {
         // `openssl x509 -noout -hash`
         let wanted = include_str!("trust_example.hash").trim();
         assert_eq!(der::subject(&authority.der).and_then(name_hash).map(|hash| format!("{hash:08x}")).unwrap(), wanted);
+    }
+
+    #[test]
+    fn browsers_are_told_of_it_and_of_nothing_else() {
+        let authority = Authority::read(EXAMPLE).unwrap();
+        let told: serde_json::Value = serde_json::from_str(&chromium_policy(&authority)).unwrap();
+        assert_eq!(told, serde_json::json!({ "CACertificates": [STANDARD.encode(&authority.der)] }));
+        let told: serde_json::Value = serde_json::from_str(FIREFOX_POLICY).unwrap();
+        assert_eq!(told, serde_json::json!({ "policies": { "Certificates": { "Install": [CA_FILE] } } }));
     }
 
     proptest! {

@@ -3,7 +3,8 @@
 use std::{io, net::IpAddr, sync::Arc, time::Duration};
 
 use rustls::{
-    ClientConfig, RootCertStore,
+    ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier,
+    client::{EchGreaseConfig, EchMode},
     pki_types::{CertificateDer, ServerName, pem::PemObject},
 };
 use stockade_domain::{Action, ContextValue, World};
@@ -111,11 +112,29 @@ impl Room {
 
     /// TLS of the environment to a name, offering these protocols. It trusts its own authority and the world's.
     pub(super) async fn tls(&self, name: &'static str, alpn: &[&[u8]]) -> io::Result<(Tls, JoinHandle<()>)> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        self.says(name, alpn, config).await
+    }
+
+    /// The same with something that looks like an encrypted hello, as browsers send it.
+    pub(super) async fn greased(&self, name: &'static str, alpn: &[&[u8]]) -> io::Result<(Tls, JoinHandle<()>)> {
+        let suite = rustls::crypto::aws_lc_rs::hpke::DH_KEM_X25519_HKDF_SHA256_AES_128;
+        let (key, _) = suite.generate_key_pair().unwrap();
+        let mode = EchMode::Grease(EchGreaseConfig::new(suite, key));
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        self.says(name, alpn, ClientConfig::builder_with_provider(provider).with_ech(mode).unwrap()).await
+    }
+
+    async fn says(
+        &self,
+        name: &'static str,
+        alpn: &[&[u8]],
+        config: ConfigBuilder<ClientConfig, WantsVerifier>,
+    ) -> io::Result<(Tls, JoinHandle<()>)> {
         let (near, carried) = self.stream(name).await;
         let mut roots = trusting(self.house.exit.parts.authority.as_ref().unwrap());
         roots.extend(trusting(&self.world).roots);
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
         let mut config = config.with_root_certificates(roots).with_no_client_auth();
         config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
         let connector = TlsConnector::from(Arc::new(config));

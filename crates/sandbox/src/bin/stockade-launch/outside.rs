@@ -24,11 +24,12 @@ use crate::{
 const SYSTEM: [&str; 8] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt"];
 
 /// What of `/etc` is the machine's own: nothing that names a person, a host, a key or a token.
-const ETC: [&str; 31] = [
+const ETC: [&str; 32] = [
     "alternatives",
     "bash.bashrc",
     "ca-certificates",
     "ca-certificates.conf",
+    "chromium.d",
     "debian_version",
     "fonts",
     "gai.conf",

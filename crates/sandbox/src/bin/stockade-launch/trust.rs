@@ -13,7 +13,7 @@ use rustix::{
     fs::{CWD, Mode, OFlags},
     mount::{FsMountFlags, FsOpenFlags, MountAttrFlags},
 };
-use stockade_sandbox::launch::{BUNDLE_FILE, BUNDLES, CA_FILE, JAVA_STORES};
+use stockade_sandbox::launch::{BUNDLE_FILE, BUNDLES, CA_FILE, CHROMIUM_POLICIES, FIREFOX_POLICIES, JAVA_STORES};
 
 use crate::{
     Failure, Step,
@@ -33,6 +33,9 @@ pub fn collect(folder: &Path) -> Result<Vec<Tree>, Failure> {
     };
     let own = Path::new(CA_FILE).parent().unwrap_or(Path::new(BUNDLE_FILE));
     let mut trees = vec![bind(folder.join("own"), own)?];
+    for (from, at) in CHROMIUM_POLICIES.map(|at| ("chromium", at)).into_iter().chain([("firefox", FIREFOX_POLICIES)]) {
+        trees.push(bind(folder.join(from), Path::new(at))?);
+    }
     let certificates = Path::new(CERTIFICATES);
     let mut covered = false;
     match fs::symlink_metadata(certificates) {

@@ -80,7 +80,8 @@ impl Scene {
         let opened = || bodies().filter(|body| body["deed"]["action"] == "connection.open");
         assert!(opened().count() > 0, "{records:?}");
         assert!(opened().all(|body| body["deed"]["context"]["inspected"] == true), "{records:?}");
-        assert!(bodies().any(|body| body["deed"]["action"] == "request.send"), "{records:?}");
+        let of_requests = ["request.send", "git.fetch"];
+        assert!(bodies().any(|body| of_requests.iter().any(|action| body["deed"]["action"] == *action)), "{records:?}");
     }
 }
 

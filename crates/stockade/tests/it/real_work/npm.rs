@@ -44,7 +44,8 @@ fn npm_installs_a_package_with_a_scope_from_a_mirror_below_a_path() {
         ("/npm/a%2f%2e%2e/b", "403"),
         ("/npm/a%2fb%2fc%2fd%2fe", "403"),
     ] {
-        let said = scene.works(&format!("curl -sS -o /dev/null -w '%{{http_code}}' 'https://mirror.acme.example{path}'"));
+        let said =
+            scene.works(&format!("curl -sS -o /dev/null -w '%{{http_code}}' 'https://mirror.acme.example{path}'"));
         assert_eq!(said, code, "{path}");
     }
     scene.kept_to(&["mirror.acme.example"]);

@@ -3,6 +3,7 @@
 'use strict';
 const { spawn } = require('child_process');
 const crypto = require('crypto');
+const { EventEmitter } = require('events');
 const fs = require('fs');
 const http = require('http');
 const http2 = require('http2');
@@ -21,6 +22,7 @@ function answer(request, response) {
   if (/\.git\/|\.git$/.test(path)) return git(request, response, path, query);
   const page = JSON.parse(fs.readFileSync(`${folder}/pages.json`))[`${host}${path}`];
   request.resume();
+  if (path === '/held') return talks.once('ended', () => response.end());
   if (!page || !['GET', 'HEAD'].includes(request.method)) {
     response.writeHead(page ? 405 : 404, { 'content-type': 'text/plain' });
     return response.end(`nothing for ${request.method} ${host}${path}\n`);
@@ -65,7 +67,9 @@ function git(request, response, path, query) {
   child.stdout.on('end', () => response.end());
 }
 
-// RFC 6455: short frames of text, said back.
+// RFC 6455: short frames of text, said back. Who asks for `/held` waits until somebody has ended a talk.
+const talks = new EventEmitter();
+
 function socket(request, stream) {
   placed(request);
   const key = request.headers['sec-websocket-key'] + '258EAFA5-E914-47DA-95CA-C5AB0DC85B11';
@@ -81,7 +85,10 @@ function socket(request, stream) {
       const text = held.subarray(6, 6 + length).map((byte, at) => byte ^ mask[at % 4]);
       const kind = held[0] & 15;
       held = held.subarray(6 + length);
-      if (kind === 8) return stream.end(Buffer.from([0x88, 0]));
+      if (kind === 8) {
+        talks.emit('ended');
+        return stream.end(Buffer.from([0x88, 0]));
+      }
       const said = Buffer.concat([Buffer.from('said '), text]);
       stream.write(Buffer.concat([Buffer.from([0x81, said.length]), said]));
     }

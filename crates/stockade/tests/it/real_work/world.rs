@@ -35,10 +35,14 @@ pub fn can_work_with(program: &str) -> bool {
     let root = fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);
     let there = |program: &str| {
         let path = std::env::var_os("PATH").unwrap_or_default();
-        std::env::split_paths(&path).chain(["/usr/bin".into(), "/usr/sbin".into()]).any(|bin| bin.join(program).is_file())
+        std::env::split_paths(&path)
+            .chain(["/usr/bin".into(), "/usr/sbin".into()])
+            .any(|bin| bin.join(program).is_file())
     };
-    let missing = ["ip", "unshare", "node", "python3", "openssl", "dpkg-deb", program].into_iter().find(|one| !there(one));
-    let Some(what) = missing.map(str::to_owned).or_else(|| (!root).then(|| "root, for a network namespace".to_owned())) else {
+    let missing =
+        ["ip", "unshare", "node", "python3", "openssl", "dpkg-deb", program].into_iter().find(|one| !there(one));
+    let Some(what) = missing.map(str::to_owned).or_else(|| (!root).then(|| "root, for a network namespace".to_owned()))
+    else {
         return true;
     };
     assert!(std::env::var_os("CI").is_none(), "CI must have {what}: `cargo xtask test` installs what is missing");
@@ -185,7 +189,8 @@ fn linked(process: u32) -> (String, String) {
         let (third, fourth) = (number / 64 % 256, number % 64 * 4);
         let (here, there) = (format!("10.213.{third}.{}", fourth + 1), format!("10.213.{third}.{}", fourth + 2));
         let link = format!("stk{process}");
-        let ip = |args: &str| Command::new("ip").args(args.split(' ')).stderr(Stdio::null()).status().unwrap().success();
+        let ip =
+            |args: &str| Command::new("ip").args(args.split(' ')).stderr(Stdio::null()).status().unwrap().success();
         assert!(ip(&format!("link add {link} type veth peer name out netns {process}")), "no link can be made");
         let made = ip(&format!("address add {here}/32 dev {link}"))
             && ip(&format!("link set {link} up"))

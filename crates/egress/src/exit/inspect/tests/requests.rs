@@ -70,6 +70,37 @@ async fn what_may_go_unread_is_not_read_and_what_may_not_be_read_either_is_refus
     assert_eq!(room.refused()[1].0, "egress:not_http");
 }
 
+/// Browsers always send what may be an encrypted hello. What ends here cannot be for another host; what goes on might.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn n12_what_may_hide_for_whom_it_is_goes_read_or_not_at_all() {
+    let only_unread = r#"
+[[policy]]
+id = "unread"
+title = "Never looked into"
+text = '''
+forbid(principal is Agent, action == Action::"connection.open", resource)
+when { resource.id == "tunnel.example" && context has inspected && context.inspected };
+'''
+"#;
+    let room = Room::new(RULES).await;
+    for name in ["read.example", "tunnel.example"] {
+        let (near, far) = tokio::join!(room.greased(name, &[b"http/1.1"]), room.origin(name, b"http/1.1"));
+        let ((mut near, carried), mut far) = (near.unwrap(), far);
+        near.write_all(format!("GET /open HTTP/1.1\r\nHost: {name}:{}\r\n\r\n", room.port).as_bytes()).await.unwrap();
+        assert!(head(&mut far).await.starts_with("GET /open "), "{name}");
+        far.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+        assert!(head(&mut near).await.starts_with("HTTP/1.1 204 "), "{name}");
+        near.shutdown().await.unwrap();
+        carried.await.unwrap();
+    }
+    assert_eq!(room.closed(Action::RequestSend).len(), 2);
+    assert!(room.greased("nobody.example", &[b"http/1.1"]).await.is_err());
+    assert_eq!(room.refused(), [("nothing".to_owned(), "connection.open".to_owned())]);
+    let room = Room::new(&format!("{RULES}{only_unread}")).await;
+    assert!(room.greased("tunnel.example", &[b"http/1.1"]).await.is_err());
+    assert_eq!(room.refused(), [("egress:misdirected".to_owned(), "connection.open".to_owned())]);
+}
+
 async fn second(
     request: Request<Incoming>,
 ) -> Result<Response<impl hyper::body::Body<Data = Bytes, Error = std::convert::Infallible>>, hyper::Error> {
