@@ -5,6 +5,7 @@ use std::{io, net::IpAddr, sync::Arc, time::Duration};
 use rustls::{
     ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier,
     client::{EchGreaseConfig, EchMode},
+    crypto::hpke::Hpke,
     pki_types::{CertificateDer, ServerName, pem::PemObject},
 };
 use stockade_domain::{Action, ContextValue, World};
@@ -119,7 +120,7 @@ impl Room {
 
     /// The same with something that looks like an encrypted hello, as browsers send it.
     pub(super) async fn greased(&self, name: &'static str, alpn: &[&[u8]]) -> io::Result<(Tls, JoinHandle<()>)> {
-        let suite = rustls::crypto::aws_lc_rs::hpke::DH_KEM_X25519_HKDF_SHA256_AES_128;
+        let suite: &dyn Hpke = rustls::crypto::aws_lc_rs::hpke::DH_KEM_X25519_HKDF_SHA256_AES_128;
         let (key, _) = suite.generate_key_pair().unwrap();
         let mode = EchMode::Grease(EchGreaseConfig::new(suite, key));
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());

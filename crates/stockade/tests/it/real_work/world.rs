@@ -184,21 +184,20 @@ fn started(folder: &std::path::Path) -> (Child, String) {
 /// A link from this network to that of a process; gives both addresses. Other tests have theirs: the first that is free is taken.
 fn linked(process: u32) -> (String, String) {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    for _ in 0..64 {
+    let ip = |args: &str| Command::new("ip").args(args.split(' ')).stderr(Stdio::null()).status().unwrap().success();
+    let link = format!("stk{process}");
+    let free = (0..64).find_map(|_| {
         let number = NEXT.fetch_add(1, Ordering::Relaxed) + std::process::id() * 16;
         let (third, fourth) = (number / 64 % 256, number % 64 * 4);
         let (here, there) = (format!("10.213.{third}.{}", fourth + 1), format!("10.213.{third}.{}", fourth + 2));
-        let link = format!("stk{process}");
-        let ip =
-            |args: &str| Command::new("ip").args(args.split(' ')).stderr(Stdio::null()).status().unwrap().success();
         assert!(ip(&format!("link add {link} type veth peer name out netns {process}")), "no link can be made");
         let made = ip(&format!("address add {here}/32 dev {link}"))
             && ip(&format!("link set {link} up"))
             && ip(&format!("route add {there}/32 dev {link}"));
-        if made {
-            return (here, there);
+        if !made {
+            ip(&format!("link delete {link}"));
         }
-        ip(&format!("link delete {link}"));
-    }
-    panic!("no address is free");
+        made.then_some((here, there))
+    });
+    free.unwrap()
 }
