@@ -8,11 +8,14 @@ use std::{
     path::Path,
     process::{Command, Stdio},
     sync::atomic::{AtomicUsize, Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg, sockopt};
+use rustix::{
+    io::Errno,
+    net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg, sockopt},
+};
 use stockade_domain::ids::EnvironmentId;
 use tokio::{
     io::unix::AsyncFd,
@@ -86,8 +89,14 @@ fn hear(mut socket: &UnixStream) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
     let mut said = vec![0; MAX_WORD];
     let mut room = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DOORS))];
     let mut control = RecvAncillaryBuffer::new(&mut room);
-    let flags = RecvFlags::CMSG_CLOEXEC;
-    let first = recvmsg(socket.as_fd(), &mut [IoSliceMut::new(&mut said)], &mut control, flags)?;
+    let (flags, began) = (RecvFlags::CMSG_CLOEXEC, Instant::now());
+    // A socket with a time limit is not waited for again by the kernel after a signal, as one is sent for every child that ends (signal(7)).
+    let first = loop {
+        match recvmsg(socket.as_fd(), &mut [IoSliceMut::new(&mut said)], &mut control, flags) {
+            Err(Errno::INTR) if began.elapsed() < MAKING => {}
+            other => break other?,
+        }
+    };
     let mut held = Vec::new();
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(descriptors) = message {
@@ -223,5 +232,31 @@ impl Doors for NamespaceDoors {
 
     fn every_port(&self) -> bool {
         self.every_port
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Write as _, os::unix::thread::JoinHandleExt as _};
+
+    use tokio::signal::unix::{SignalKind, signal};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_signal_does_not_end_the_wait_for_the_doors() {
+        let _caught = signal(SignalKind::user_defined2()).unwrap();
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        ours.set_read_timeout(Some(MAKING)).unwrap();
+        let heard = std::thread::spawn(move || hear(&ours).map(|(said, _)| said));
+        for _ in 0..20 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            // SAFETY: the thread is there until it has heard, and it hears only what is written below.
+            let sent = unsafe { libc::pthread_kill(heard.as_pthread_t(), libc::SIGUSR2) };
+            assert_eq!(sent, 0);
+        }
+        theirs.write_all(b"word").unwrap();
+        drop(theirs);
+        assert_eq!(heard.join().unwrap().unwrap(), b"word");
     }
 }
