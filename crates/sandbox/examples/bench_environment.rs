@@ -1,5 +1,6 @@
 //! How long it takes from asking for an environment until its guest answers and its doors are held: one at a time, 50 at once, 200 in all; what
-//! each takes of memory; beside a bare `unshare … true`, and `bwrap … true` where that is installed.
+//! each takes of memory; then as many as the machine holds; beside a bare `unshare … true`, and `bwrap … true` and `podman run … true` where those
+//! are installed.
 //!
 //! Prints one JSON object. The helpers are looked for in `$STOCKADE_HELPERS`, then beside this program and above it.
 
@@ -20,6 +21,10 @@ const ROUNDS: u32 = 100;
 const AT_ONCE: u32 = 50;
 /// So many are there in the end.
 const ALL: u32 = 200;
+/// Rounds of what takes long.
+const FEW: u32 = 10;
+/// As many are tried if `STOCKADE_BENCH_MOST` does not say another number.
+const MOST: u32 = 1_000;
 const MEDIAN_MS: f64 = 15.0;
 const P99_MS: f64 = 40.0;
 const ALL_S: f64 = 3.0;
@@ -121,6 +126,49 @@ fn bare(program: &str, args: &[&str], into: &mut Vec<Duration>) {
     }
 }
 
+/// A container on the machine's own files, with nothing pulled. Rlimits that everybody may have.
+const PODMAN: &[&str] = &[
+    "run",
+    "--rm",
+    "--network",
+    "none",
+    "--ulimit",
+    "nofile=1024:1024",
+    "--ulimit",
+    "nproc=4096:4096",
+    "--rootfs",
+    "/:O",
+    "true",
+];
+
+/// What this machine has left of memory, in KiB.
+fn available_kib() -> u64 {
+    let info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = info.lines().find_map(|line| line.strip_prefix("MemAvailable:")).unwrap_or_default();
+    line.trim().trim_end_matches(" kB").parse().unwrap_or(0)
+}
+
+/// As many as there can be, from this number on, and what ended it.
+async fn fill(
+    driver: &Arc<NamespaceDriver>,
+    (from, most): (u32, u32),
+    held: &mut Vec<Box<dyn Doors>>,
+) -> (u32, String) {
+    let enough = available_kib() / 10;
+    let mut count = from;
+    while count < most {
+        if available_kib() < enough {
+            return (count, "a tenth of the free memory is left".to_owned());
+        }
+        match at_once(driver, count..count + AT_ONCE).await {
+            Ok((_, more)) => held.extend(more),
+            Err(error) => return (count, error.to_string()),
+        }
+        count += AT_ONCE;
+    }
+    (count, format!("no more than {most} were asked for"))
+}
+
 fn round(value: f64) -> f64 {
     (value * 100.0).round() / 100.0
 }
@@ -149,7 +197,8 @@ async fn main() -> Result<(), Failure> {
         without_redirection: false,
     }));
     let (mut times, mut doors, mut deletes) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut unshare, mut bwrap) = (Vec::new(), Vec::new());
+    let (mut unshare, mut bwrap, mut podman) = (Vec::new(), Vec::new(), Vec::new());
+    let most = std::env::var("STOCKADE_BENCH_MOST").ok().and_then(|most| most.parse().ok()).unwrap_or(MOST);
     let outcome = async {
         for round in 0..ROUNDS {
             let spec = spec(round);
@@ -169,6 +218,9 @@ async fn main() -> Result<(), Failure> {
                 &mut bwrap,
             );
         }
+        for _ in 0..FEW {
+            bare("podman", PODMAN, &mut podman);
+        }
         let before = memory_of_guests()?;
         let began = Instant::now();
         let (crowd, mut held) = at_once(&driver, 0..AT_ONCE).await?;
@@ -177,14 +229,50 @@ async fn main() -> Result<(), Failure> {
         }
         let all_s = began.elapsed().as_secs_f64();
         let each_mib = (memory_of_guests()? - before) / f64::from(ALL);
-        Ok::<_, Failure>((crowd, all_s, each_mib))
+        let (began, free) = (Instant::now(), available_kib());
+        let (count, ended) = fill(&driver, (ALL, most), &mut held).await;
+        let more = count.saturating_sub(ALL).max(1);
+        #[expect(clippy::cast_precision_loss, reason = "a figure of memory")]
+        let whole_mib = free.saturating_sub(available_kib()) as f64 / 1024.0 / f64::from(more);
+        let (last_ms, began) = (began.elapsed().as_secs_f64() * 1e3 / f64::from(more), Instant::now());
+        // The last of so many answers like the first.
+        let among_all = ready(&driver, &spec(u32::MAX)).await.map_or(f64::NAN, |took| took.as_secs_f64() * 1e3);
+        drop(held);
+        let deleted: Vec<_> = driver.list().await;
+        let deleting = deleted.len();
+        let mut deletes = tokio::task::JoinSet::new();
+        for id in deleted {
+            let driver = Arc::clone(&driver);
+            deletes.spawn(async move { driver.delete(id).await });
+            if deletes.len() >= AT_ONCE as usize
+                && let Some(done) = deletes.join_next().await
+            {
+                done??;
+            }
+        }
+        while let Some(done) = deletes.join_next().await {
+            done??;
+        }
+        #[expect(clippy::cast_precision_loss, reason = "a count of thousands")]
+        let delete_ms = began.elapsed().as_secs_f64() * 1e3 / deleting as f64;
+        let density = json!({
+            "environments": count,
+            "ended_by": ended,
+            "each_ms": round(last_ms),
+            "each_mib_of_the_machine": round(whole_mib),
+            "one_more_ms": round(among_all),
+            "delete_each_ms": round(delete_ms),
+        });
+        Ok::<_, Failure>((crowd, all_s, each_mib, density))
     }
     .await;
     for id in driver.list().await {
         let _ = driver.delete(id).await;
     }
     let _ = std::fs::remove_dir_all(&root);
-    let (mut crowd, all_s, each_mib) = outcome?;
+    let (mut crowd, all_s, each_mib, density) = outcome?;
+    let peer =
+        |times: &mut Vec<Duration>| if times.is_empty() { serde_json::Value::Null } else { ms(times, 0.5).into() };
     let (median, p99) = (ms(&mut times, 0.5), ms(&mut times, 0.99));
     let bare_median = ms(&mut unshare, 0.5);
     let report = json!({
@@ -207,9 +295,11 @@ async fn main() -> Result<(), Failure> {
             "all_200_s": round(all_s),
             "each_guest_mib": round(each_mib),
             "bare_unshare_median_ms": bare_median,
-            "bwrap_median_ms": if bwrap.is_empty() { serde_json::Value::Null } else { ms(&mut bwrap, 0.5).into() },
+            "bwrap_median_ms": peer(&mut bwrap),
+            "podman_median_ms": peer(&mut podman),
             "ratio_to_bare_unshare": round(median / bare_median),
         },
+        "density": density,
         "targets": {
             "ready_median_ms": target(MEDIAN_MS, median),
             "ready_p99_ms": target(P99_MS, p99),
