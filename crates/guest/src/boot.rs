@@ -53,6 +53,10 @@ pub struct Boot {
     pub landlock: Option<OwnedFd>,
     /// The workload's user and group within its namespace; nothing to stay who one is.
     pub workload_id: Option<u32>,
+    /// Capabilities that the workload keeps within its namespace, by their bits: none but where it is root of the environment.
+    pub may: u64,
+    /// What the workload's user is called.
+    pub user: String,
     /// As whom the guest touches files; nothing to stay who one is.
     pub file_id: Option<u32>,
     /// Processes of the workload.
@@ -67,6 +71,8 @@ pub struct Boot {
     pub record_executions: bool,
     /// Measure the files and fail above this.
     pub watch_bytes: Option<u64>,
+    /// More files to measure, which are mounted nowhere inside.
+    pub files: Option<OwnedFd>,
     /// Where the work is.
     pub workspace: PathBuf,
     /// The workload's home.
@@ -102,6 +108,9 @@ impl Boot {
                 "--seccomp" => boot.seccomp = programs(descriptor(&name, &value)?)?,
                 "--landlock" => boot.landlock = Some(descriptor(&name, &value)?),
                 "--workload-id" => boot.workload_id = Some(small()?),
+                "--may" => boot.may = number()?,
+                "--user" => boot.user = Some(value),
+                "--files" => boot.files = Some(descriptor(&name, &value)?),
                 "--file-id" => boot.file_id = Some(small()?).filter(|id| *id != 0),
                 "--processes" => boot.processes = Some(number()?),
                 "--open-files" => boot.open_files = Some(number()?),
@@ -126,6 +135,9 @@ impl Boot {
             seccomp: boot.seccomp.into(),
             landlock: boot.landlock,
             workload_id: boot.workload_id,
+            may: boot.may,
+            user: boot.user.unwrap_or_else(|| "agent".into()),
+            files: boot.files,
             file_id: boot.file_id,
             processes: boot.processes,
             open_files: boot.open_files,
@@ -147,6 +159,9 @@ struct Parts {
     seccomp: Vec<Vec<u64>>,
     landlock: Option<OwnedFd>,
     workload_id: Option<u32>,
+    may: u64,
+    user: Option<String>,
+    files: Option<OwnedFd>,
     file_id: Option<u32>,
     processes: Option<u64>,
     open_files: Option<u64>,

@@ -142,6 +142,7 @@ pub fn run(
         status: status_write.as_raw_fd(),
         users: boot.users.as_ref().map(AsRawFd::as_raw_fd),
         id: boot.workload_id,
+        may: boot.may,
         seccomp: Arc::clone(&boot.seccomp),
         processes: boot.processes,
         open_files: boot.open_files,
@@ -399,8 +400,8 @@ impl Prepared {
         let mut env: Vec<(String, String)> = vec![
             ("PATH".into(), boot.path.clone()),
             ("HOME".into(), text(&boot.home)),
-            ("USER".into(), "agent".into()),
-            ("LOGNAME".into(), "agent".into()),
+            ("USER".into(), boot.user.clone()),
+            ("LOGNAME".into(), boot.user.clone()),
             ("SHELL".into(), "/bin/sh".into()),
             ("LANG".into(), "C.UTF-8".into()),
             ("TMPDIR".into(), text(&boot.tmp)),

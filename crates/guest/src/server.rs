@@ -3,8 +3,8 @@
 use std::{
     convert::Infallible,
     io,
+    os::fd::OwnedFd,
     os::unix::net::UnixStream,
-    path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -111,8 +111,13 @@ pub fn serve(boot: Boot) -> Result<Infallible, BootError> {
     }
     if let Some(limit) = guest.boot.watch_bytes {
         let guest = Arc::clone(&guest);
-        let folders: Vec<PathBuf> =
-            [&guest.boot.workspace, &guest.boot.home, &guest.boot.transfer, &guest.boot.tmp].map(Clone::clone).into();
+        let boot = &guest.boot;
+        let folders = [&boot.workspace, &boot.home, &boot.transfer, &boot.tmp].into_iter().map(|path| {
+            let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
+            Ok(rustix::fs::open(path, flags, rustix::fs::Mode::empty())?)
+        });
+        let written = boot.files.iter().map(OwnedFd::try_clone);
+        let folders: Vec<OwnedFd> = folders.chain(written).collect::<io::Result<_>>().map_err(failed("the files"))?;
         spawn(move || watch::watch(&folders, limit, &guest.over, &guest.commands)).map_err(failed("a thread"))?;
     }
     // Whatever the workload leaves behind falls to us in the end.

@@ -114,6 +114,8 @@ pub struct Launch {
     pub users: Option<RawFd>,
     /// The workload's id within.
     pub id: Option<u32>,
+    /// The capabilities that it keeps there, by their bits.
+    pub may: u64,
     /// Seccomp programs.
     pub seccomp: Arc<[Vec<u64>]>,
     /// At most so many processes.
@@ -335,7 +337,7 @@ unsafe fn become_command(prepared: &Prepared<'_>) -> u8 {
                 return 5;
             }
         }
-        if !give_up_rights() {
+        if !give_up_rights(launch.may) {
             return 5;
         }
         default_signals();
@@ -372,11 +374,11 @@ unsafe fn become_command(prepared: &Prepared<'_>) -> u8 {
     }
 }
 
-/// Drops every capability, the bounding set included, and the way to gain any.
+/// Drops every capability but these, from the bounding set too, and the way to gain any.
 ///
 /// # Safety
 /// Only in the child of a fork.
-unsafe fn give_up_rights() -> bool {
+unsafe fn give_up_rights(may: u64) -> bool {
     #[repr(C)]
     struct Header {
         version: u32,
@@ -390,14 +392,16 @@ unsafe fn give_up_rights() -> bool {
         }
         libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
         // Without the right to drop there is nothing to drop from either: a plain user's exec gives none.
-        for capability in 0..64 {
+        for capability in (0..64).filter(|capability| may & (1 << capability) == 0) {
             if libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) != 0 {
                 break;
             }
         }
         let header = Header { version: VERSION_3, pid: 0 };
-        let none = [0u32; 6];
-        libc::syscall(libc::SYS_capset, &raw const header, none.as_ptr()) == 0
+        // Effective, permitted, inheritable: the low halves, then the high ones.
+        let (low, high) = ((may & 0xFFFF_FFFF) as u32, (may >> 32) as u32);
+        let sets = [low, low, 0, high, high, 0];
+        libc::syscall(libc::SYS_capset, &raw const header, sets.as_ptr()) == 0
     }
 }
 

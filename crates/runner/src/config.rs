@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
-use stockade_sandbox::Inside;
+use stockade_sandbox::{Inside, wrong_to_show};
 
 use crate::{EgressConfig, RunnerError, Telemetry, start};
 
@@ -85,6 +85,15 @@ impl RunnerConfig {
             let (what, hint) =
                 (format!("[environment]: {what}"), "docs/isolation.md says what each choice gives and costs");
             return Err(RunnerError::Config { what, hint: hint.into() });
+        }
+        for path in &self.extra_read_only {
+            if let Some(why) = wrong_to_show(path) {
+                let what = format!("[environment] extra_read_only: `{}` {why}", path.display());
+                return Err(RunnerError::Config {
+                    what,
+                    hint: "docs/isolation.md says what environments have of their own".into(),
+                });
+            }
         }
         self.telemetry.check()?;
         self.egress.check()?;

@@ -7,7 +7,7 @@ use std::{
 
 use stockade_api::http::Check;
 use stockade_domain::Harness;
-use stockade_sandbox::{Driver, NamespaceConfig, NamespaceDriver};
+use stockade_sandbox::{Capability, Driver, NamespaceConfig, NamespaceDriver};
 
 use crate::{RunnerConfig, drive::harness, error::chain, identity, start, workspace::git};
 
@@ -30,8 +30,9 @@ pub async fn doctor(config: &RunnerConfig) -> Vec<Check> {
         extra_read_only: config.extra_read_only.clone(),
         without_redirection: false,
     });
-    checks.push(wall(&driver));
-    for found in driver.probe().await {
+    let found = driver.probe().await;
+    checks.push(wall(&driver, &found, &config.allow_degraded));
+    for found in found {
         let degraded = config.allow_degraded.contains(&found.name);
         let ok = found.available || !found.required || degraded;
         let said = if found.available {
@@ -87,15 +88,29 @@ fn agents(config: &RunnerConfig) -> Vec<Check> {
     Harness::ALL.iter().filter_map(look).collect()
 }
 
-/// How strong the wall is; not a thing that can be wrong.
-fn wall(driver: &dyn Driver) -> Check {
+/// How strong the wall is, and what of it this machine does not give.
+fn wall(driver: &dyn Driver, found: &[Capability], allowed: &[String]) -> Check {
     let level = match driver.assurance() {
         1 => "1: the machine's own kernel, shared (docs/isolation.md says what that does not protect from)",
         2 => "2: a kernel in user space",
         3 => "3: a virtual machine",
         _ => "unknown",
     };
-    check("sandbox.assurance", true, format!("driver `{}`, assurance level {level}", driver.name()), None)
+    let (without, lacks): (Vec<_>, Vec<_>) = found
+        .iter()
+        .filter(|found| found.required && !found.available)
+        .map(|found| found.name.as_str())
+        .partition(|name| allowed.iter().any(|allowed| allowed == name));
+    let mut said = format!("driver `{}`, assurance level {level}", driver.name());
+    if !without.is_empty() {
+        said.push_str(&format!("; the configuration goes without: {}", without.join(", ")));
+    }
+    if lacks.is_empty() {
+        return check("sandbox.assurance", true, said, None);
+    }
+    said.push_str(&format!("; no environment is made, because this machine lacks: {}", lacks.join(", ")));
+    let hint = "each is explained below; what you go without, name in `allow_degraded`";
+    check("sandbox.assurance", false, said, Some(hint))
 }
 
 async fn git_check() -> Check {

@@ -92,6 +92,10 @@ pub trait Driver: Send + Sync + std::fmt::Debug {
     /// Tries everything that an environment needs on this machine, for real, and says what came of it.
     async fn probe(&self) -> Vec<Capability>;
 
+    /// What this machine lacks of what an environment must have, and the configuration does not go without: nothing where environments
+    /// can be made with the whole of the driver's assurance, or with all but what the configuration names.
+    async fn missing(&self) -> Vec<Capability>;
+
     /// Makes the environment and starts its guest. Returns when the guest's socket takes connections. An
     /// environment that runs already is left as it is; one that is there and stopped is started again over
     /// its files.

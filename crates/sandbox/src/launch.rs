@@ -8,6 +8,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use crate::{Inside, User};
+
 /// The file in `root/ENV/` that tells the launcher what to make.
 pub const PLAN_FILE: &str = "plan.json";
 
@@ -42,11 +44,66 @@ pub const CHROMIUM_POLICIES: [&str; 4] = [
 /// Where Firefox looks for it.
 pub const FIREFOX_POLICIES: &str = "/etc/firefox/policies";
 
+/// Directories of the machine that every environment may read.
+pub const SYSTEM: [&str; 8] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt"];
+
+/// What of `/etc` is the machine's own: nothing that names a person, a host, a key or a token.
+pub const ETC: [&str; 32] = [
+    "alternatives",
+    "bash.bashrc",
+    "ca-certificates",
+    "ca-certificates.conf",
+    "chromium.d",
+    "debian_version",
+    "fonts",
+    "gai.conf",
+    "host.conf",
+    "inputrc",
+    "java-11-openjdk",
+    "java-17-openjdk",
+    "java-21-openjdk",
+    "java-25-openjdk",
+    "ld.so.cache",
+    "ld.so.conf",
+    "ld.so.conf.d",
+    "locale.alias",
+    "localtime",
+    "magic",
+    "maven",
+    "mime.types",
+    "os-release",
+    "pki/ca-trust",
+    "pki/tls/certs",
+    "protocols",
+    "services",
+    "ssl/ca-bundle.pem",
+    "ssl/cert.pem",
+    "ssl/certs",
+    "ssl/openssl.cnf",
+    "terminfo",
+];
+
 /// Where names are asked for inside: one of the addresses of the way out, at which its doors for names answer.
 pub const NAME_SERVER: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 53);
 
 /// The workload's user and group inside.
 pub const WORKLOAD_ID: u32 = 1_000;
+
+/// Who is root of the environment, if the workload is, among the ids of the environment: not its first one, who is the guest.
+pub const WORKLOAD_ROOT: u32 = 65_535;
+
+/// What root of an environment may, by the bits of capabilities(7): CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID. All of it
+/// holds for the environment's own ids and files only.
+pub const ROOT_MAY: u64 = 1 | 1 << 1 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7;
+
+/// And where it may make namespaces, SETFCAP: the kernel maps root to nobody who lacks it (user_namespaces(7)).
+pub const NESTING_ROOT_MAY: u64 = ROOT_MAY | 1 << 31;
+
+/// The folder in `root/ENV/` with what is laid above the machine's `/etc` and `/usr` for this environment alone.
+pub const LAYER_FOLDER: &str = "layer";
+
+/// The folder among the environment's files with what was written to its system.
+pub const WRITTEN_FOLDER: &str = "system";
 
 /// How many ids of the machine one environment has when it is made by root.
 pub const ID_RANGE: u32 = 65_536;
@@ -73,6 +130,12 @@ pub struct Plan {
     /// The text of `/etc/gitconfig`.
     #[serde(default)]
     pub gitconfig: Option<String>,
+    /// What its inside is to those who work there.
+    #[serde(default)]
+    pub inside: Inside,
+    /// What an overlaid system begins with; nothing for a system that is the machine's.
+    #[serde(default)]
+    pub template: Option<PathBuf>,
     /// More that may be read, at the same path.
     pub extra_read_only: Vec<PathBuf>,
     /// Processes and threads of the workload at any one time.
@@ -91,6 +154,48 @@ pub struct Plan {
     pub without_landlock: bool,
     /// Whether to go on where Landlock does not hold signals and abstract sockets.
     pub without_scopes: bool,
+}
+
+impl Plan {
+    /// Who the workload is within its own user namespace.
+    pub fn workload_id(&self) -> u32 {
+        match self.inside.user {
+            User::Agent => WORKLOAD_ID,
+            User::Root => 0,
+        }
+    }
+
+    /// The same among the environment's ids: those of the guest's user namespace.
+    pub fn owner_id(&self) -> u32 {
+        match (self.id_base, self.inside.user) {
+            // The one id that there is.
+            (None, _) => 0,
+            (Some(_), User::Agent) => WORKLOAD_ID,
+            (Some(_), User::Root) => WORKLOAD_ROOT,
+        }
+    }
+
+    /// The same among the machine's ids, for giving files away; nothing where there is but one.
+    pub fn owner(&self) -> Option<u32> {
+        self.id_base.map(|base| base.saturating_add(self.owner_id()))
+    }
+
+    /// The capabilities that the workload keeps within its own user namespace.
+    pub fn may(&self) -> u64 {
+        match (self.inside.user, self.inside.nested) {
+            (User::Agent, _) => 0,
+            (User::Root, false) => ROOT_MAY,
+            (User::Root, true) => NESTING_ROOT_MAY,
+        }
+    }
+
+    /// The workload's home.
+    pub fn home(&self) -> &'static str {
+        match self.inside.user {
+            User::Agent => "home/agent",
+            User::Root => "root",
+        }
+    }
 }
 
 /// Which process is the guest.

@@ -14,6 +14,7 @@ mod driver;
 mod error;
 mod inside;
 mod namespace;
+mod shown;
 
 pub use capability::Capability;
 pub use doors::{Arrival, Asker, Doors, Stray, Stream};
@@ -21,6 +22,16 @@ pub use driver::{Class, Driver, EnvironmentSpec};
 pub use error::SandboxError;
 pub use inside::{Inside, System, User};
 pub use namespace::{NamespaceConfig, NamespaceDriver};
+pub use shown::wrong as wrong_to_show;
+
+/// What hostile bytes are read by: for fuzzing, no input makes these panic.
+#[doc(hidden)]
+pub mod hostile {
+    pub use crate::namespace::{
+        der::{Element, canonical_name, element, subject},
+        trust::Authority,
+    };
+}
 
 /// What the driver tells the launcher. Public for the launcher's binary only.
 #[doc(hidden)]

@@ -80,7 +80,6 @@ pub fn runner(home: &Home, site: &args::Site, server_url: &str, listen: &str) ->
         ));
     }
     config.class = class(&file.environment);
-    config.extra_read_only = file.environment.extra_read_only;
     config.allow_degraded = file.environment.allow_degraded;
     config.allow_degraded.extend(site.allow_degraded.iter().cloned());
     let identity = file.git;
@@ -97,6 +96,7 @@ fn checked(home: &Home, site: &args::Site) -> Outcome<(File, RunnerConfig)> {
     config.models = text;
     let Environment { system, user, nested, .. } = file.environment;
     config.inside = Inside { system, user, nested };
+    config.extra_read_only.clone_from(&file.environment.extra_read_only);
     config.telemetry = std::mem::take(&mut file.telemetry);
     config.egress = std::mem::take(&mut file.egress);
     config.check().map_err(|error| in_file(&path(home, site).0, error))?;
@@ -218,6 +218,10 @@ mod tests {
         assert!(error.contains("memory_mb") && error.contains("line 2"), "{error}");
         let error = wrong("[environment]\nuser = \"root\"\n");
         assert!(error.contains("overlay"), "{error}");
+        for path in ["tools", "/etc", "/workspace/x"] {
+            let error = wrong(&format!("[environment]\nextra_read_only = [\"{path}\"]\n"));
+            assert!(error.contains(path), "{error}");
+        }
         for text in [
             "[git]\n\n[gateway.providers.a]\nkey = sk-SECRET\n",
             "[git]\n\n[gateway.providers.a]\nkind = \"sk-SECRET\"\n",

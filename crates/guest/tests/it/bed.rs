@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use stockade_api::guest::{Answer, Exec, Op, Reply, Request};
 use stockade_domain::ids::CallId;
 
@@ -59,9 +60,20 @@ impl Bed {
         assert!(matches!(self.connect().ask(Op::Ping {}), Reply::Pong { .. }));
     }
 
-    /// `kill -9`.
+    /// `kill -9`, and the end of what it ran: in an environment the kernel sees to that, here nobody would.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
+            let guest = Pid::from_child(&child);
+            // Stopped, it starts nothing more while its own are looked for; what these start falls to it.
+            kill_process(guest, Signal::STOP).unwrap();
+            loop {
+                let below: Vec<Pid> =
+                    below(guest).into_iter().filter(|pid| kill_process(*pid, Signal::KILL).is_ok()).collect();
+                if below.is_empty() {
+                    break;
+                }
+                std::thread::yield_now();
+            }
             child.kill().unwrap();
             child.wait().unwrap();
         }
@@ -72,6 +84,29 @@ impl Bed {
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         Peer { stream, next: 1 }
     }
+}
+
+/// Whoever descends from a process and is not only a name that waits to be taken off the list.
+fn below(ancestor: Pid) -> Vec<Pid> {
+    let of = |pid: i32| -> Option<i32> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+        let state = fields.next()?;
+        let parent = fields.next()?.parse().ok()?;
+        (!matches!(state, "Z" | "X")).then_some(parent)
+    };
+    let all: Vec<(i32, i32)> = std::fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter_map(|pid| Some((pid, of(pid)?)))
+        .collect();
+    let mut found = vec![ancestor.as_raw_nonzero().get()];
+    let mut at = 0;
+    while let Some(parent) = found.get(at).copied() {
+        found.extend(all.iter().filter(|(_, of)| *of == parent).map(|(pid, _)| *pid));
+        at += 1;
+    }
+    found.into_iter().skip(1).filter_map(Pid::from_raw).collect()
 }
 
 impl Drop for Bed {

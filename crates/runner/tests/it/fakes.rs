@@ -92,6 +92,9 @@ impl Driver for FakeDriver {
     async fn probe(&self) -> Vec<Capability> {
         vec![]
     }
+    async fn missing(&self) -> Vec<Capability> {
+        vec![]
+    }
     async fn create(&self, spec: &EnvironmentSpec) -> Result<(), SandboxError> {
         self.0.boot(spec.id);
         Ok(())

@@ -97,3 +97,73 @@ fn write(to: &mut Vec<u8>, tag: u8, body: &[u8]) {
     }
     to.extend(body);
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn lengths_are_read_as_they_are_written() {
+        for length in [0, 1, 127, 128, 255, 256, 65_535, 65_536] {
+            let body = vec![7; length];
+            let mut written = Vec::new();
+            write(&mut written, UTF8, &body);
+            written.push(9);
+            let (found, rest) = element(&written).unwrap();
+            assert_eq!((found.tag, found.body.len(), rest), (UTF8, length, &[9][..]), "{length}");
+        }
+        for wrong in [
+            &[][..],
+            &[0x30],
+            &[0x30, 0x80],
+            &[0x30, 0x85, 0, 0, 0, 0, 0],
+            &[0x30, 0x82, 1],
+            &[0x30, 2, 1],
+            &[0x30, 0xFF],
+        ] {
+            assert!(element(wrong).is_none(), "{wrong:?}");
+        }
+        assert!(element(&[0x30, 0x84, 0xFF, 0xFF, 0xFF, 0xFF, 1]).is_none(), "longer than there is");
+    }
+
+    /// A name of some parts, as a certificate has it.
+    fn name(parts: &[(u8, String)]) -> Vec<u8> {
+        let mut name = Vec::new();
+        for (tag, text) in parts {
+            let (mut pair, mut part, mut set) = (Vec::new(), Vec::new(), Vec::new());
+            write(&mut pair, OBJECT, &[0x55, 4, 3]);
+            write(&mut pair, *tag, text.as_bytes());
+            write(&mut part, SEQUENCE, &pair);
+            write(&mut set, SET, &part);
+            name.extend(set);
+        }
+        name
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_read_of_any_bytes_is_a_part_of_them(bytes: Vec<u8>, begin in prop::sample::select(vec![0x30u8, 0x31, 0xA0])) {
+            let bytes = [&[begin], bytes.as_slice()].concat();
+            if let Some((found, rest)) = element(&bytes) {
+                prop_assert!(found.body.len() + rest.len() + 2 <= bytes.len());
+                prop_assert!(bytes.ends_with(rest));
+            }
+            if let Some(subject) = subject(&bytes) {
+                prop_assert!(bytes.windows(subject.len().max(1)).any(|part| part == subject) || subject.is_empty());
+            }
+            let _ = canonical_name(&bytes);
+        }
+
+        #[test]
+        fn a_name_has_one_form_however_it_is_spaced_and_spelled(
+            parts in prop::collection::vec((prop::sample::select(vec![UTF8, PRINTABLE, IA5, VISIBLE]), "[a-zA-Z \\t\u{e9}]{0,140}"), 0..4)
+        ) {
+            let canonical = canonical_name(&name(&parts)).unwrap();
+            prop_assert_eq!(canonical_name(&canonical).unwrap(), canonical.clone());
+            let spaced: Vec<_> = parts.iter().map(|(_, text)| (UTF8, format!("  {} ", text.to_ascii_uppercase().replace(' ', "   ")))).collect();
+            prop_assert_eq!(canonical_name(&name(&spaced)).unwrap(), canonical);
+        }
+    }
+}

@@ -4,7 +4,7 @@
 //! written down before it is made.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     io::{self, Read},
     os::fd::{AsFd, AsRawFd, OwnedFd},
@@ -28,12 +28,12 @@ use stockade_domain::ids::EnvironmentId;
 use super::{
     NamespaceConfig, doors,
     groups::{self, Controller, Groups, LIMITS},
-    image,
+    image, system,
     trust::{self, Authority},
 };
 use crate::{
-    EnvironmentSpec, SandboxError,
-    launch::{ID_RANGE, Made, PLAN_FILE, Plan, RUN_FILE, Report, Running, TRUST_FOLDER, start_of},
+    EnvironmentSpec, Inside, SandboxError, System, User,
+    launch::{ID_RANGE, LAYER_FOLDER, Made, PLAN_FILE, Plan, RUN_FILE, Report, Running, TRUST_FOLDER, start_of},
 };
 
 /// How long the launcher may take before it is killed.
@@ -61,6 +61,19 @@ pub struct Note {
     pub groups: Vec<PathBuf>,
     /// Whether an image holds its files.
     pub image: bool,
+    /// The template that its system lies above, if it is overlaid.
+    #[serde(default)]
+    pub template: Option<String>,
+}
+
+/// What the launcher is told of the inside.
+#[derive(Debug, Clone)]
+struct Told {
+    variables: BTreeMap<String, String>,
+    gitconfig: Option<String>,
+    inside: Inside,
+    trust: bool,
+    template: Option<PathBuf>,
 }
 
 /// Who this process is to the kernel.
@@ -138,6 +151,13 @@ pub fn list(config: &NamespaceConfig) -> Vec<EnvironmentId> {
     found
 }
 
+/// The templates that environments name.
+fn templates_of(config: &NamespaceConfig) -> BTreeSet<String> {
+    let Ok(entries) = fs::read_dir(&config.root) else { return BTreeSet::new() };
+    let notes = entries.flatten().filter_map(|entry| fs::read(entry.path().join(NOTE_FILE)).ok());
+    notes.filter_map(|text| serde_json::from_slice::<Note>(&text).ok()?.template).collect()
+}
+
 fn wait_a_little() {
     // Polling nothing is waiting.
     let _ = rustix::event::poll(&mut [], Some(&Timespec { tv_sec: 0, tv_nsec: 1_000_000 }));
@@ -194,7 +214,10 @@ impl<'a> Held<'a> {
 
     /// Removes what was being made, or removed, when whoever did so was killed, and the lock. For one that has no folder.
     fn sweep(self) {
-        let removed = remove_tree(&self.half()).and_then(|()| image::abandon(&self.templates(), &self.folder));
+        let templates = self.templates();
+        let removed = remove_tree(&self.half())
+            .and_then(|()| image::abandon(&templates, &self.folder))
+            .and_then(|()| system::abandon(&templates, &self.folder));
         match removed {
             Ok(()) => {
                 let _ = fs::remove_file(&self.lock_path);
@@ -225,6 +248,25 @@ impl<'a> Held<'a> {
         fs::DirBuilder::new().mode(0o700).create(&half).map_err(self.io("making the folder", &half))?;
         self.write_in(&half, NOTE_FILE, note)?;
         fs::rename(&half, &self.folder).map_err(self.io("making the folder", &self.folder))
+    }
+
+    /// Writes the note of an environment, with the template that its system lies above if it is overlaid. Gives that template's folder.
+    fn note_with_template(&self, mut note: Note, might: Might) -> Result<Option<PathBuf>, SandboxError> {
+        if note.spec.inside.system == System::ReadOnly {
+            self.note_down(&note)?;
+            return Ok(None);
+        }
+        let templates = self.templates();
+        let failed = self.io("copying the machine's system", &templates);
+        // Until the note names it, nobody else may find that nobody does.
+        let held = system::lock(&templates).and_then(|held| {
+            let name = system::ensure(&templates, &self.folder, might.root, || templates_of(self.config))?;
+            Ok((held, name))
+        });
+        let (_held, name) = held.map_err(failed)?;
+        note.template = Some(name.clone());
+        self.note_down(&note)?;
+        Ok(Some(templates.join(name)))
     }
 
     fn write(&self, name: &str, value: &impl Serialize) -> Result<(), SandboxError> {
@@ -265,8 +307,10 @@ impl<'a> Held<'a> {
         if let Some(why) = spec.wrong() {
             return bad(why);
         }
-        if spec.inside != crate::Inside::default() {
-            return bad("no other inside than the default is made yet: leave out `system`, `user` and `nested`");
+        for path in &self.config.extra_read_only {
+            if let Some(why) = crate::wrong_to_show(path) {
+                return bad(&format!("`{}` of extra_read_only {why}", path.display()));
+            }
         }
         self.start(spec, had)
     }
@@ -332,21 +376,57 @@ impl<'a> Held<'a> {
         noted.extend(had.iter().flat_map(|had| had.groups.clone()));
         noted.sort_unstable();
         noted.dedup();
-        let told = (spec.variables.clone(), spec.gitconfig.clone());
-        self.note_down(&Note { spec, groups: noted, image: image.is_some() })?;
-        let trust = self.folder.join(TRUST_FOLDER);
-        // Anew each time: the machine may trust others by now.
-        remove_tree(&trust).map_err(self.io("removing", &trust))?;
-        if let Some(authority) = &authority {
-            trust::write(&trust, authority).map_err(self.io("writing what it trusts", &trust))?;
+        let inside = spec.inside;
+        let told = Told {
+            variables: spec.variables.clone(),
+            gitconfig: spec.gitconfig.clone(),
+            inside,
+            trust: authority.is_some(),
+            template: self
+                .note_with_template(Note { spec, groups: noted, image: image.is_some(), template: None }, might)?,
+        };
+        self.write_trust(authority.as_ref())?;
+        let layer = self.folder.join(LAYER_FOLDER);
+        remove_tree(&layer).map_err(self.io("removing", &layer))?;
+        if told.template.is_some() {
+            let trust = self.folder.join(TRUST_FOLDER);
+            system::layer(&layer, told.gitconfig.as_deref(), authority.is_some().then_some(trust.as_path()))
+                .map_err(self.io("writing its own part of the system", &layer))?;
         }
-        let made =
-            self.launch(might, &groups, &class, &places, missing, image, authority.is_some(), told, launcher, guest);
+        let mut made = self.launch(
+            might,
+            &groups,
+            &class,
+            &places,
+            missing.clone(),
+            image.clone(),
+            told.clone(),
+            &launcher,
+            &guest,
+        );
+        if let Err(SandboxError::Unavailable { capability, why }) = &made
+            && capability == "overlay"
+            && self.may_lack(capability)
+        {
+            self.without("overlay", why.clone())?;
+            self.write_trust(authority.as_ref())?;
+            let inside = Inside { system: System::ReadOnly, user: User::Agent, ..inside };
+            let told = Told { inside, template: None, ..told };
+            made = self.launch(might, &groups, &class, &places, missing, image, told, &launcher, &guest);
+        }
         if made.is_err() && had.is_none() {
             // What never ran leaves nothing.
             let _ = self.delete();
         }
         made
+    }
+
+    /// Writes what its tools trust. Anew each time: the machine may trust others by now.
+    fn write_trust(&self, authority: Option<&Authority>) -> Result<(), SandboxError> {
+        let trust = self.folder.join(TRUST_FOLDER);
+        remove_tree(&trust).map_err(self.io("removing", &trust))?;
+        let Some(authority) = authority else { return Ok(()) };
+        trust::write(&trust, authority).map_err(self.io("writing what it trusts", &trust))
     }
 
     #[expect(clippy::too_many_arguments, reason = "the second half of one step, split to undo it in one place")]
@@ -358,10 +438,9 @@ impl<'a> Held<'a> {
         places: &[(Controller, (PathBuf, bool))],
         mut missing: Vec<(Controller, String)>,
         image: Option<PathBuf>,
-        trust: bool,
-        (variables, gitconfig): (BTreeMap<String, String>, Option<String>),
-        launcher: PathBuf,
-        guest: PathBuf,
+        told: Told,
+        launcher: &Path,
+        guest: &Path,
     ) -> Result<(), SandboxError> {
         let mut joined: Vec<PathBuf> = Vec::new();
         for (controller, place) in places {
@@ -396,14 +475,16 @@ impl<'a> Held<'a> {
             PLAN_FILE,
             &Plan {
                 folder: self.folder.clone(),
-                guest,
+                guest: guest.to_owned(),
                 id_base: might.root.then(|| FIRST_ID + slot * ID_RANGE),
                 watch_bytes: image.is_none().then_some(class.disk_bytes),
                 image: image.map(|_| image_path),
                 cgroups: joined,
-                trust,
-                variables,
-                gitconfig,
+                trust: told.trust,
+                variables: told.variables,
+                gitconfig: told.gitconfig,
+                inside: told.inside,
+                template: told.template,
                 extra_read_only: self.config.extra_read_only.clone(),
                 processes: class.processes,
                 open_files: class.open_files,
@@ -414,7 +495,7 @@ impl<'a> Held<'a> {
                 without_scopes: self.may_lack("landlock_scopes"),
             },
         )?;
-        self.run_launcher(&launcher)
+        self.run_launcher(launcher)
     }
 
     fn helper(&self, name: &str) -> Result<PathBuf, SandboxError> {
@@ -471,6 +552,9 @@ impl<'a> Held<'a> {
             Ok(Report::Started(_)) => Ok(()),
             Ok(Report::Failed { step, message }) if matches!(step.as_str(), "landlock" | "landlock_scopes") => {
                 Err(SandboxError::Unavailable { capability: step, why: message })
+            }
+            Ok(Report::Failed { step, message }) if step.starts_with("overlay") => {
+                Err(SandboxError::Unavailable { capability: "overlay".into(), why: format!("{step}: {message}") })
             }
             Ok(Report::Failed { step, message }) => failed(step, message),
             Err(_) if !in_time => failed("starting".into(), format!("nothing came of it in {LAUNCHING:?}")),
@@ -558,7 +642,9 @@ impl<'a> Held<'a> {
         }
         remove_tree(&half).map_err(self.io("removing", &half))?;
         let templates = self.templates();
-        image::abandon(&templates, &self.folder).map_err(self.io("removing", &templates))?;
+        image::abandon(&templates, &self.folder)
+            .and_then(|()| system::abandon(&templates, &self.folder))
+            .map_err(self.io("removing", &templates))?;
         let _ = fs::remove_file(&self.lock_path);
         Ok(())
     }
@@ -577,7 +663,7 @@ fn wait_readable(fd: std::os::fd::BorrowedFd<'_>, until: Instant) -> bool {
 }
 
 /// Removes a tree, also below folders that their owner may not enter.
-fn remove_tree(path: &Path) -> io::Result<()> {
+pub fn remove_tree(path: &Path) -> io::Result<()> {
     let facts = match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         other => other?,

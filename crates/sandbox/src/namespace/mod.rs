@@ -4,13 +4,14 @@
 //! note of all that must be removed one day. It refuses to remember anything elsewhere: a runner that died and
 //! came back finds every environment as it was.
 
-mod der;
+pub(crate) mod der;
 mod doors;
 mod groups;
 mod image;
 mod life;
 mod probe;
-mod trust;
+mod system;
+pub(crate) mod trust;
 
 use std::{io::ErrorKind, path::PathBuf, sync::Arc};
 
@@ -80,9 +81,25 @@ impl Driver for NamespaceDriver {
         tokio::task::spawn_blocking(move || probe::probe(&config)).await.unwrap_or_default()
     }
 
+    async fn missing(&self) -> Vec<Capability> {
+        let lacks = |found: &Capability| !found.available && found.required;
+        let goes_without = |found: &Capability| self.config.allow_degraded.contains(&found.name);
+        self.probe().await.into_iter().filter(|found| lacks(found) && !goes_without(found)).collect()
+    }
+
     async fn create(&self, spec: &EnvironmentSpec) -> Result<(), SandboxError> {
         let spec = spec.clone();
-        self.held(spec.id, move |held| held.create(&spec)).await
+        match self.held(spec.id, move |held| held.create(&spec)).await {
+            Err(SandboxError::Unavailable { capability, why }) => {
+                // Whoever mends one thing wants to know of the others too. That no environment can be made is known.
+                let named = |name: &str| name == capability || name == "environment";
+                let missing = self.missing().await.into_iter().map(|found| found.name).filter(|name| !named(name));
+                let others: Vec<String> = missing.collect();
+                let why = if others.is_empty() { why } else { format!("{why} (it also lacks: {})", others.join(", ")) };
+                Err(SandboxError::Unavailable { capability, why })
+            }
+            made => made,
+        }
     }
 
     async fn connect(&self, id: EnvironmentId) -> Result<UnixStream, SandboxError> {

@@ -30,7 +30,7 @@ pub fn probe(config: &NamespaceConfig) -> Vec<Capability> {
                     Some(error) => Err(advice(&name, &error)),
                 };
                 // What is only for the record, and what has another way, holds nobody up.
-                add(&name, outcome, !matches!(name.as_str(), "executions" | "redirection"));
+                add(&name, outcome, !matches!(name.as_str(), "executions" | "redirection" | "overlay"));
             }
         }
         Err(why) => add("helpers", Err(why), true),
@@ -96,6 +96,9 @@ fn advice(name: &str, error: &str) -> String {
             "{error}: the kernel needs nf_tables with nat and connlimit (modprobe nft_chain_nat nft_connlimit); without, streams to some ports \
              only have a way out"
         ),
+        "overlay" => format!(
+            "{error}: Linux 5.11 or newer with overlayfs is needed; without, `system = \"overlay\"` is refused, and everything else works"
+        ),
         "openat2" => format!("{error}: Linux 5.12 or newer is needed"),
         "seccomp" => format!("{error}: the kernel needs CONFIG_SECCOMP_FILTER"),
         _ => error.to_owned(),
@@ -107,8 +110,9 @@ fn try_groups(config: &NamespaceConfig, id: EnvironmentId) -> Vec<(Controller, R
     let groups = Groups::detect();
     let all = || LIMITS.into_iter().chain([Controller::Kill]);
     let places = all().filter_map(|controller| groups.place(controller, id).ok()).map(|(path, _)| path).collect();
-    let noted = Held::new(config, id)
-        .and_then(|held| held.note_down(&Note { spec: tried_spec(id), groups: places, image: false }).map(|()| held));
+    let noted = Held::new(config, id).and_then(|held| {
+        held.note_down(&Note { spec: tried_spec(id), groups: places, image: false, template: None }).map(|()| held)
+    });
     let tried = all().map(|controller| (controller, try_group(&groups, controller, id))).collect();
     if let Ok(held) = noted {
         let _ = held.delete();

@@ -55,7 +55,8 @@ impl Authority {
         Ok(Self { der: first })
     }
 
-    fn pem(&self) -> String {
+    /// The certificate alone, as text.
+    pub fn pem(&self) -> String {
         let text = STANDARD.encode(&self.der);
         let mut pem = String::with_capacity(text.len() + text.len() / 64 + 64);
         pem.push_str(BEGIN);

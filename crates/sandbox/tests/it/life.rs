@@ -224,6 +224,35 @@ async fn a_toolchain_that_was_named_can_be_used_and_not_changed(bed: &Bed) {
     let tools = tools.display();
     assert_ne!(guest.sh(&format!("echo x > {tools}/bin/my-tool || touch {tools}/new")).await.status, 0);
     assert_ne!(guest.sh(&format!("cat {tools}/../beside")).await.status, 0, "what is beside it is not there");
+    // Below a folder that is a link inside, and below one that is the environment's own.
+    let there = tempfile::tempdir_in("/var/tmp").unwrap();
+    fs::write(there.path().join("text"), "from the machine").unwrap();
+    fs::set_permissions(there.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let driver = bed.driver_with(&[there.path().to_owned()]);
+    let id = fresh_id();
+    driver.create(&spec(id, small())).await.unwrap();
+    let mut guest = Guest::of(&driver, id).await;
+    let at = there.path().display();
+    assert_eq!(
+        guest.sh(&format!("cat {at}/text; touch {at}/x || echo refused")).await.stdout,
+        "from the machinerefused"
+    );
+    let elsewhere = bed.dir.path().join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    // A link in its place is not followed out when the environment starts again.
+    let deep = bed.dir.path().join("deep/tools");
+    fs::create_dir_all(&deep).unwrap();
+    let driver = bed.driver_with(&[deep]);
+    let id = fresh_id();
+    driver.create(&spec(id, small())).await.unwrap();
+    let own = bed.dir.path().display();
+    let swap = format!("mv {own} /tmp/moved && mkdir {own} && ln -s {} {own}/deep", elsewhere.display());
+    assert_eq!(Guest::of(&driver, id).await.sh(&swap).await.status, 0);
+    assert!(driver.restart(id).await.is_err());
+    assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0, "nothing was made on the machine");
+    let driver = bed.driver_with(&["/etc".into()]);
+    let error = driver.create(&spec(fresh_id(), small())).await.unwrap_err();
+    assert!(matches!(&error, SandboxError::BadSpec { why, .. } if why.contains("/etc")), "{error}");
     // Named, and missing: said at the making, not found out by the agent.
     let driver = bed.driver_with(&[bed.dir.path().join("missing")]);
     let error = driver.create(&spec(fresh_id(), small())).await.unwrap_err();

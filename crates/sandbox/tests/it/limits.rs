@@ -98,7 +98,12 @@ async fn what_cannot_be_limited_is_refused(bed: &Bed) {
     } else {
         let Err(SandboxError::Unavailable { capability, why }) = made else { panic!("{made:?}") };
         assert!(["memory", "disk"].contains(&capability.as_str()), "{capability}: {why}");
+        assert!(why.contains("also lacks: ") && why.contains("cpu"), "the others are told too: {why}");
     }
+    let missing: Vec<String> = driver.missing().await.into_iter().map(|found| found.name).collect();
+    let wanted: &[&str] = if is_root() { &[] } else { &["memory", "cpu", "disk", "environment"] };
+    assert_eq!(missing, wanted);
+    assert!(bed.driver.missing().await.is_empty(), "what the configuration names is not missing");
     assert!(driver.list().await.is_empty(), "a refusal leaves nothing");
     let found = driver.probe().await;
     for word in ["helpers", "user_namespace", "network_namespace", "seccomp", "landlock", "processes", "environment"] {

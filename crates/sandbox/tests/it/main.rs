@@ -11,6 +11,7 @@ mod doors;
 mod escape;
 mod executions;
 mod harden;
+mod inside;
 mod janitor;
 mod life;
 mod limits;

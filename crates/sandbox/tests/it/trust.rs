@@ -69,7 +69,7 @@ fn openssl(folder: &Path, args: &[&str]) {
 }
 
 /// An authority, and a server's key and certificate from it.
-fn authority(folder: &Path) -> String {
+pub fn authority(folder: &Path) -> String {
     let new = ["req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
     openssl(folder, &[&new[..], &["-x509", "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=Its Own CA"]].concat());
     openssl(folder, &[&new[..], &["-keyout", "server.key", "-out", "server.csr", "-subj", "/CN=localhost"]].concat());

@@ -3,7 +3,12 @@
 //! They are made here, where the crates for them are, and handed over as descriptors; the guest itself must
 //! still be able to enter the workload's user namespace, so they are not its own.
 
-use std::{collections::BTreeMap, io, os::fd::OwnedFd};
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+};
 
 use landlock::{
     ABI, Access, AccessFs, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetCreatedAttr, Scope, path_beneath_rules,
@@ -12,12 +17,15 @@ use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen::Dword, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
     sock_filter,
 };
+use stockade_sandbox::launch::{Plan, SYSTEM};
 
 use crate::{Failure, Step, sys};
 
-/// Where the workload may write, make and remove.
-const WRITABLE: [&str; 7] =
-    ["/workspace", "/home/agent", "/tmp", "/run/stockade/transfer", "/dev", "/proc", "/dev/shm"];
+/// Where the workload may write, make and remove, beside its home.
+const WRITABLE: [&str; 6] = ["/workspace", "/tmp", "/run/stockade/transfer", "/dev", "/proc", "/dev/shm"];
+
+/// And where the system is its own.
+const OVERLAID: [&str; 3] = ["/etc", "/var", "/run"];
 
 /// The oldest Landlock that is enough: renames and links between folders are governed from this on.
 const LEAST: ABI = ABI::V2;
@@ -37,11 +45,45 @@ pub struct Without {
     pub scopes: bool,
 }
 
+/// What the ruleset says of files.
+#[derive(Debug, Clone)]
+pub enum Files {
+    /// These can be written, the others read.
+    Writable(Vec<PathBuf>),
+    /// Nothing: where it says anything of files, the kernel lets nobody mount.
+    Unsaid,
+}
+
+impl Files {
+    /// What a plan asks for.
+    pub fn of(plan: &Plan, overlaid: bool) -> Self {
+        if plan.inside.nested {
+            return Self::Unsaid;
+        }
+        let mut writable: Vec<PathBuf> = WRITABLE.iter().map(PathBuf::from).collect();
+        writable.push(Path::new("/").join(plan.home()));
+        if overlaid {
+            // A layer is a hierarchy of its own to Landlock: these are the overlays, and no mount leads to what is below.
+            let system = SYSTEM.iter().chain(&OVERLAID).map(PathBuf::from);
+            writable.extend(system.filter(|path| fs::symlink_metadata(path).is_ok_and(|facts| facts.is_dir())));
+        }
+        Self::Writable(writable)
+    }
+}
+
 /// The Landlock ruleset; nothing if the machine has none and the plan goes on without.
-pub fn landlock(without: Without) -> Result<Option<OwnedFd>, Failure> {
+pub fn landlock(without: Without, files: Files) -> Result<Option<OwnedFd>, Failure> {
+    let ruleset = |scopes| match &files {
+        Files::Writable(writable) => ruleset(scopes, writable),
+        // Only scopes are left.
+        Files::Unsaid if scopes => only_scopes(),
+        Files::Unsaid => Ok(None),
+    };
     match ruleset(true).or_else(|error| if without.scopes { ruleset(false) } else { Err(error) }) {
         Ok(Some(fd)) => Ok(Some(fd)),
+        Ok(None) if matches!(files, Files::Unsaid) && without.scopes => Ok(None),
         _ if without.landlock => Ok(None),
+        Err(error) if matches!(files, Files::Unsaid) => Err(error).step("landlock_scopes"),
         // What is missing is named as closely as it can be.
         Err(error) if matches!(ruleset(false), Ok(Some(_))) => Err(error).step("landlock_scopes"),
         Ok(None) => Err("the kernel has no Landlock").step("landlock"),
@@ -49,7 +91,12 @@ pub fn landlock(without: Without) -> Result<Option<OwnedFd>, Failure> {
     }
 }
 
-fn ruleset(scopes: bool) -> Result<Option<OwnedFd>, landlock::RulesetError> {
+fn only_scopes() -> Result<Option<OwnedFd>, landlock::RulesetError> {
+    let wanted = Ruleset::default().set_compatibility(CompatLevel::HardRequirement).scope(Scope::from_all(SCOPES))?;
+    Ok(wanted.create()?.into())
+}
+
+fn ruleset(scopes: bool, writable: &[PathBuf]) -> Result<Option<OwnedFd>, landlock::RulesetError> {
     let read = AccessFs::from_read(BEST);
     let mut wanted =
         Ruleset::default().set_compatibility(CompatLevel::HardRequirement).handle_access(AccessFs::from_all(LEAST))?;
@@ -61,7 +108,7 @@ fn ruleset(scopes: bool) -> Result<Option<OwnedFd>, landlock::RulesetError> {
         .handle_access(AccessFs::from_all(BEST))?
         .create()?
         .add_rules(path_beneath_rules(["/"], read))?
-        .add_rules(path_beneath_rules(WRITABLE, AccessFs::from_all(BEST)))?;
+        .add_rules(path_beneath_rules(writable, AccessFs::from_all(BEST)))?;
     Ok(created.into())
 }
 
@@ -79,17 +126,6 @@ const REFUSED: &[i64] = &[
     libc::SYS_init_module,
     libc::SYS_finit_module,
     libc::SYS_delete_module,
-    libc::SYS_mount,
-    libc::SYS_umount2,
-    libc::SYS_pivot_root,
-    libc::SYS_move_mount,
-    libc::SYS_open_tree,
-    libc::SYS_fsopen,
-    libc::SYS_fsconfig,
-    libc::SYS_fsmount,
-    libc::SYS_fspick,
-    libc::SYS_mount_setattr,
-    libc::SYS_setns,
     libc::SYS_swapon,
     libc::SYS_swapoff,
     libc::SYS_reboot,
@@ -104,11 +140,26 @@ const REFUSED: &[i64] = &[
     libc::SYS_lookup_dcookie,
     libc::SYS_vhangup,
     libc::SYS_kcmp,
-    SYS_OPEN_TREE_ATTR,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_iopl,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_ioperm,
+];
+
+/// What only who makes namespaces inside has business with: refused with EPERM to everybody else.
+const NESTING: &[i64] = &[
+    libc::SYS_mount,
+    libc::SYS_umount2,
+    libc::SYS_pivot_root,
+    libc::SYS_move_mount,
+    libc::SYS_open_tree,
+    libc::SYS_fsopen,
+    libc::SYS_fsconfig,
+    libc::SYS_fsmount,
+    libc::SYS_fspick,
+    libc::SYS_mount_setattr,
+    libc::SYS_setns,
+    SYS_OPEN_TREE_ATTR,
 ];
 
 /// What programs ask for politely and do without. Refused with ENOSYS, as an older kernel would: clone3 carries
@@ -131,6 +182,9 @@ const NAMESPACES: [libc::c_int; 8] = [
     0,
 ];
 const CLONE_NEWTIME: u64 = 0x80;
+/// Options of sockets that set the rules of netfilter's old tables, by level: whoever is root of a network namespace of his own could reach
+/// them through any socket (`IPT_BASE_CTL`, `ARPT_BASE_CTL`, `EBT_BASE_CTL`, `IP6T_BASE_CTL`, and the next after each).
+const OLD_TABLES: [(u64, u64); 8] = [(0, 64), (0, 65), (0, 96), (0, 97), (0, 128), (0, 129), (41, 64), (41, 65)];
 const TIOCSTI: u64 = 0x5412;
 const TIOCLINUX: u64 = 0x541C;
 /// Gives a terminal a line discipline, which the kernel loads as a module: old code that few look at.
@@ -143,10 +197,10 @@ const KIND: u64 = 0x0F;
 
 /// The seccomp programs, one after another in a memory file: each is a count (u32, native order) and that many
 /// instructions of eight bytes.
-pub fn seccomp() -> Result<OwnedFd, Failure> {
+pub fn seccomp(nested: bool) -> Result<OwnedFd, Failure> {
     let step = "seccomp";
     let mut bytes = Vec::new();
-    for program in programs().step(step)? {
+    for program in programs(nested).step(step)? {
         bytes.extend(u32::try_from(program.len()).step(step)?.to_ne_bytes());
         for sock_filter { code, jt, jf, k } in program {
             bytes.extend(code.to_ne_bytes());
@@ -160,12 +214,20 @@ pub fn seccomp() -> Result<OwnedFd, Failure> {
     Ok(file)
 }
 
-fn programs() -> Result<Vec<BpfProgram>, seccompiler::BackendError> {
+fn programs(nested: bool) -> Result<Vec<BpfProgram>, seccompiler::BackendError> {
     use SeccompCmpOp::{Eq, MaskedEq, Ne};
     let condition = |arg, op, value| SeccompCondition::new(arg, Dword, op, value);
-    let mut refused: BTreeMap<i64, Vec<SeccompRule>> = REFUSED.iter().map(|call| (*call, Vec::new())).collect();
+    let nesting = NESTING.iter().filter(|_| !nested);
+    let mut refused: BTreeMap<i64, Vec<SeccompRule>> =
+        REFUSED.iter().chain(nesting).map(|call| (*call, Vec::new())).collect();
+    if nested {
+        let tables = OLD_TABLES
+            .iter()
+            .map(|(level, option)| SeccompRule::new(vec![condition(1, Eq, *level)?, condition(2, Eq, *option)?]));
+        refused.insert(libc::SYS_setsockopt, tables.collect::<Result<_, _>>()?);
+    }
 
-    for call in [libc::SYS_clone, libc::SYS_unshare] {
+    for call in [libc::SYS_clone, libc::SYS_unshare].into_iter().filter(|_| !nested) {
         let mut rules = Vec::new();
         for flag in NAMESPACES.iter().filter(|flag| **flag != 0).map(|flag| u64::from(flag.cast_unsigned())) {
             rules.push(SeccompRule::new(vec![condition(0, MaskedEq(flag), flag)?])?);
@@ -233,7 +295,7 @@ fn no_x32() -> BpfProgram {
 /// Whether the filter can be made and put on. For `probe`, in a process that ends right after.
 pub fn try_seccomp() -> io::Result<()> {
     rustix::thread::set_no_new_privs(true)?;
-    for program in programs().map_err(io::Error::other)? {
+    for program in programs(false).map_err(io::Error::other)? {
         seccompiler::apply_filter(&program).map_err(io::Error::other)?;
     }
     Ok(())

@@ -4,24 +4,32 @@ use std::{
     ffi::CString,
     fs,
     io::{self, Write},
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
 use rustix::{
     fs::{CWD, Mode, OFlags},
+    io::Errno,
     mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, UnmountFlags},
 };
-use stockade_sandbox::launch::{BUNDLE_FILE, CA_FILE, NAME_SERVER, Plan, WORKLOAD_ID};
+use stockade_sandbox::{
+    User,
+    launch::{BUNDLE_FILE, CA_FILE, NAME_SERVER, Plan},
+};
 
 use crate::{
     Failure, Step, fences,
     outside::{Cargo, Tree},
+    overlay::Layers,
     sys::{self, ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY},
 };
 
 /// What the new root's own file system may hold: a few small files.
 const ROOT_BYTES: u64 = 4 << 20;
+
+/// What `/run` of an overlaid system may hold: sockets, and small files of services.
+const RUN_BYTES: u64 = 16 << 20;
 
 /// Pseudo-terminals of one environment: the kernel has 4,096 for all together.
 const MAX_TERMINALS: &str = "256";
@@ -93,7 +101,7 @@ pub fn become_guest(cargo: Cargo, go: &OwnedFd) -> Failure {
 enum Never {}
 
 fn prepare(cargo: Cargo, go: &OwnedFd) -> Result<Never, Failure> {
-    let Cargo { plan, trees, links, listener, state, guest } = cargo;
+    let Cargo { plan, layers, trees, links, listener, state, guest, files } = cargo;
     wait_for(go, b'm')?;
     let by_root = plan.id_base.is_some();
     if by_root {
@@ -107,11 +115,13 @@ fn prepare(cargo: Cargo, go: &OwnedFd) -> Result<Never, Failure> {
     sys::loopback_up().step("bringing up the loopback interface")?;
     rustix::system::sethostname(HOST_NAME.as_bytes()).step("naming the host")?;
 
-    enter_new_root(trees, links, &plan)?;
-    let landlock = fences::landlock(fences::Without { landlock: plan.without_landlock, scopes: plan.without_scopes })?;
-    let seccomp = fences::seccomp()?;
+    let overlaid = layers.is_some();
+    enter_new_root(layers, trees, links, &plan)?;
+    let without = fences::Without { landlock: plan.without_landlock, scopes: plan.without_scopes };
+    let landlock = fences::landlock(without, fences::Files::of(&plan, overlaid))?;
+    let seccomp = fences::seccomp(plan.inside.nested)?;
     set_limits(&plan)?;
-    let users = workload_users(by_root)?;
+    let users = workload_users(&plan)?;
 
     wait_for(go, b'g')?;
     // Only now, so that the control groups joined meanwhile are the root of what the environment sees.
@@ -127,6 +137,9 @@ fn prepare(cargo: Cargo, go: &OwnedFd) -> Result<Never, Failure> {
     let mut handed = vec![("listener", lifted(&listener)?), ("state", lifted(&state)?)];
     handed.push(("users", lifted(&users)?));
     handed.push(("seccomp", lifted(&seccomp)?));
+    if let Some(files) = &files {
+        handed.push(("files", lifted(files)?));
+    }
     if let Some(ruleset) = &landlock {
         handed.push(("landlock", lifted(ruleset)?));
     }
@@ -138,8 +151,15 @@ fn prepare(cargo: Cargo, go: &OwnedFd) -> Result<Never, Failure> {
         args.extend([format!("--{name}"), number.to_string()]);
     }
     let mut say = |name: &str, value: String| args.extend([format!("--{name}"), value]);
-    say("workload-id", WORKLOAD_ID.to_string());
-    say("file-id", if by_root { WORKLOAD_ID } else { 0 }.to_string());
+    say("workload-id", plan.workload_id().to_string());
+    say("file-id", plan.owner_id().to_string());
+    say("home", format!("/{}", plan.home()));
+    if plan.inside.user == User::Root {
+        say("user", "root".to_owned());
+        say("may", plan.may().to_string());
+        // Nobody is there to answer a question about a package.
+        say("variable", "DEBIAN_FRONTEND=noninteractive".to_owned());
+    }
     say("processes", plan.processes.to_string());
     say("open-files", plan.open_files.to_string());
     say("path", search_path(&plan.extra_read_only));
@@ -196,12 +216,63 @@ fn hang(mount: &OwnedFd, target: &Path) -> io::Result<()> {
     Ok(rustix::mount::move_mount(mount.as_fd(), "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
 }
 
+/// Hangs a mount at its place, making the place. What lies there is the environment's: no link is followed.
+fn hang_tree(tree: &Tree, root: BorrowedFd<'_>) -> Result<(), Failure> {
+    let step = || format!("mounting /{}", tree.target.display());
+    let place = place(tree, root).step(step())?;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    rustix::mount::move_mount(tree.mount.as_fd(), "", place.as_fd(), "", flags).step(step())
+}
+
+fn place(tree: &Tree, root: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let to = |folder: BorrowedFd<'_>, name: &std::ffi::OsStr, flags: OFlags| {
+        rustix::fs::openat(folder, name, flags | OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+    };
+    let mut at = rustix::io::fcntl_dupfd_cloexec(root, 0)?;
+    let mut parts = tree.target.iter().peekable();
+    while let Some(part) = parts.next() {
+        if tree.folder || parts.peek().is_some() {
+            match rustix::fs::mkdirat(&at, part, Mode::from_raw_mode(0o755)) {
+                Ok(()) | Err(Errno::EXIST) => at = to(at.as_fd(), part, OFlags::DIRECTORY)?,
+                // Where it may not be made, it may be there.
+                Err(error) => at = to(at.as_fd(), part, OFlags::DIRECTORY).map_err(|_| error)?,
+            }
+            continue;
+        }
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match rustix::fs::openat(&at, part, flags, Mode::from_raw_mode(0o644)) {
+            Ok(_) | Err(Errno::EXIST) => {}
+            Err(error) => return to(at.as_fd(), part, OFlags::empty()).map_err(|_| error.into()),
+        }
+        at = to(at.as_fd(), part, OFlags::empty())?;
+    }
+    Ok(at)
+}
+
+/// A `/run` that can be written, for a system that can.
+fn run_folder(plan: &Plan) -> io::Result<OwnedFd> {
+    let (owner, size) = (plan.owner_id().to_string(), RUN_BYTES.to_string());
+    let options = [
+        ("mode", "0755"),
+        ("size", size.as_str()),
+        ("nr_inodes", "4096"),
+        ("uid", owner.as_str()),
+        ("gid", owner.as_str()),
+    ];
+    new_mount("tmpfs", &options, ATTR_NOSUID | ATTR_NODEV)
+}
+
 /// Makes a folder and those above it, below the working directory.
 fn folders(path: &Path) -> io::Result<()> {
     if path.as_os_str().is_empty() { Ok(()) } else { fs::create_dir_all(path) }
 }
 
-fn enter_new_root(trees: Vec<Tree>, links: Vec<(PathBuf, PathBuf)>, plan: &Plan) -> Result<(), Failure> {
+fn enter_new_root(
+    layers: Option<Layers>,
+    trees: Vec<Tree>,
+    links: Vec<(PathBuf, PathBuf)>,
+    plan: &Plan,
+) -> Result<(), Failure> {
     let size = ROOT_BYTES.to_string();
     let root = new_mount(
         "tmpfs",
@@ -213,21 +284,19 @@ fn enter_new_root(trees: Vec<Tree>, links: Vec<(PathBuf, PathBuf)>, plan: &Plan)
     hang(&root, Path::new(seat)).step("hanging the root")?;
     rustix::process::fchdir(root.as_fd()).step("entering the root")?;
 
-    for folder in ["etc/ssl", "dev/pts", "dev/shm", "proc", "sys", "run/stockade", "var", "root", "home", "mnt"] {
+    for folder in ["etc", "dev/pts", "dev/shm", "proc", "sys", "run", "var", "root", "home", "mnt"] {
         folders(Path::new(folder)).step(format!("making /{folder}"))?;
     }
-    for tree in &trees {
-        let step = || format!("mounting /{}", tree.target.display());
-        if tree.folder {
-            folders(&tree.target).step(step())?;
-        } else {
-            folders(tree.target.parent().unwrap_or(Path::new(""))).step(step())?;
-            // One that lies over a file of the machine has its place already.
-            if !tree.target.exists() {
-                fs::File::create(&tree.target).step(step())?;
-            }
+    let overlaid = layers.is_some();
+    if let Some(layers) = layers {
+        let own = run_folder(plan).step("making /run")?;
+        hang(&own, Path::new("run")).step("mounting /run")?;
+        for tree in layers.lay()? {
+            hang_tree(&tree, root.as_fd())?;
         }
-        hang(&tree.mount, &tree.target).step(step())?;
+    }
+    for tree in &trees {
+        hang_tree(tree, root.as_fd())?;
     }
     drop(trees);
     let own = [
@@ -236,16 +305,15 @@ fn enter_new_root(trees: Vec<Tree>, links: Vec<(PathBuf, PathBuf)>, plan: &Plan)
         ("dev/stdout", "/proc/self/fd/1"),
         ("dev/stderr", "/proc/self/fd/2"),
         ("dev/ptmx", "pts/ptmx"),
-        ("etc/mtab", "/proc/self/mounts"),
-        ("var/tmp", "/tmp"),
-        ("var/run", "/run"),
     ];
-    let own = own.map(|(at, to)| (PathBuf::from(at), PathBuf::from(to)));
-    for (at, to) in own.into_iter().chain(links) {
+    let system = [("etc/mtab", "/proc/self/mounts"), ("var/tmp", "/tmp"), ("var/run", "/run")];
+    let own = own.into_iter().chain(system.into_iter().filter(|_| !overlaid));
+    for (at, to) in own.map(|(at, to)| (PathBuf::from(at), PathBuf::from(to))).chain(links) {
         let step = || format!("linking /{}", at.display());
         folders(at.parent().unwrap_or(Path::new(""))).step(step())?;
         std::os::unix::fs::symlink(&to, &at).step(step())?;
     }
+    // An overlaid system has its own, which whoever is inside may have changed.
     for (name, text) in [
         ("etc/passwd", PASSWD),
         ("etc/group", GROUP),
@@ -255,7 +323,10 @@ fn enter_new_root(trees: Vec<Tree>, links: Vec<(PathBuf, PathBuf)>, plan: &Plan)
         ("etc/resolv.conf", &format!("nameserver {NAME_SERVER}\n{RESOLVER}")),
         ("etc/shells", "/bin/sh\n/bin/bash\n"),
         ("etc/gitconfig", plan.gitconfig.as_deref().unwrap_or_default()),
-    ] {
+    ]
+    .into_iter()
+    .filter(|_| !overlaid)
+    {
         fs::File::create(name).and_then(|mut file| file.write_all(text.as_bytes())).step(format!("writing /{name}"))?;
     }
     let shm = plan.shm_bytes.to_string();
@@ -315,28 +386,13 @@ fn set_limits(plan: &Plan) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The workload's own user namespace, one level further in: it holds one user and nothing of this level is its.
-fn workload_users(by_root: bool) -> Result<OwnedFd, Failure> {
-    let step = "making the workload's user namespace";
-    let (ready, ready_write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).step(step)?;
-    let (end, end_write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).step(step)?;
-    let child = sys::fork_into(libc::CLONE_NEWUSER).step(step)?;
-    if child == 0 {
-        drop((ready, end_write));
-        let _ = sys::write_all(&ready_write, b"r");
-        drop(ready_write);
-        let _ = sys::read_byte(&end);
-        sys::exit_now(0);
+/// The workload's own user namespace, one level further in: it holds its users and nothing of this level is theirs.
+fn workload_users(plan: &Plan) -> Result<OwnedFd, Failure> {
+    let (own, outer) = (plan.workload_id(), plan.owner_id());
+    let mut map = format!("{own} {outer} 1\n");
+    if plan.id_base.is_some() && plan.inside.user == User::Root {
+        // Users of its own, as packages make them: all but the guest, and itself by its other number.
+        map.push_str(&format!("1 1 {}\n", outer - 1));
     }
-    let map = format!("{WORKLOAD_ID} {} 1", if by_root { WORKLOAD_ID } else { 0 });
-    let made = (|| {
-        let _ = sys::read_byte(&ready)?;
-        fs::write(format!("/proc/{child}/uid_map"), &map)?;
-        fs::write(format!("/proc/{child}/gid_map"), &map)?;
-        let path = format!("/proc/{child}/ns/user");
-        Ok::<_, io::Error>(rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
-    })();
-    drop((end, end_write));
-    let _ = sys::wait(child);
-    made.step(step)
+    sys::user_namespace(&map).step("making the workload's user namespace")
 }

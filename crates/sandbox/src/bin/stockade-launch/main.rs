@@ -13,6 +13,7 @@ mod fences;
 mod inside;
 mod netlink;
 mod outside;
+mod overlay;
 mod probe;
 mod sys;
 mod trust;

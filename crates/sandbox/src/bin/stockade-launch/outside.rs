@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{self, Read},
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
-    os::unix::fs::{DirBuilderExt, chown},
+    os::unix::fs::{DirBuilderExt, PermissionsExt, chown},
     path::{Path, PathBuf},
 };
 
@@ -12,59 +12,32 @@ use rustix::{
     fs::{CWD, FlockOperation, Mode, OFlags},
     mount::{MountFlags, MountPropagationFlags, OpenTreeFlags},
 };
-use stockade_sandbox::launch::{ID_RANGE, PLAN_FILE, Plan, RUN_FILE, Running, TRUST_FOLDER, WORKLOAD_ID, start_of};
+use stockade_sandbox::{
+    User,
+    launch::{ETC, ID_RANGE, PLAN_FILE, Plan, RUN_FILE, Running, SYSTEM, TRUST_FOLDER, WRITTEN_FOLDER, start_of},
+};
 
 use crate::{
     Failure, Step, inside as within,
+    overlay::{self, Layers},
     sys::{self, ATTR_NODEV, ATTR_NOSUID, ATTR_RDONLY},
     trust,
 };
 
-/// Directories of the machine that every environment may read.
-const SYSTEM: [&str; 8] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt"];
-
-/// What of `/etc` is the machine's own: nothing that names a person, a host, a key or a token.
-const ETC: [&str; 32] = [
-    "alternatives",
-    "bash.bashrc",
-    "ca-certificates",
-    "ca-certificates.conf",
-    "chromium.d",
-    "debian_version",
-    "fonts",
-    "gai.conf",
-    "host.conf",
-    "inputrc",
-    "java-11-openjdk",
-    "java-17-openjdk",
-    "java-21-openjdk",
-    "java-25-openjdk",
-    "ld.so.cache",
-    "ld.so.conf",
-    "ld.so.conf.d",
-    "locale.alias",
-    "localtime",
-    "magic",
-    "maven",
-    "mime.types",
-    "os-release",
-    "pki/ca-trust",
-    "pki/tls/certs",
-    "protocols",
-    "services",
-    "ssl/ca-bundle.pem",
-    "ssl/cert.pem",
-    "ssl/certs",
-    "ssl/openssl.cnf",
-    "terminfo",
-];
-
 /// Device nodes that harm nobody.
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
-/// Folders of the environment's files: its name there and its place inside.
-const OWN: [(&str, &str); 4] =
-    [("workspace", "workspace"), ("home", "home/agent"), ("tmp", "tmp"), ("transfer", "run/stockade/transfer")];
+/// Folders of the environment's files.
+const OWN: [&str; 4] = ["workspace", "home", "tmp", "transfer"];
+
+/// Where one of them is inside.
+fn place_of<'a>(own: &'a str, plan: &Plan) -> &'a str {
+    match own {
+        "home" => plan.home(),
+        "transfer" => "run/stockade/transfer",
+        own => own,
+    }
+}
 
 /// A mount that hangs nowhere yet, and where it will hang.
 #[derive(Debug)]
@@ -82,6 +55,8 @@ pub struct Tree {
 pub struct Cargo {
     /// The plan.
     pub plan: Plan,
+    /// What an overlaid system is made of.
+    pub layers: Option<Layers>,
     /// What will be mounted.
     pub trees: Vec<Tree>,
     /// Symbolic links to make: where, and what they say.
@@ -90,6 +65,8 @@ pub struct Cargo {
     pub listener: OwnedFd,
     /// The guest's own folder, which is mounted nowhere inside.
     pub state: OwnedFd,
+    /// What was written to the system, for the guest to measure where nothing else bounds it.
+    pub files: Option<OwnedFd>,
     /// The guest's program.
     pub guest: OwnedFd,
 }
@@ -115,9 +92,12 @@ pub fn start(folder: &Path) -> Result<Running, Failure> {
     let state = open_state(&plan)?;
     let guest = open_program(&plan.guest).step(format!("opening {}", plan.guest.display()))?;
     let files = open_files(&plan)?;
+    let layers = plan.template.as_deref().map(|template| overlay::collect(&plan, template, &files)).transpose()?;
     let (trees, links) = collect(&plan, &files)?;
+    let measured = layers.is_some() && plan.watch_bytes.is_some();
+    let files = measured.then(|| open_folder(&files.join(WRITTEN_FOLDER))).transpose()?;
     let run_file = plan.folder.join(RUN_FILE);
-    let cargo = Cargo { plan, trees, links, listener, state, guest };
+    let cargo = Cargo { plan, layers, trees, links, listener, state, guest, files };
 
     let (go_read, go) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).step("making a pipe")?;
     let (word, word_write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).step("making a pipe")?;
@@ -228,7 +208,7 @@ fn open_folder(path: &Path) -> Result<OwnedFd, Failure> {
         .step(format!("opening {}", path.display()))
 }
 
-fn make_folder(path: &Path, mode: u32) -> Result<(), Failure> {
+pub fn make_folder(path: &Path, mode: u32) -> Result<(), Failure> {
     match fs::DirBuilder::new().mode(mode).create(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         other => other.step(format!("making {}", path.display())),
@@ -265,12 +245,15 @@ fn open_files(plan: &Plan) -> Result<PathBuf, Failure> {
         .step(step())?;
         drop(device);
     }
-    for (name, _) in OWN {
+    for name in OWN {
         let folder = path.join(name);
         make_folder(&folder, 0o755)?;
-        if let Some(base) = plan.id_base {
-            let id = base.saturating_add(WORKLOAD_ID);
+        if let Some(id) = plan.owner() {
             chown(&folder, Some(id), Some(id)).step(format!("giving away {}", folder.display()))?;
+        }
+        if name == "tmp" && plan.inside.user == User::Root {
+            // Root has users of its own, who need it too.
+            fs::set_permissions(&folder, fs::Permissions::from_mode(0o1777)).step("opening /tmp to all inside")?;
         }
     }
     Ok(path)
@@ -294,6 +277,16 @@ pub fn inside(path: &Path) -> PathBuf {
     path.strip_prefix("/").unwrap_or(path).to_owned()
 }
 
+/// Where inside something of the machine is shown: at its own path, as far as that is no link there.
+fn shown_at(path: &Path) -> PathBuf {
+    for (link, to) in [("/var/tmp", "tmp"), ("/var/run", "run")] {
+        if let Ok(rest) = path.strip_prefix(link) {
+            return Path::new(to).join(rest);
+        }
+    }
+    inside(path)
+}
+
 type Collected = (Vec<Tree>, Vec<(PathBuf, PathBuf)>);
 
 /// Clones the mounts of everything that will be seen inside.
@@ -306,29 +299,35 @@ fn collect(plan: &Plan, files: &Path) -> Result<Collected, Failure> {
         trees.push(Tree { target, mount: tree_of(CWD, from, attributes).step(step())?, folder });
         Ok(())
     };
-    let etc = ETC.iter().map(|name| Path::new("/etc").join(name));
+    let overlaid = plan.template.is_some();
+    let etc = ETC.iter().map(|name| Path::new("/etc").join(name)).filter(|_| !overlaid);
     for path in SYSTEM.iter().map(PathBuf::from).chain(etc) {
         let Ok(facts) = fs::symlink_metadata(&path) else { continue };
         if facts.is_symlink() {
             links.push((inside(&path), fs::read_link(&path).step(format!("reading {}", path.display()))?));
-        } else {
+        } else if !overlaid {
+            add(&path, inside(&path), READ_ONLY)?;
+        }
+    }
+    if overlaid {
+        for path in overlay::mounted_below() {
             add(&path, inside(&path), READ_ONLY)?;
         }
     }
     for name in DEVICES {
         add(&Path::new("/dev").join(name), Path::new("dev").join(name), ATTR_NOSUID | sys::ATTR_NOEXEC)?;
     }
-    for (name, target) in OWN {
-        add(&files.join(name), target.into(), ATTR_NOSUID | ATTR_NODEV)?;
+    for name in OWN {
+        add(&files.join(name), place_of(name, plan).into(), ATTR_NOSUID | ATTR_NODEV)?;
     }
     // Last, so that one below a folder of the environment's own is not covered by it.
     for path in &plan.extra_read_only {
         if !SYSTEM.iter().any(|system| path.starts_with(system)) {
-            add(path, inside(path), READ_ONLY)?;
+            add(path, shown_at(path), READ_ONLY)?;
         }
     }
     if plan.trust {
-        trees.extend(trust::collect(&plan.folder.join(TRUST_FOLDER))?);
+        trees.extend(trust::collect(&plan.folder.join(TRUST_FOLDER), overlaid)?);
     }
     Ok((trees, links))
 }

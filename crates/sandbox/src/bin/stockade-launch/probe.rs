@@ -9,7 +9,7 @@ use crate::{doors, fences, sys};
 
 type Attempt = fn() -> io::Result<String>;
 
-const ATTEMPTS: [(&str, Attempt); 10] = [
+const ATTEMPTS: [(&str, Attempt); 11] = [
     ("user_namespace", user),
     ("mount_namespace", mount),
     ("pid_namespace", pid),
@@ -20,6 +20,7 @@ const ATTEMPTS: [(&str, Attempt); 10] = [
     ("landlock_scopes", scopes),
     ("executions", executions),
     ("redirection", redirection),
+    ("overlay", overlay),
 ];
 
 /// All of them, each in a child, so that what one does to its process is nobody else's.
@@ -125,9 +126,9 @@ fn seccomp() -> io::Result<String> {
 }
 
 fn landlock() -> io::Result<String> {
-    fences::landlock(fences::Without { landlock: false, scopes: true })
+    fences::landlock(fences::Without { landlock: false, scopes: true }, fences::Files::Writable(vec!["/tmp".into()]))
         .map_err(|failure| io::Error::other(failure.message))?;
-    Ok("a ruleset can be made".into())
+    Ok(format!("a ruleset can be made (ABI {}; 6 holds signals too)", sys::landlock_abi()?))
 }
 
 fn redirection() -> io::Result<String> {
@@ -137,13 +138,19 @@ fn redirection() -> io::Result<String> {
     Ok("streams to any port are led to the way out".into())
 }
 
+fn overlay() -> io::Result<String> {
+    enter()?;
+    crate::overlay::attempt()?;
+    Ok("a system that can be written can be laid above the machine's".into())
+}
+
 fn executions() -> io::Result<String> {
     sys::may_tell_of_calls()?;
     Ok("the kernel tells of each program that is started".into())
 }
 
 fn scopes() -> io::Result<String> {
-    fences::landlock(fences::Without { landlock: false, scopes: false })
+    fences::landlock(fences::Without { landlock: false, scopes: false }, fences::Files::Writable(vec!["/tmp".into()]))
         .map_err(|failure| io::Error::other(failure.message))?;
     Ok("signals and abstract sockets end at the fence".into())
 }

@@ -32,7 +32,17 @@ fn checked(result: libc::c_long) -> io::Result<libc::c_long> {
 
 /// Adds attributes to a mount, and to those below it.
 pub fn mount_add_attributes(mount: BorrowedFd<'_>, set: u64, recursive: bool) -> io::Result<()> {
-    let attr = MountAttr { set, clear: 0, propagation: 0, userns: 0 };
+    set_attributes(mount, MountAttr { set, clear: 0, propagation: 0, userns: 0 }, recursive)
+}
+
+/// Has the files of a mount that hangs nowhere belong to whom a user namespace maps their owners to.
+pub fn mount_map_ids(mount: BorrowedFd<'_>, users: BorrowedFd<'_>) -> io::Result<()> {
+    const IDMAP: u64 = 0x0010_0000;
+    let userns = u64::try_from(users.as_raw_fd()).unwrap_or_default();
+    set_attributes(mount, MountAttr { set: IDMAP, clear: 0, propagation: 0, userns }, false)
+}
+
+fn set_attributes(mount: BorrowedFd<'_>, attr: MountAttr, recursive: bool) -> io::Result<()> {
     let flags = if recursive { AT_RECURSIVE } else { 0 } | libc::AT_EMPTY_PATH.unsigned_abs();
     // SAFETY: the descriptor is open, the path is an empty C string, and `attr` is a `struct mount_attr` of
     // the size given; the kernel only reads it.
@@ -55,6 +65,34 @@ pub fn fork_into(namespaces: libc::c_int) -> io::Result<libc::pid_t> {
     // SAFETY: without CLONE_VM this is fork(2): the child has its own copy of this program's one thread.
     let result = unsafe { libc::syscall(libc::SYS_clone, flags, 0usize, 0usize, 0usize, 0usize) };
     checked(result).map(|pid| libc::pid_t::try_from(pid).unwrap_or(-1))
+}
+
+/// A user namespace with a map of users and groups, as somebody makes it who may map them.
+pub fn user_namespace(map: &str) -> io::Result<OwnedFd> {
+    let (ready, ready_write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    let (end, end_write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    let child = fork_into(libc::CLONE_NEWUSER)?;
+    if child == 0 {
+        drop((ready, end_write));
+        let _ = write_all(&ready_write, b"r");
+        drop(ready_write);
+        let _ = read_byte(&end);
+        exit_now(0);
+    }
+    let made = (|| {
+        let _ = read_byte(&ready)?;
+        std::fs::write(format!("/proc/{child}/uid_map"), map)?;
+        std::fs::write(format!("/proc/{child}/gid_map"), map)?;
+        let path = format!("/proc/{child}/ns/user");
+        Ok::<_, io::Error>(rustix::fs::open(
+            path,
+            rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC,
+            rustix::fs::Mode::empty(),
+        )?)
+    })();
+    drop((end, end_write));
+    let _ = wait(child);
+    made
 }
 
 /// Ends this process after a time, whatever it waits for. Its children do not inherit that.
@@ -85,6 +123,14 @@ pub fn become_id(id: u32, groups_may_be_set: bool) -> io::Result<()> {
     checked(unsafe { libc::setresgid(id, id, id) }.into())?;
     // SAFETY: as above.
     checked(unsafe { libc::setresuid(id, id, id) }.into()).map(drop)
+}
+
+/// The newest Landlock that the kernel knows.
+pub fn landlock_abi() -> io::Result<libc::c_long> {
+    const VERSION: libc::c_uint = 1;
+    let nothing: *const libc::c_void = std::ptr::null();
+    // SAFETY: asked for its version, the kernel reads no attributes.
+    checked(unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, nothing, 0usize, VERSION) })
 }
 
 /// Whether the kernel knows to tell another process of a call before it lets it go on.

@@ -25,7 +25,7 @@ use crate::{
 const CERTIFICATES: &str = "/etc/ssl/certs";
 
 /// The mounts, from the driver's folder.
-pub fn collect(folder: &Path) -> Result<Vec<Tree>, Failure> {
+pub fn collect(folder: &Path, overlaid: bool) -> Result<Vec<Tree>, Failure> {
     let bind = |from: PathBuf, target: &Path| -> Result<Tree, Failure> {
         let step = || format!("opening {}", from.display());
         let is_folder = fs::metadata(&from).step(step())?.is_dir();
@@ -35,6 +35,10 @@ pub fn collect(folder: &Path) -> Result<Vec<Tree>, Failure> {
     let mut trees = vec![bind(folder.join("own"), own)?];
     for (from, at) in CHROMIUM_POLICIES.map(|at| ("chromium", at)).into_iter().chain([("firefox", FIREFOX_POLICIES)]) {
         trees.push(bind(folder.join(from), Path::new(at))?);
+    }
+    if overlaid {
+        // The rest lies among the layers of its `/etc`, where installing certificates writes.
+        return Ok(trees);
     }
     let certificates = Path::new(CERTIFICATES);
     let mut covered = false;
