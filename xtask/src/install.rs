@@ -25,6 +25,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("dpkg-deb", "dpkg"),
     ("go", "golang-go"),
     ("ip", "iproute2"),
+    ("tinyproxy", "tinyproxy-bin"),
     ("javac", "default-jdk-headless"),
     ("wget", "wget"),
 ];

@@ -1,6 +1,7 @@
 //! The error envelope: every failed answer of the API has this body.
 
 use serde::{Deserialize, Serialize};
+pub use stockade_domain::chain;
 
 /// Whose fault an error is. It decides the HTTP status, the exit code and the tone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,6 +8,7 @@
 //! identifier is handed a [`World`]. *Invariant:* nothing here can fail because of the outside.
 
 mod budget;
+mod chain;
 mod content;
 mod decision;
 mod deed;
@@ -20,6 +21,7 @@ mod principal;
 mod world;
 
 pub use budget::{BudgetScope, Period};
+pub use chain::chain;
 pub use content::{ContentKind, ContentRef, Digest, DigestError};
 pub use decision::{Answer, DecidingPolicy, Decision};
 pub use deed::{Action, Context, ContextValue, Deed, Resource, ResourceKind, UnknownWord};

@@ -112,7 +112,8 @@ fn understood(head: &[u8]) -> Result<(), ProxyError> {
     match status {
         // Any 2xx is a way, and has no body (RFC 9110 §9.3.6).
         Some(200..=299) => Ok(()),
-        Some(407) => Err(ProxyError::Credential(schemes(head))),
+        // 401 is none of a proxy's (RFC 9110 §15.5.2), and what some say of a wrong password.
+        Some(401 | 407) => Err(ProxyError::Credential(schemes(head))),
         Some(status @ (502..=504)) => Err(ProxyError::Unreachable(status)),
         Some(status @ 300..=599) => Err(ProxyError::Refused(status)),
         _ => Err(ProxyError::Strange("its answer has no status")),
@@ -125,7 +126,9 @@ fn schemes(head: &[u8]) -> String {
     let wanted = text.lines().filter_map(|line| {
         let (name, value) = line.split_once(':')?;
         let scheme: String = value.trim_start().chars().take_while(char::is_ascii_alphanumeric).take(32).collect();
-        (name.eq_ignore_ascii_case("proxy-authenticate") && !scheme.is_empty()).then_some(scheme)
+        (["proxy-authenticate", "www-authenticate"].iter().any(|known| name.eq_ignore_ascii_case(known))
+            && !scheme.is_empty())
+        .then_some(scheme)
     });
     let wanted: Vec<String> = wanted.take(8).collect();
     if wanted.is_empty() { "it does not say of which kind".to_owned() } else { wanted.join(", ") }

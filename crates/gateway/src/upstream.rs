@@ -1,6 +1,6 @@
 //! The one place from which a provider is dialled.
 
-use std::{error::Error, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header};
@@ -11,6 +11,7 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
+pub(crate) use stockade_domain::chain;
 use stockade_ledger::Opened;
 use stockade_policy::Permit;
 
@@ -93,16 +94,4 @@ pub(crate) fn parcel(address: &str, mut headers: HeaderMap, body: Bytes) -> Resu
     *request.uri_mut() = uri;
     *request.headers_mut() = headers;
     Ok(request)
-}
-
-/// An error with everything below it, for the operator.
-pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(error) = next {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        next = error.source();
-    }
-    text
 }

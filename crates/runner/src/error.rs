@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+pub(crate) use stockade_domain::chain;
+
 /// Why a runner does not start or stop as it should.
 #[derive(Debug, thiserror::Error)]
 pub enum RunnerError {
@@ -61,18 +63,4 @@ impl RunnerError {
     pub(crate) fn part(part: &'static str, what: impl std::error::Error) -> Self {
         Self::Part { part, what: chain(&what) }
     }
-}
-
-/// An error with everything below it that it does not say itself, on one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let said = cause.to_string();
-        if !text.contains(&said) {
-            text = format!("{text}: {said}");
-        }
-        next = cause.source();
-    }
-    text
 }

@@ -11,6 +11,7 @@ use axum::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use stockade_api::error::{ApiError, ErrorBody, Fault};
+pub use stockade_domain::chain;
 use stockade_store::StoreError;
 
 use crate::operation::Operation;
@@ -222,15 +223,4 @@ pub async fn no_such_method(method: axum::http::Method, uri: Uri) -> Failure {
 /// The answer of a handler that panicked. What it said stays in the log: it may quote a body.
 pub fn panicked(_: Box<dyn Any + Send + 'static>) -> Response<Body> {
     Failure::bug("answer", &"a handler panicked").into_response()
-}
-
-/// An error with its causes, for the log.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    text
 }

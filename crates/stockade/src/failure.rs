@@ -2,7 +2,7 @@
 
 use std::{io::Write as _, process::ExitCode};
 
-use stockade_api::error::{ApiError, ErrorBody, Fault};
+use stockade_api::error::{ApiError, ErrorBody, Fault, chain};
 
 /// Why a command did not do what it was asked.
 #[derive(Debug)]
@@ -75,20 +75,6 @@ impl From<ApiError> for Failure {
     fn from(error: ApiError) -> Self {
         Self::Error(error)
     }
-}
-
-/// A chain of causes on one line, without what the outer ones have said already.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let said = cause.to_string();
-        if !text.contains(&said) {
-            text = format!("{text}: {said}");
-        }
-        source = cause.source();
-    }
-    text
 }
 
 impl From<stockade_server::ServerError> for Failure {

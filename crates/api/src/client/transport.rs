@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Serialize, de::DeserializeOwned};
 use url::Url;
 
-use crate::error::{ApiError, ErrorBody, Fault};
+use crate::error::{ApiError, ErrorBody, Fault, chain};
 
 use super::{MAX_ANSWER, TIMEOUT_S};
 
@@ -227,15 +227,4 @@ impl Call<'_> {
             }
         })))
     }
-}
-
-/// An error with its causes: reqwest's own `Display` leaves the interesting one out.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    text
 }

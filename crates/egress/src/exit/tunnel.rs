@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
-use stockade_domain::{ContextValue, ids::RecordId};
+use stockade_domain::{ContextValue, chain, ids::RecordId};
 use stockade_ledger::{Closing, Opened, Outcome, Status};
 use stockade_policy::Permit;
 use tokio::io::AsyncWriteExt;
@@ -64,7 +64,8 @@ impl Exit {
     }
 
     pub(crate) fn undialled(&self, host: &Host, error: &DialError) {
-        tracing::info!(run = %self.who.run, host = %host, %error, "a connection to {host} was allowed and not made: {error}");
+        let why = chain(error);
+        tracing::info!(run = %self.who.run, host = %host, error = why, "a connection to {host} was allowed and not made: {why}");
     }
 
     /// Closes the record of a connection. No code: it went as it should.

@@ -5,6 +5,7 @@ mod clients;
 mod git;
 mod languages;
 mod npm;
+mod proxied;
 mod world;
 
 use stockade_testkit::{Form, Installation, Options};

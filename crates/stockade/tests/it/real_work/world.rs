@@ -88,6 +88,11 @@ impl World {
         fs::write(file, serde_json::to_vec(&pages).unwrap()).unwrap();
     }
 
+    /// Where every host is.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
     pub fn folder(&self) -> PathBuf {
         self.folder.path().to_owned()
     }
