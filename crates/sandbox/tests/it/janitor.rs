@@ -13,7 +13,7 @@ use rustix::{
     process::{Pid, Signal, kill_process, kill_process_group},
 };
 use stockade_domain::ids::EnvironmentId;
-use stockade_sandbox::{Driver, NamespaceDriver};
+use stockade_sandbox::{Driver, EnvironmentSpec, Inside, NamespaceDriver, System, User};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::bed::{Bed, Guest, fresh_id, helpers, is_root, small, spec};
@@ -33,7 +33,9 @@ async fn be_killed(bed: &Bed, folder: &Path) {
     std::io::stdout().write_all(b"begun\n").unwrap();
     loop {
         let (id, other) = (fresh_id(), fresh_id());
-        let (one, two) = (spec(id, small()), spec(other, small()));
+        // One whose system is its own: the first rounds are killed while the template for it is made.
+        let overlaid = Inside { system: System::Overlay, user: User::Root, nested: false };
+        let (one, two) = (spec(id, small()), EnvironmentSpec { inside: overlaid, ..spec(other, small()) });
         let (first, second) = tokio::join!(driver.create(&one), driver.create(&two));
         first.unwrap();
         second.unwrap();
@@ -169,7 +171,11 @@ async fn nothing_is_left(driver: &NamespaceDriver, folder: &Path, runner: u32, r
         left.extend(names.filter(|path| !path.ends_with("templates")).map(|path| path.display().to_string()));
         let templates = fs::read_dir(folder.join("environments/templates")).into_iter().flatten().flatten();
         let templates = templates.map(|entry| entry.path());
-        left.extend(templates.filter(|path| path.extension().is_none()).map(|path| path.display().to_string()));
+        // What is whole is kept for the next: images, copies of the machine's system, and the lock of these.
+        let whole = |name: &str| name.ends_with(".img") || name.starts_with("system-") || name == "system.lock";
+        left.extend(
+            templates.map(|path| path.display().to_string()).filter(|path| !path.rsplit('/').next().is_some_and(whole)),
+        );
         let devices = fs::read_dir("/sys/block")
             .into_iter()
             .flatten()
@@ -195,6 +201,7 @@ async fn what_is_half_made_or_half_gone_is_removed_and_what_is_being_made_is_not
     // Killed before its folder had a note, in the middle of making a template; killed when only the note was left.
     fs::create_dir_all(root.join("templates")).unwrap();
     fs::write(root.join(format!("templates/{gone}")), "half a file system").unwrap();
+    fs::create_dir_all(root.join(format!("templates/{gone}.system/etc"))).unwrap();
     fs::create_dir(root.join(format!("{gone}.half"))).unwrap();
     fs::write(root.join(format!("{gone}.half/environment.json")), "{}").unwrap();
     fs::write(root.join(format!("{gone}.lock")), "").unwrap();
@@ -203,7 +210,12 @@ async fn what_is_half_made_or_half_gone_is_removed_and_what_is_being_made_is_not
     let lock = fs::File::create(root.join(format!("{busy}.lock"))).unwrap();
     lock.lock().unwrap();
     assert_eq!(bed.driver.list().await, [id]);
-    for name in [format!("{gone}.half"), format!("{gone}.lock"), format!("templates/{gone}")] {
+    for name in [
+        format!("{gone}.half"),
+        format!("{gone}.lock"),
+        format!("templates/{gone}"),
+        format!("templates/{gone}.system"),
+    ] {
         assert!(!root.join(&name).exists(), "{name}");
     }
     assert!(root.join(format!("{busy}.half")).exists() && root.join(format!("{busy}.lock")).exists());
