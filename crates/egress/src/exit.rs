@@ -215,6 +215,22 @@ impl Exit {
         self.stop.cancelled().await;
     }
 
+    /// Writes down what was only counted: refusals, and packets that went nowhere. For whoever stood at the doors, once nothing comes any more.
+    pub async fn settle(&self) {
+        let (left_out, strays) = {
+            let mut written = self.written();
+            (std::mem::take(&mut written.left_out), std::mem::take(&mut written.strays))
+        };
+        let number = |count: u64| ContextValue::Long(i64::try_from(count).unwrap_or(i64::MAX));
+        if left_out > 0 {
+            self.note("refusals_left_out", [("left_out".to_owned(), number(left_out))].into()).await;
+        }
+        let packets = strays.values().fold(0, |all: u64, count| all.saturating_add(*count));
+        if packets > strays.len() as u64 {
+            self.note("packets_nowhere_in_all", [("packets".to_owned(), number(packets))].into()).await;
+        }
+    }
+
     /// Answers a question for a name that came as a datagram. Nothing if it is none.
     pub async fn question(&self, message: &[u8]) -> Option<Vec<u8>> {
         let answered = dns::answer(&mut self.names(), message, Transport::Udp);

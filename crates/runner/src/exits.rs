@@ -211,4 +211,5 @@ async fn stand(
     exit.stop();
     carried.close();
     carried.wait().await;
+    exit.settle().await;
 }

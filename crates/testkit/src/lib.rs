@@ -4,6 +4,8 @@
 //!
 //! It owns no assertions about the product: those stand in the tests. It refuses to be a normal dependency.
 
+#[cfg(feature = "attacks")]
+pub mod attacks;
 #[cfg(feature = "cell")]
 pub mod cell;
 pub mod fakes;

@@ -328,6 +328,25 @@ async fn n29_a_flood_of_refusals_and_strays_is_counted_and_not_written_down() {
     assert_eq!(words.len(), 2, "the first of each kind: {words:?}");
     let Body::Note { code, facts, .. } = &words[0] else { panic!() };
     assert_eq!((code.as_str(), &facts["to"], &facts["port"]), ("packet_nowhere", &"8.8.8.8".into(), &443_i64.into()));
+    // At the end it is said how many there were.
+    house.exit.settle().await;
+    house.exit.settle().await;
+    let words = house.bodies();
+    let Some(Body::Note { code, facts, .. }) = words.get(2) else { panic!() };
+    assert_eq!((words.len(), code.as_str(), &facts["packets"]), (3, "packets_nowhere_in_all", &4_i64.into()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn n29_refusals_that_were_only_counted_are_told_at_the_end() {
+    let house = House::with(Limits { connections: 0, ..Limits::default() }, &[]);
+    for _ in 0..100 {
+        let (_near, carried) = house.open(([203, 0, 113, 20].into(), 22), b"SSH-2.0-x\r\n");
+        carried.await.unwrap();
+    }
+    assert_eq!(house.bodies().len(), 60);
+    house.exit.settle().await;
+    let Some(Body::Note { code, facts, .. }) = house.bodies().pop() else { panic!() };
+    assert_eq!((code.as_str(), &facts["left_out"]), ("refusals_left_out", &40_i64.into()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

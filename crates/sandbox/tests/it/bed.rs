@@ -12,6 +12,7 @@ use std::{
 use serde_json::{Value, json};
 use stockade_domain::ids::EnvironmentId;
 use stockade_sandbox::{Class, Driver, EnvironmentSpec, Inside, NamespaceConfig, NamespaceDriver, System, User};
+use stockade_testkit::attacks::world;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::UnixStream,
@@ -47,6 +48,16 @@ pub fn helpers() -> PathBuf {
 
 /// Runs one test of this program as a user without rights.
 pub fn again_as_user(test: &str) {
+    again(test, true, false);
+}
+
+/// Runs one test of this program in a network namespace with the addresses of the attacks' world, as this user or as one without rights.
+pub fn again_in_the_world(test: &str, as_user: bool) {
+    again(test, as_user, true);
+}
+
+#[expect(clippy::print_stdout, reason = "what it measured is read from the test's output")]
+fn again(test: &str, as_user: bool, in_the_world: bool) {
     let dir = tempfile::tempdir().unwrap();
     // Where the helpers are may be closed to that user.
     let copies = dir.path().join("helpers");
@@ -58,22 +69,38 @@ pub fn again_as_user(test: &str) {
     fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
     let work = dir.path().join("work");
     fs::create_dir(&work).unwrap();
-    chown(&work, Some(USER), Some(USER)).unwrap();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let test = test.split_once("::").map_or(test, |(_, rest)| rest);
-    let output = Command::new("setpriv")
-        .args([format!("--reuid={USER}"), format!("--regid={USER}"), "--clear-groups".into()])
-        .args(["--inh-caps=-all", "--bounding-set=-all"])
-        .arg(&program)
-        .args(["--exact", test, "--nocapture"])
+    let mut words: Vec<String> = Vec::new();
+    if in_the_world {
+        words.extend(["unshare", "--net", "/usr/bin/python3", "-c", world::ENTER].map(Into::into));
+    }
+    if as_user {
+        chown(&work, Some(USER), Some(USER)).unwrap();
+        words.extend(["setpriv".into(), format!("--reuid={USER}"), format!("--regid={USER}")]);
+        words.extend(["--clear-groups", "--inh-caps=-all", "--bounding-set=-all"].map(Into::into));
+    }
+    words.extend([program.to_str().unwrap(), "--exact", test, "--nocapture"].map(Into::into));
+    let output = Command::new(&words[0])
+        .args(&words[1..])
         .env("STOCKADE_HELPERS", &copies)
         .env("TMPDIR", &work)
+        .env(world::THERE, if in_the_world { "1" } else { "" })
         .current_dir(&work)
         .output()
-        .expect("setpriv is there");
+        .expect("setpriv and unshare are there");
     let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "as user {USER}:\n{said}");
+    assert!(output.status.success(), "as user {USER}: {as_user}\n{said}");
     assert!(said.contains("1 passed"), "it ran:\n{said}");
+    print!(
+        "{}",
+        said.lines().filter(|line| line.starts_with("measured")).map(|line| format!("{line}\n")).collect::<String>()
+    );
+}
+
+/// Whether this is the world of the attacks.
+pub fn in_the_world() -> bool {
+    std::env::var_os(world::THERE).is_some_and(|there| !there.is_empty())
 }
 
 /// A driver with a folder of its own.

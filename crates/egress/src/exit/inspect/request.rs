@@ -14,7 +14,7 @@ use std::{
 use async_trait::async_trait;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
-    header::{ACCEPT_ENCODING, CONNECTION, CONTENT_TYPE, TE, TRAILER, UPGRADE},
+    header::{ACCEPT_ENCODING, CONNECTION, CONTENT_TYPE, SEC_WEBSOCKET_EXTENSIONS, TE, TRAILER, UPGRADE},
     request::Parts,
 };
 use http_body_util::BodyExt;
@@ -110,7 +110,7 @@ impl Line {
             sent = self.send(parts, body, &wanted, places, &ticket) => sent,
         };
         match sent {
-            Ok(response) => Ok(self.answered(response, &wanted, &ticket, upgrade)),
+            Ok((response, echo)) => Ok(self.answered(response, echo, &wanted, &ticket, upgrade)),
             Err(failure) => {
                 ticket.failed(failure.code());
                 failure.answer()
@@ -164,7 +164,7 @@ impl Line {
         wanted: &Wanted,
         places: Option<Places>,
         ticket: &Arc<Ticket>,
-    ) -> Result<Response<Body>, Failure> {
+    ) -> Result<(Response<Body>, Option<Echo>), Failure> {
         let parts = outgoing(parts, wanted)?;
         let scan = !self.exit.parts.credentials.is_empty();
         let socket = wanted.upgrade == Some(Upgrade::WebSocket);
@@ -173,19 +173,20 @@ impl Line {
         }
         let request = Request::from_parts(parts, Going::boxed(body, ticket.clone(), scan));
         let sent = self.pass(request, places.as_ref(), wanted).await;
-        if socket && !matches!(&sent, Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS) {
+        if socket && !matches!(&sent, Ok((response, _)) if response.status() == StatusCode::SWITCHING_PROTOCOLS) {
             self.upgraded(None);
         }
         sent
     }
 
-    /// The last step to the origin, and the first one back: credentials are put in, and what comes back does not repeat them.
+    /// The last step to the origin, and the first one back: credentials are put in, and what comes back does not repeat them. Where it goes over
+    /// to a WebSocket, its frames are still to be searched.
     async fn pass(
         &self,
         mut request: Request<Body>,
         places: Option<&Places>,
         wanted: &Wanted,
-    ) -> Result<Response<Body>, Failure> {
+    ) -> Result<(Response<Body>, Option<Echo>), Failure> {
         let Ok(origin) = &self.origin else { return Err(Failure::Gone) };
         let used_again = self.requests.load(Ordering::Relaxed) > 1;
         let echo = match places {
@@ -207,11 +208,12 @@ impl Line {
             }
         };
         match echo {
-            None => Ok(response),
+            None => Ok((response, None)),
             Some(echo) if echo.is_in(response.headers()) => {
                 Err(Failure::told("credential_echoed", "the answer repeats a credential, and is not handed on"))
             }
-            Some(echo) => Ok(response.map(|body| Searched::boxed(body, echo))),
+            Some(echo) if response.status() == StatusCode::SWITCHING_PROTOCOLS => Ok((response, Some(echo))),
+            Some(echo) => Ok((response.map(|body| Searched::boxed(body, echo)), None)),
         }
     }
 
@@ -288,6 +290,7 @@ impl Line {
         filled?;
         // What is compressed cannot be searched for what was just put in.
         headers.remove(ACCEPT_ENCODING);
+        headers.remove(SEC_WEBSOCKET_EXTENSIONS);
         // A credential in Basic goes out encoded with its account, and would come back so.
         let sent = places.iter().flat_map(|(_, header)| headers.get_all(header)).filter(|value| value.is_sensitive());
         let basic = sent.filter_map(|value| value.as_bytes().strip_prefix(b"Basic "));
@@ -320,6 +323,7 @@ impl Line {
     fn answered(
         self: &Arc<Self>,
         mut response: Response<Body>,
+        echo: Option<Echo>,
         wanted: &Wanted,
         ticket: &Arc<Ticket>,
         upgrade: OnUpgrade,
@@ -333,7 +337,7 @@ impl Line {
             }
             let far = hyper::upgrade::on(&mut response);
             self.watch.set_free();
-            self.upgraded(Some(Socket::new(upgrade, far, ticket.clone())));
+            self.upgraded(Some(Socket::new(upgrade, far, ticket.clone(), echo)));
             let (mut parts, _) = response.into_parts();
             parts.headers =
                 kept(&parts.headers, |name| *name == CONNECTION || *name == UPGRADE || !ENDS_HERE.contains(name));
@@ -365,7 +369,7 @@ impl Way for Filling {
                 return Err(NoAnswer::Told { code: "credential", status, text: why.to_string() });
             }
         };
-        Ok(self.line.pass(request, places.as_ref(), &wanted).await?)
+        Ok(self.line.pass(request, places.as_ref(), &wanted).await?.0)
     }
 }
 

@@ -1,4 +1,6 @@
-//! The attacks, each a few lines of Python that an agent's command could be, and what becomes of it.
+//! The attacks on the box: each a few lines of Python that an agent's command could be, and what becomes of it.
+//!
+//! It owns the rows that need nothing but a command inside; nobody stands at the doors but somebody who ends each stream at once.
 
 /// One attack.
 #[derive(Debug)]
@@ -277,10 +279,14 @@ pub const ELSEWHERE: &[(&str, &str, &str)] = &[
     ),
     (
         "F3",
-        "a workspace that would have the machine run something (hooks, fsmonitor, attributes)",
-        "the runner's tests of `workspace`",
+        "a workspace that would have the machine run something: hooks, fsmonitor, sshCommand, filters and attributes, includes, submodules",
+        "`nothing_of_a_repository_on_this_machine_runs_here`, `what_would_poison_a_repository_is_refused`, `what_runs_elsewhere_is_protected_by_every_name`",
     ),
-    ("F5", "archives and layers with hostile paths", "no driver reads any yet"),
+    (
+        "F5",
+        "archives with hostile paths: what is taken out is a bundle of git's, whose trees are looked through; layers are read by no driver yet",
+        "`what_would_poison_a_repository_is_refused`",
+    ),
     ("P3", "writing to the guest's program by the name of a running one", "`the_guests_own_program_cannot_be_written`"),
     (
         "P4",

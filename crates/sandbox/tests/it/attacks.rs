@@ -1,0 +1,86 @@
+//! The attacks of `stockade_testkit::attacks` on what this driver makes, and the page of the manual that says what becomes of them.
+//!
+//! Those on the way out run in a network namespace of their own, in which a hostile world listens.
+
+use stockade_sandbox::Class;
+use stockade_testkit::attacks::{self, scenes, site::Site};
+
+use crate::bed::{Bed, again_in_the_world, fresh_id, in_the_world, is_root, small};
+
+crate::both!(every_attack_comes_to_its_end);
+
+async fn every_attack_comes_to_its_end(bed: &Bed) {
+    let (id, _) = bed.make(small()).await;
+    let wrong = attacks::on_the_box(&bed.driver, id).await.unwrap();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+/// Makes tests that run in the world of the attacks, as root and as a user.
+macro_rules! in_the_world {
+    ($($name:ident),* $(,)?) => {
+        mod out_as_root {
+            $(#[test]
+            fn $name() {
+                super::entered(concat!(module_path!(), "::", stringify!($name)), false, super::$name);
+            })*
+        }
+        mod out_as_user {
+            $(#[test]
+            fn $name() {
+                super::entered(concat!(module_path!(), "::", stringify!($name)), true, super::$name);
+            })*
+        }
+    };
+}
+
+in_the_world!(every_attack_on_the_way_out_comes_to_its_end);
+
+/// Only root makes the world; a user who runs these tests has those of the box.
+fn entered<F: Future<Output = ()>>(test: &str, as_user: bool, scene: impl FnOnce() -> F) {
+    if in_the_world() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        runtime.block_on(scene());
+    } else if is_root() {
+        again_in_the_world(test, as_user);
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "what the flood took is read from the test's output")]
+async fn every_attack_on_the_way_out_comes_to_its_end() {
+    // Where nobody asks for more, a process has a thousand descriptors: a runner asks.
+    let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+    let all = rustix::process::Rlimit { current: most, maximum: most };
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, all).unwrap();
+    let bed = Bed::new();
+    let site = Site::new(bed.dir.path()).await.unwrap();
+    let class = Class { open_files: 4_096, processes: 512, memory_bytes: 512 << 20, ..small() };
+    let (one, other) = (site.spec(fresh_id(), class.clone()), site.spec(fresh_id(), class));
+    let _guests = (bed.make_as(one.clone()).await, bed.make_as(other.clone()).await);
+    let (driver, pair) = (&bed.driver, (one.id, other.id));
+    let only = std::env::var("STOCKADE_ATTACK").ok();
+    let mut wrong = attacks::on_the_way_out(driver, one.id, &site, only.as_deref()).await.unwrap();
+    if only.is_none() {
+        wrong.extend(scenes::nobody_at_the_doors(driver, one.id, &site).await.unwrap());
+        wrong.extend(scenes::another_policy(driver, one.id, &site).await.unwrap());
+        wrong.extend(scenes::a_neighbour(driver, pair, &site).await.unwrap());
+        wrong.extend(scenes::canaries(driver, one.id, &site, &[bed.dir.path()]).await.unwrap());
+        let flood = scenes::ten_thousand(driver, pair, &site).await.unwrap();
+        println!("measured {flood:?}");
+        wrong.extend(flood.wrong);
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+#[test]
+fn the_published_table_is_that_of_the_list() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/attacks.md");
+    let wanted = attacks::page::page();
+    if std::env::var_os("STOCKADE_WRITE_ATTACKS").is_some() {
+        std::fs::write(&path, &wanted).unwrap();
+    }
+    let published = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        published == wanted,
+        "docs/attacks.md is not what the list says: run this test with STOCKADE_WRITE_ATTACKS=1 and look at the difference"
+    );
+}
