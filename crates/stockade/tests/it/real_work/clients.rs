@@ -79,14 +79,22 @@ fn a_browser_shows_a_page_that_fetches_and_talks() {
     if !can_work_with("chromium") {
         return;
     }
-    let scene = Scene::new(&format!("{APP}{TALKS}"));
-    scene.world.add("app.acme.example/", "text/html", PAGE);
-    scene.world.add("app.acme.example/data", "text/plain", "words");
-    // The environment is its sandbox: new namespaces are refused inside. Nothing else is said to it.
-    let said = scene.works(
-        "chromium --headless --no-sandbox --disable-gpu --dump-dom https://app.acme.example/ 2>told || { cat told; exit 1; }",
-    );
-    let out = "page | fetched words | not elsewhere | said a word";
-    assert!(said.contains(out), "{said}\n{}\n{:#?}\n{}", scene.works("cat told"), scene.world.seen(), scene.refused());
-    scene.kept_to(&["app.acme.example"]);
+    // The environment is its sandbox where no namespaces are made inside; else it makes its own.
+    for (config, says) in [("", "--no-sandbox "), ("[environment]\nnested = true\n", "")] {
+        let scene = Scene::with_config(&format!("{APP}{TALKS}"), config);
+        scene.world.add("app.acme.example/", "text/html", PAGE);
+        scene.world.add("app.acme.example/data", "text/plain", "words");
+        let said = scene.works(&format!(
+            "chromium --headless {says}--disable-gpu --dump-dom https://app.acme.example/ 2>told || {{ cat told; exit 1; }}"
+        ));
+        let out = "page | fetched words | not elsewhere | said a word";
+        assert!(
+            said.contains(out),
+            "{said}\n{}\n{:#?}\n{}",
+            scene.works("cat told"),
+            scene.world.seen(),
+            scene.refused()
+        );
+        scene.kept_to(&["app.acme.example"]);
+    }
 }

@@ -2,6 +2,7 @@
 //! nothing of the tool's own configuration touched. The servers are outside, in a network namespace that the test makes.
 
 mod clients;
+mod debian;
 mod git;
 mod languages;
 mod npm;
