@@ -127,6 +127,9 @@ pub struct Execution {
     pub pid: i32,
     /// What it named, lossy UTF-8, cut: a path as it wrote it, or what its descriptor is called.
     pub path: String,
+    /// What it was given after its name, lossy UTF-8, cut.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub arguments: Vec<String>,
 }
 
 /// A command.

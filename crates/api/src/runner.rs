@@ -17,7 +17,7 @@
 
 use serde::{Deserialize, Serialize};
 use stockade_domain::{
-    ContentRef, Desired, Digest, Harness, Level, Nanos, Role, RunState, Timestamp,
+    ContentRef, Desired, Digest, EnvironmentClass, Harness, Level, Nanos, Role, RunState, Timestamp,
     ids::{
         ApprovalId, EnvironmentId, GatewayTokenId, ModelCallId, ProjectId, RunId, RunnerId, SiteId, SliceId, TaskId,
         UserId,
@@ -66,6 +66,9 @@ pub struct Poll {
     pub listener: String,
     /// The number of the policy bundle it has in force, 0 for none.
     pub bundle: u64,
+    /// The classes of environments that it makes, the one that is used where nobody names one first.
+    #[serde(default)]
+    pub classes: Vec<EnvironmentClass>,
 }
 
 /// The whole desired state of this runner. *Invariant:* whole, never a difference, so that a runner that
@@ -145,6 +148,9 @@ pub struct Assignment {
     pub desired: Desired,
     /// Which generation that is.
     pub generation: u64,
+    /// The name of its class; the runner's first if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
     /// The project, as it was when the run began.
     pub project: ProjectSpec,
     /// How the agent works.

@@ -13,7 +13,7 @@
 //! It refuses: anything that could be asked of the server.
 
 use serde::{Deserialize, Serialize};
-use stockade_domain::{ContentKind, Timestamp};
+use stockade_domain::{ContentKind, Timestamp, ids::CallId};
 
 use crate::{error::ApiError, guest::Stream};
 
@@ -29,6 +29,32 @@ pub struct TranscriptLine {
     pub at: Timestamp,
     /// What the agent was told, as the agent loop journals it.
     pub input: serde_json::Value,
+}
+
+/// Programs that were started in an environment: the content of the kind `executions`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartedPrograms {
+    /// Sorted by path.
+    pub programs: Vec<StartedProgram>,
+}
+
+/// One of them. For the record: what it names may have been another thing when the kernel looked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartedProgram {
+    /// As whoever started it wrote it.
+    pub path: String,
+    /// How often.
+    pub starts: u64,
+    /// When first.
+    pub first_at: Timestamp,
+    /// When last.
+    pub last_at: Timestamp,
+    /// What it was given after its name, for example: the first few that differ, cut.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub arguments: Vec<Vec<String>>,
+    /// Some of the calls below which it was started.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub calls: Vec<CallId>,
 }
 
 /// Seal this for the run.

@@ -69,6 +69,7 @@ words! {
         GateOutput "gate_output" "What a gate printed, UTF-8.",
         Diff "diff" "A change as a unified diff.",
         Redacted "redacted" "What content rules took out of a request or an answer, JSON: references and values.",
+        Executions "executions" "What programs were started in an environment, how often and when first and last, JSON.",
         Message "message" "The message of a change, UTF-8.",
     }
 }

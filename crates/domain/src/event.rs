@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Answer, ContentRef, Nanos, RunTransition, Timestamp, UnknownWord, Usage,
+    Answer, ContentRef, EnvironmentUsage, Nanos, RunTransition, Timestamp, UnknownWord, Usage,
     deed::words,
     ids::{ApprovalId, CallId, EnvironmentId, ModelCallId, RecordId, RunId},
     lifecycle::Observed,
@@ -48,6 +48,38 @@ pub enum EventKind {
         /// How long it took to come there, where that was measured.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         duration_ms: Option<u64>,
+        /// Its class, told when it is being made.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        class: Option<String>,
+    },
+    /// What an environment has used since it was made. The last one says all.
+    EnvironmentUsage {
+        /// Which.
+        environment: EnvironmentId,
+        /// What.
+        #[serde(flatten)]
+        usage: EnvironmentUsage,
+        /// What that costs by its class.
+        cost: Nanos,
+    },
+    /// Programs that were started inside since the last such line.
+    Executions {
+        /// Where.
+        environment: EnvironmentId,
+        /// Counts such lines of the environment, from 1.
+        batch: u64,
+        /// How many starts there were.
+        starts: u64,
+        /// Of how many different programs. They are in the content.
+        programs: u64,
+        /// Starts of yet other programs, for which a line has no room.
+        left_out: u64,
+        /// Starts that nobody could note.
+        lost: u64,
+        /// Whether a guest ended before all of its notes could be fetched: then there may have been more.
+        incomplete: bool,
+        /// The programs, sealed.
+        content: ContentRef,
     },
     /// The agent begins a turn.
     Turn {
@@ -215,6 +247,7 @@ words! {
         Gates "gates" "The gates did not pass within the allowed attempts.",
         Repository "repository" "The project's repository could not be read or written.",
         Environment "environment" "The environment could not be made or broke for good.",
+        Lifetime "lifetime" "The environment came to the end of its class's lifetime.",
         NoChange "no_change" "The agent finished without changing anything.",
         GaveUp "gave_up" "The agent said that it cannot do it.",
         Erased "erased" "The run's key was destroyed.",

@@ -9,12 +9,14 @@
 
 mod budget;
 mod chain;
+mod class;
 mod content;
 mod decision;
 mod deed;
 mod event;
 mod harness;
 mod id;
+pub mod inside;
 mod lifecycle;
 mod money;
 mod principal;
@@ -22,6 +24,7 @@ mod world;
 
 pub use budget::{BudgetScope, Period};
 pub use chain::chain;
+pub use class::{EnvironmentClass, EnvironmentUsage, MAX_CLASS_NAME, MAX_CLASSES, Network};
 pub use content::{ContentKind, ContentRef, Digest, DigestError};
 pub use decision::{Answer, DecidingPolicy, Decision};
 pub use deed::{Action, Context, ContextValue, Deed, Resource, ResourceKind, UnknownWord};

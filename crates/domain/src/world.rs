@@ -77,7 +77,7 @@ mod tests {
         }
         fn random(&self, out: &mut [u8]) {
             // What comes later has the smaller random part.
-            out.fill(u8::MAX - (self.0.load(Ordering::Relaxed) % 256) as u8);
+            out.fill(u8::MAX - u8::try_from(self.0.load(Ordering::Relaxed) % 256).unwrap_or(0));
         }
     }
 

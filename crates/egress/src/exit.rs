@@ -16,7 +16,10 @@ use std::{
     collections::BTreeMap,
     fmt,
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -176,7 +179,27 @@ pub struct Exit {
     written: Mutex<Written>,
     open: Mutex<BTreeMap<RecordId, Live>>,
     git: git::Desk,
+    tally: Arc<Tally>,
     stop: CancellationToken,
+}
+
+/// What went over an environment's connections that have ended, in bytes. Several exits, one after the other, may count in one.
+#[derive(Debug, Default)]
+pub struct Tally {
+    out: AtomicU64,
+    back: AtomicU64,
+}
+
+impl Tally {
+    /// Out of the environment, and into it.
+    pub fn sums(&self) -> (u64, u64) {
+        (self.out.load(Ordering::Relaxed), self.back.load(Ordering::Relaxed))
+    }
+
+    fn add(&self, carried: relay::Carried) {
+        self.out.fetch_add(carried.out, Ordering::Relaxed);
+        self.back.fetch_add(carried.back, Ordering::Relaxed);
+    }
 }
 
 /// What was written down of late.
@@ -201,8 +224,21 @@ impl Exit {
             written: Mutex::default(),
             open: Mutex::default(),
             git: git::Desk::new(git::Limits::default()),
+            tally: Arc::default(),
             stop: CancellationToken::new(),
         }
+    }
+
+    /// The same, counting there.
+    #[must_use]
+    pub fn counting(mut self, tally: Arc<Tally>) -> Self {
+        self.tally = tally;
+        self
+    }
+
+    /// Whether anything is on its way now, or waits to be.
+    pub fn is_busy(&self) -> bool {
+        self.places.available_permits() < self.limits.connections
     }
 
     /// Ends every connection that is open, and every one that comes.

@@ -22,6 +22,10 @@ use crate::{exec::Commands, proc, sys};
 pub const MAX_KEPT: usize = 2_048;
 /// So much of a path is kept, in bytes.
 pub const MAX_PATH: usize = 512;
+/// So many arguments are kept.
+pub const MAX_ARGUMENTS: usize = 16;
+/// So much of them together, in bytes.
+pub const MAX_ARGUMENT_BYTES: usize = 256;
 /// So many are told in one answer.
 pub const MAX_TOLD: usize = 1_024;
 
@@ -32,6 +36,7 @@ struct Kept {
     call: Option<CallId>,
     pid: i32,
     path: String,
+    arguments: Vec<String>,
 }
 
 #[derive(Debug, Default)]
@@ -54,16 +59,16 @@ impl Executions {
     }
 
     /// Notes one; without room only that there was one.
-    fn note(&self, pid: i32, look: impl FnOnce() -> Option<(Option<CallId>, String)>) {
+    fn note(&self, pid: i32, look: impl FnOnce() -> Option<(Option<CallId>, String, Vec<String>)>) {
         if self.lock().kept.len() >= MAX_KEPT {
             self.lock().dropped += 1;
             return;
         }
-        let Some((call, path)) = look() else { return };
+        let Some((call, path, arguments)) = look() else { return };
         let mut notes = self.lock();
         notes.last += 1;
         let number = notes.last;
-        notes.kept.push_back(Kept { number, at: Instant::now(), call, pid, path });
+        notes.kept.push_back(Kept { number, at: Instant::now(), call, pid, path, arguments });
     }
 
     /// Tells those after a number, and forgets those up to it.
@@ -78,6 +83,7 @@ impl Executions {
             call: kept.call,
             pid: kept.pid,
             path: kept.path.clone(),
+            arguments: kept.arguments.clone(),
         });
         Reply::Executions { executions: told.collect(), dropped: notes.dropped, watched: notes.watched }
     }
@@ -89,9 +95,10 @@ impl Executions {
         loop {
             let Ok(start) = sys::next_start(listener) else { continue };
             self.note(start.pid, || {
-                let path = path_of(&start)?;
+                let memory = fs::File::open(format!("/proc/{}/mem", start.pid)).ok()?;
+                let (path, arguments) = (path_of(&memory, &start)?, arguments_of(&memory, start.arguments));
                 // A number may be another's by now, if this one was killed: then what was read is not its own.
-                sys::still_waits(listener, &start).then(|| (commands.call_above(start.pid), path))
+                sys::still_waits(listener, &start).then(|| (commands.call_above(start.pid), path, arguments))
             });
             sys::let_start(listener, &start);
         }
@@ -99,8 +106,7 @@ impl Executions {
 }
 
 /// What it is about to start: a path as it says it, or what the descriptor is called that it names.
-fn path_of(start: &sys::Start) -> Option<String> {
-    let memory = fs::File::open(format!("/proc/{}/mem", start.pid)).ok()?;
+fn path_of(memory: &fs::File, start: &sys::Start) -> Option<String> {
     let mut bytes = [0; MAX_PATH];
     let read = memory.read_at(&mut bytes, start.path).ok()?;
     let text = bytes.get(..read)?.split(|byte| *byte == 0).next()?;
@@ -110,6 +116,26 @@ fn path_of(start: &sys::Start) -> Option<String> {
         return Some(target.to_string_lossy().chars().take(MAX_PATH).collect());
     }
     Some(String::from_utf8_lossy(text).into_owned())
+}
+
+/// What it is to be given after its name, as far as that is there and fits.
+fn arguments_of(memory: &fs::File, list: u64) -> Vec<String> {
+    const WORD: usize = size_of::<u64>();
+    let (mut found, mut room) = (Vec::new(), MAX_ARGUMENT_BYTES);
+    let mut addresses = [0; WORD * MAX_ARGUMENTS];
+    // The first is its name.
+    let read = memory.read_at(&mut addresses, list.wrapping_add(WORD as u64)).unwrap_or(0);
+    for address in addresses.get(..read).unwrap_or_default().chunks_exact(WORD) {
+        let address = address.try_into().map_or(0, u64::from_ne_bytes);
+        let mut bytes = [0; MAX_ARGUMENT_BYTES];
+        let Some(place) = bytes.get_mut(..room).filter(|place| address != 0 && !place.is_empty()) else { break };
+        let Ok(read) = memory.read_at(place, address) else { break };
+        let text = place.get(..read).and_then(|bytes| bytes.split(|byte| *byte == 0).next()).unwrap_or_default();
+        // An empty one takes room as well: there is no end of them otherwise.
+        room = room.saturating_sub(text.len() + 1);
+        found.push(String::from_utf8_lossy(text).into_owned());
+    }
+    found
 }
 
 impl Commands {
@@ -134,10 +160,31 @@ mod tests {
     use super::*;
 
     #[test]
+    fn arguments_are_read_up_to_their_bounds_and_nonsense_is_none() {
+        let memory = fs::File::open("/proc/self/mem").unwrap();
+        let read = |words: &[&str]| {
+            let texts: Vec<Vec<u8>> = words.iter().map(|word| [word.as_bytes(), b"\0"].concat()).collect();
+            let mut list: Vec<u64> = texts.iter().map(|text| text.as_ptr() as u64).collect();
+            list.push(0);
+            let found = arguments_of(&memory, list.as_ptr() as u64);
+            drop(texts);
+            found
+        };
+        assert_eq!(read(&["sh", "-c", "", "echo \u{e9}"]), ["-c", "", "echo \u{e9}"]);
+        assert_eq!(read(&["true"]), Vec::<String>::new());
+        let long = "x".repeat(1_000);
+        assert_eq!(read(&["a", "b", &long, "c"])[1].len(), MAX_ARGUMENT_BYTES - 2);
+        assert_eq!(read(&["a"; 100]).len(), MAX_ARGUMENTS);
+        assert_eq!(arguments_of(&memory, 8), Vec::<String>::new());
+        let loose = [0, u64::MAX];
+        assert_eq!(arguments_of(&memory, loose.as_ptr() as u64), Vec::<String>::new());
+    }
+
+    #[test]
     fn so_many_are_kept_and_the_rest_is_counted() {
         let executions = Executions::default();
         for pid in 0..5_000 {
-            executions.note(pid, || Some((None, "/bin/true".to_owned())));
+            executions.note(pid, || Some((None, "/bin/true".to_owned(), Vec::new())));
         }
         let Reply::Executions { executions: told, dropped, watched } = executions.tell(0) else { unreachable!() };
         assert_eq!((told.len(), dropped, watched), (MAX_TOLD, 5_000 - MAX_KEPT as u64, false));
@@ -150,7 +197,7 @@ mod tests {
         assert_eq!(again(1_024), Some(1_025));
         assert_eq!(again(0), Some(1_025));
         assert_eq!(again(u64::MAX), None);
-        executions.note(7, || Some((None, "/bin/false".to_owned())));
+        executions.note(7, || Some((None, "/bin/false".to_owned(), Vec::new())));
         assert_eq!(again(0), Some(MAX_KEPT as u64 + 1), "there is room again");
     }
 }

@@ -216,6 +216,8 @@ pub struct Start {
     pub path: u64,
     /// The descriptor that the path begins at, if one is named.
     pub folder: Option<u64>,
+    /// Where the addresses of its arguments stand, its name first.
+    pub arguments: u64,
 }
 
 const NEXT_START: libc::c_ulong = 0xC050_2100;
@@ -228,10 +230,13 @@ pub fn next_start(listener: &OwnedFd) -> io::Result<Start> {
     let mut notice: libc::seccomp_notif = unsafe { std::mem::zeroed() };
     // SAFETY: `notice` is a valid place of the size that the request's number says.
     checked(unsafe { libc::ioctl(listener.as_raw_fd(), NEXT_START, &raw mut notice) }.into())?;
-    let [first, second, ..] = notice.data.args;
-    let (path, folder) =
-        if i64::from(notice.data.nr) == libc::SYS_execveat { (second, Some(first)) } else { (first, None) };
-    Ok(Start { id: notice.id, pid: notice.pid.cast_signed(), path, folder })
+    let [first, second, third, ..] = notice.data.args;
+    let (path, folder, arguments) = if i64::from(notice.data.nr) == libc::SYS_execveat {
+        (second, Some(first), third)
+    } else {
+        (first, None, second)
+    };
+    Ok(Start { id: notice.id, pid: notice.pid.cast_signed(), path, folder, arguments })
 }
 
 /// Whether whoever is to start it still waits.

@@ -5,9 +5,10 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
-use stockade_sandbox::{Inside, wrong_to_show};
+use stockade_domain::EnvironmentClass;
+use stockade_sandbox::wrong_to_show;
 
-use crate::{EgressConfig, RunnerError, Telemetry, start};
+use crate::{EgressConfig, RunnerError, Telemetry, classes::Classes, start};
 
 /// Everything that a runner needs to know before it starts.
 #[derive(Debug, Clone)]
@@ -33,10 +34,8 @@ pub struct RunnerConfig {
     pub models: String,
     /// A folder with cassettes: where it is given, the runner serves the rehearsal provider on loopback for itself.
     pub cassettes: Option<PathBuf>,
-    /// The size of an environment.
-    pub class: EnvironmentClass,
-    /// What its inside is to those who work there.
-    pub inside: Inside,
+    /// The classes of environments, the one that is used where nobody names one first.
+    pub classes: Vec<EnvironmentClass>,
     /// Who commits.
     pub git: GitIdentity,
     /// Protections that may be missing on this machine; each is warned about at start.
@@ -65,8 +64,7 @@ impl RunnerConfig {
             environments: None,
             models: String::new(),
             cassettes: None,
-            class: EnvironmentClass::default(),
-            inside: Inside::default(),
+            classes: EnvironmentClass::shipped(),
             git: GitIdentity::default(),
             allow_degraded: Vec::new(),
             extra_read_only: Vec::new(),
@@ -81,11 +79,6 @@ impl RunnerConfig {
     /// # Errors
     /// [`RunnerError::Config`] says what is wrong.
     pub fn check(&self) -> Result<(), RunnerError> {
-        if let Some(what) = self.inside.wrong() {
-            let (what, hint) =
-                (format!("[environment]: {what}"), "docs/isolation.md says what each choice gives and costs");
-            return Err(RunnerError::Config { what, hint: hint.into() });
-        }
         for path in &self.extra_read_only {
             if let Some(why) = wrong_to_show(path) {
                 let what = format!("[environment] extra_read_only: `{}` {why}", path.display());
@@ -97,40 +90,13 @@ impl RunnerConfig {
         }
         self.telemetry.check()?;
         self.egress.check()?;
+        Classes::new(self.classes.clone())?;
         start::model_table(self).map(drop)
     }
 }
 
 /// How much may wait in the spool by default: 4 GiB.
 pub const SPOOL_MAX_BYTES: u64 = 4 * 1024 * 1024 * 1024;
-
-/// The size of an environment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct EnvironmentClass {
-    /// Memory, in bytes.
-    pub memory_bytes: u64,
-    /// Processes and threads.
-    pub processes: u64,
-    /// Processor time, in thousandths of one processor.
-    pub cpu_millis: u64,
-    /// Disk, in bytes.
-    pub disk_bytes: u64,
-    /// Open files per process.
-    pub open_files: u64,
-}
-
-impl Default for EnvironmentClass {
-    fn default() -> Self {
-        Self {
-            memory_bytes: 4 * 1024 * 1024 * 1024,
-            processes: 512,
-            cpu_millis: 2_000,
-            disk_bytes: 8 * 1024 * 1024 * 1024,
-            open_files: 4_096,
-        }
-    }
-}
 
 /// Who commits the agents' work.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

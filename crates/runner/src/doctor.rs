@@ -6,7 +6,7 @@ use std::{
 };
 
 use stockade_api::http::Check;
-use stockade_domain::Harness;
+use stockade_domain::{EnvironmentClass, Harness};
 use stockade_sandbox::{Capability, Driver, NamespaceConfig, NamespaceDriver};
 
 use crate::{RunnerConfig, drive::harness, error::chain, identity, start, workspace::git};
@@ -44,10 +44,49 @@ pub async fn doctor(config: &RunnerConfig) -> Vec<Check> {
         };
         checks.push(Check { name: format!("sandbox.{}", found.name), ok, detail: said, hint: None });
     }
+    checks.extend(classes(&config.classes));
     checks.extend(agents(config));
     checks.extend(models(config).await);
     checks.push(clock(&config.server_url).await);
     checks
+}
+
+/// What environments may be. A class that is larger than the machine is no fault: it holds nobody back, that is all.
+fn classes(classes: &[EnvironmentClass]) -> Vec<Check> {
+    let cores = std::thread::available_parallelism().map_or(u64::MAX, |cores| cores.get() as u64);
+    let memory = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
+        let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+        line.trim().trim_end_matches(" kB").parse::<u64>().ok()?.checked_mul(1_024)
+    });
+    let one = |(at, class): (usize, &EnvironmentClass)| {
+        let mib = |bytes: u64| bytes / (1024 * 1024);
+        let mut said = format!(
+            "{} MiB of memory, {} thousandths of a core, {} MiB of disk, {} processes, {} open files, network `{}`",
+            mib(class.memory_bytes),
+            class.cpu_millis,
+            mib(class.disk_bytes),
+            class.processes,
+            class.open_files,
+            class.network
+        );
+        if let Some(seconds) = class.lifetime_seconds {
+            said.push_str(&format!(", lives for {seconds} s"));
+        }
+        if let Some(seconds) = class.idle_seconds {
+            said.push_str(&format!(", stopped after {seconds} idle s"));
+        }
+        if at == 0 {
+            said.push_str("; used where nobody names one");
+        }
+        if class.cpu_millis > cores.saturating_mul(1_000) {
+            said.push_str(&format!("; this machine has {cores} cores"));
+        }
+        if let Some(memory) = memory.filter(|memory| *memory < class.memory_bytes) {
+            said.push_str(&format!("; this machine has {} MiB of memory", mib(memory)));
+        }
+        check(&format!("class.{}", class.name), true, said, None)
+    };
+    classes.iter().enumerate().map(one).collect()
 }
 
 /// The folders of this machine that every environment shows, where they are.

@@ -49,7 +49,7 @@ async fn erase(site: &Site, slot: &Slot) -> Result<(), String> {
     slot::set_erased(&slot.dir).map_err(text)?;
     slot::destroy_wrapped_key(&slot.dir).map_err(text)?;
     files::remove_all(&slot.journal()).map_err(text)?;
-    for name in ["base.bundle", "out.bundle", "work.bundle", "work.part", "quarantine.git"] {
+    for name in ["base.bundle", "out.bundle", "work.bundle", "work.part", "quarantine.git", "executions"] {
         files::remove_all(&slot.dir.join(name)).map_err(text)?;
     }
     site.driver.delete(a.environment).await.map_err(|e| e.to_string())?;

@@ -15,14 +15,16 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use stockade_api::runner::Assignment;
-use stockade_domain::{Principal, ids::EnvironmentId};
+use stockade_domain::{Network, Principal, ids::EnvironmentId};
 use stockade_egress::{
     dial::Dialer,
-    exit::{Exit, Inside, Limits, Parts, Room, Who, git},
+    exit::{Exit, Inside, Limits, Parts, Room, Tally, Who, git},
 };
 use stockade_gateway::Gateway;
 use stockade_ledger::RunKey;
+use stockade_policy::{Bundle, Engine};
 use stockade_sandbox::{Arrival, Doors, Driver, SandboxError};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -44,8 +46,28 @@ pub struct Exits {
     gateway: Gateway,
     runs: Arc<Registry>,
     open: Mutex<BTreeMap<EnvironmentId, Way>>,
+    /// What went over, of every environment that had an exit in this process.
+    tallies: Mutex<BTreeMap<EnvironmentId, Arc<Tally>>>,
+    /// The policy of environments whose class lets nothing out but calls to the gateway.
+    shut: Arc<ArcSwap<Engine>>,
     tasks: TaskTracker,
 }
+
+/// It permits nothing, and says why.
+const SHUT: &str = r#"
+about = "What environments may open whose class has the network `gateway`: nothing."
+[[policy]]
+id = "class-network"
+title = "Environments of this class go nowhere but to the gateway"
+text = "forbid(principal, action, resource);"
+[[example]]
+name = "a host"
+principal = "agent"
+action = "connection.open"
+resource = "host:example.org"
+expect = "deny"
+by = "class-network"
+"#;
 
 /// One environment's.
 #[derive(Debug)]
@@ -69,14 +91,20 @@ impl Room for Spool {
 
 impl Exits {
     /// None yet. Each environment has the gateway inside, for the programs that work there.
+    ///
+    /// # Errors
+    /// None that a user could mend.
     pub fn new(
         driver: Arc<dyn Driver>,
         parts: Parts,
         limits: Limits,
         keyring: Keyring,
         (gateway, runs): (Gateway, Arc<Registry>),
-    ) -> Self {
-        Self { driver, parts, limits, keyring, gateway, runs, open: Mutex::default(), tasks: TaskTracker::new() }
+    ) -> Result<Self, RunnerError> {
+        let shut = Bundle::parse(0, SHUT).map_err(|e| RunnerError::part("policy", e))?;
+        let (shut, tasks) = (Arc::new(ArcSwap::from_pointee(shut)), TaskTracker::new());
+        let (open, tallies) = (Mutex::default(), Mutex::default());
+        Ok(Self { driver, parts, limits, keyring, gateway, runs, open, tallies, shut, tasks })
     }
 
     /// What the tools of an environment that is about to be made are told: the certificate that they are to trust, variables, git's configuration.
@@ -101,12 +129,24 @@ impl Exits {
         })
     }
 
-    /// Sees that a running environment has its exit. `fresh`: its namespaces are new, so what stood at the doors of the old ones is over.
+    /// Sees that a running environment has the exit that its class's network posture gives it: none at all, one that is shut but for the
+    /// gateway, or one that asks policy. `fresh`: its namespaces are new, so what stood at the doors of the old ones is over.
     ///
     /// # Errors
     /// If its doors cannot be had. Then nothing may run inside that expects a way out.
-    pub async fn ensure(&self, a: &Assignment, key: &Arc<RunKey>, fresh: bool) -> Result<(), SandboxError> {
+    pub async fn ensure(
+        &self,
+        a: &Assignment,
+        key: &Arc<RunKey>,
+        network: Network,
+        fresh: bool,
+    ) -> Result<(), SandboxError> {
         let id = a.environment;
+        if network == Network::None {
+            // Nobody holds its doors, so nothing is open.
+            self.close(id).await;
+            return Ok(());
+        }
         let standing = self.open().get(&id).is_some_and(|way| !way.over.is_cancelled());
         if standing && !fresh {
             return Ok(());
@@ -125,10 +165,14 @@ impl Exits {
         };
         let pinhole: Arc<dyn Inside> = Arc::new(Pinhole::new(&self.gateway, &self.runs, a.run));
         let credentials = Arc::new(granted.credentials);
-        let parts = Parts { inside: Some(pinhole), authority, credentials, ..self.parts.clone() };
+        let mut parts = Parts { inside: Some(pinhole), authority, credentials, ..self.parts.clone() };
+        if network == Network::Gateway {
+            parts.policy = Arc::clone(&self.shut);
+        }
         // Pushes lie beside the run while they are judged, not in memory that is made to look like a disk.
         let git = git::Limits { folder: self.runs.dir_of(a.run), ..git::Limits::default() };
-        let exit = Arc::new(Exit::new(who, parts, self.limits).with_git(git));
+        let tally = Arc::clone(lock(&self.tallies).entry(id).or_default());
+        let exit = Arc::new(Exit::new(who, parts, self.limits).with_git(git).counting(tally));
         let over = CancellationToken::new();
         let standing = stand(Arc::clone(&exit), doors, Arc::clone(&self.driver), id, over.clone());
         self.tasks.spawn(standing);
@@ -165,10 +209,29 @@ impl Exits {
         self.tasks.wait().await;
     }
 
-    fn open(&self) -> MutexGuard<'_, BTreeMap<EnvironmentId, Way>> {
-        // Every change under this lock is a single step: a panic elsewhere leaves it whole.
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What went over an environment's connections that have ended, in this process: bytes out and in.
+    pub fn carried(&self, id: EnvironmentId) -> (u64, u64) {
+        lock(&self.tallies).get(&id).map_or((0, 0), |tally| tally.sums())
     }
+
+    /// Whether an environment has a connection open, or one that waits for a person.
+    pub fn is_busy(&self, id: EnvironmentId) -> bool {
+        self.open().get(&id).is_some_and(|way| way.exit.is_busy())
+    }
+
+    /// An environment is gone.
+    pub fn forget(&self, id: EnvironmentId) {
+        lock(&self.tallies).remove(&id);
+    }
+
+    fn open(&self) -> MutexGuard<'_, BTreeMap<EnvironmentId, Way>> {
+        lock(&self.open)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Every change under these locks is a single step: a panic elsewhere leaves it whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Stands at the doors until the exit is stopped or the environment is gone, and then until everything that came is over.

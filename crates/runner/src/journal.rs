@@ -15,7 +15,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use stockade_agent::Input;
 use stockade_domain::{
-    ContentKind, ContentRef, Digest, EventKind, Nanos, Timestamp, Usage, World,
+    ContentKind, ContentRef, Digest, EnvironmentClass, EventKind, Nanos, Timestamp, Usage, World,
     ids::{ApprovalId, CallId, EnvironmentId, RecordId},
 };
 use stockade_ledger::RunKey;
@@ -153,6 +153,9 @@ pub enum Step {
     Taken {
         /// In which environment.
         environment: EnvironmentId,
+        /// Its class, as it was then: what is promised of an environment when it is made holds until its end.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        class: Option<Box<EnvironmentClass>>,
     },
     /// On what it stands.
     Based {

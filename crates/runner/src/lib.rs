@@ -13,6 +13,7 @@ mod asking;
 pub mod bench;
 mod book;
 mod calls;
+mod classes;
 mod config;
 mod doctor;
 mod drive;
@@ -40,16 +41,16 @@ pub mod soak;
 mod spool;
 mod start;
 mod telemetry;
+mod tend;
 mod workspace;
 
-pub use config::{EnvironmentClass, GitIdentity, RunnerConfig, SPOOL_MAX_BYTES};
+pub use config::{GitIdentity, RunnerConfig, SPOOL_MAX_BYTES};
 pub use doctor::doctor;
 pub use error::RunnerError;
 pub use exits::{CredentialConfig, EgressConfig, ProxyConfig};
 pub use providers::{ProviderReport, Step, check_providers};
 pub use stockade_gateway::toml_error;
 pub use stockade_llm::told;
-pub use stockade_sandbox::{Inside, System, User};
 pub use telemetry::Telemetry;
 
 use std::{net::SocketAddr, path::Path, sync::Arc};

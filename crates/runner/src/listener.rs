@@ -34,7 +34,7 @@ use stockade_policy::{Permit, Ruling};
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::sync::CancellationToken;
 
-use crate::{erase, guest::Guest, journal, personal, site::Site, slot, telemetry};
+use crate::{erase, guest::Guest, journal, personal, site::Site, slot, telemetry, tend};
 
 /// The longest command of a person, arguments and input together, in bytes.
 pub const MAX_EXEC: usize = 1024 * 1024;
@@ -319,7 +319,7 @@ async fn exec(
     let opened = admit(&site, &ticket, Action::EnvironmentExec, resource, vec![input], command).await?;
     let (frames, stream) = mpsc::channel::<Bytes>(FRAMES);
     // A task of its own: the command, its end and its record do not hang on the client's connection.
-    tokio::spawn(async move { carry_out(&site, &slot, &key, opened, asked, frames).await });
+    tokio::spawn(async move { carry_out(site, slot, &key, opened, asked, frames).await });
     let body = futures_util::stream::unfold(stream, |mut stream| async move {
         stream.recv().await.map(|frame| (Ok::<_, std::convert::Infallible>(frame), stream))
     });
@@ -328,8 +328,8 @@ async fn exec(
 
 /// The effect: it takes the permit.
 async fn carry_out(
-    site: &Site,
-    slot: &slot::Slot,
+    site: Arc<Site>,
+    slot: Arc<slot::Slot>,
     key: &RunKey,
     opened: Opened<Permit>,
     asked: ExecRequest,
@@ -357,6 +357,8 @@ async fn carry_out(
     };
     let (live, mut pieces) = mpsc::channel(FRAMES);
     let asking = async {
+        // One that rests is started again, and does not rest while somebody is inside.
+        let _inside = tend::visit(&site, &slot).await.map_err(|e| e.to_string())?;
         // A connection of its own: a person who reads slowly holds nobody else's answers up.
         let stream = site.driver.connect(slot.assignment().environment).await.map_err(|e| e.to_string())?;
         let guest = Guest::new(stream);
@@ -379,6 +381,6 @@ async fn carry_out(
     };
     let output = key.seal(site.world(), ContentKind::ToolOutput, kept.as_bytes());
     // A close that fails is made up for by the reaper; the failure is logged where it is made.
-    let _ = close(site, record, status, output.into_iter().collect()).await;
+    let _ = close(&site, record, status, output.into_iter().collect()).await;
     send(last).await;
 }

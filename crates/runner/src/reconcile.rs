@@ -29,6 +29,7 @@ use crate::{
     ship::Backoff,
     site::Site,
     slot::{self, Halt, Phase, Slot, Waits},
+    tend,
 };
 
 /// How long a poll is held at most, in milliseconds.
@@ -98,10 +99,12 @@ pub async fn poll(site: Arc<Site>, seen: Arc<Seen>, listener: String) {
     let mut revision = 0;
     let mut backoff = Backoff::new();
     let mut bundle: Option<BundleText> = None;
+    let classes = site.classes.all().to_vec();
     while !site.stop.is_cancelled() {
         let cursor = site.desk.spool.cursor();
         let number = site.policy.load().number();
-        let request = Poll { revision, wait_ms: POLL_MS, listener: listener.clone(), bundle: number };
+        let request =
+            Poll { revision, wait_ms: POLL_MS, listener: listener.clone(), bundle: number, classes: classes.clone() };
         let Some(answer) = site.stop.run_until_cancelled(site.link.poll(&request)).await else { return };
         match answer {
             Ok(polled) => {
@@ -257,7 +260,10 @@ fn look(site: &Site, seen: &Seen, slot: &Slot) -> Option<Job> {
     let job = wanted(site, seen, slot, &a, phase);
     if phase == Phase::Busy {
         let ends = a.order == Some(Order::Cancel) || matches!(a.state, RunState::Cancelled | RunState::Expired);
-        if job.is_some_and(|job| job != Job::Work) || ends {
+        // Once: what is done at the end of a lifetime takes time itself.
+        let outlived = slot.terms().is_some_and(|terms| terms.are_over(site.world().now()))
+            && !slot.outlived.swap(true, Ordering::Relaxed);
+        if job.is_some_and(|job| job != Job::Work) || ends || outlived {
             slot.stop(Halt::Changed);
         }
         return None;
@@ -279,14 +285,15 @@ fn wanted(site: &Site, seen: &Seen, slot: &Slot, a: &Assignment, phase: Phase) -
             slot.stopped.store(false, Ordering::Relaxed);
             let now = site.world().now();
             let ends = a.order == Some(Order::Cancel) || matches!(a.state, RunState::Cancelled | RunState::Expired);
+            let outlived = slot.terms().is_some_and(|terms| terms.are_over(now));
             let resumes = a.order == Some(Order::Resume) && a.state == RunState::Queued;
             let goes = match phase {
                 Phase::New | Phase::Busy => true,
-                Phase::Parked(Waits { approval, reply }) => {
+                Phase::Parked(Waits { approval, reply, .. }) => {
                     let answered =
                         approval.is_some_and(|(id, until)| now > until || a.approvals.iter().any(|a| a.approval == id));
                     let replied = reply.is_some_and(|number| a.replies.iter().any(|r| r.number == number));
-                    answered || replied || ends || (approval.is_none() && reply.is_none())
+                    answered || replied || ends || outlived || (approval.is_none() && reply.is_none())
                 }
                 Phase::Later { at } => now >= at,
                 // An order that was given before the end was known here is not taken for a new one.
@@ -377,6 +384,8 @@ async fn delete(site: Arc<Site>, slot: Arc<Slot>) {
     let (run, environment) = (a.run, a.environment);
     *slot.guest.lock().await = None;
     let deleted = async {
+        tend::settle(&site, &slot).await;
+        let _door = slot.door.lock().await;
         site.exits.close(environment).await;
         site.driver.delete(environment).await.map_err(|e| e.to_string())?;
         exits::authority::forget(&slot.dir, environment);
@@ -387,8 +396,11 @@ async fn delete(site: Arc<Site>, slot: Arc<Slot>) {
             observed: Observed::Deleted,
             generation: a.generation,
             duration_ms: None,
+            class: None,
         };
-        aside(&site, &slot, Draft::events(vec![event])).await.map_err(|e| e.to_string())
+        aside(&site, &slot, Draft::events(vec![event])).await.map_err(|e| e.to_string())?;
+        tend::forget(&site, &slot).await;
+        Ok::<_, String>(())
     };
     match deleted.await {
         Ok(()) => {
@@ -422,8 +434,11 @@ async fn stop(site: Arc<Site>, slot: Arc<Slot>) {
         observed: Observed::Stopped,
         generation: a.generation,
         duration_ms: None,
+        class: None,
     };
     let stopped = async {
+        tend::settle(&site, &slot).await;
+        let _door = slot.door.lock().await;
         site.exits.close(environment).await;
         site.driver.stop(environment).await.map_err(|e| e.to_string())?;
         aside(&site, &slot, Draft::events(vec![event])).await.map_err(|e| e.to_string())

@@ -7,13 +7,14 @@ use secrecy::SecretString;
 use stockade_domain::World;
 use stockade_gateway::Gateway;
 use stockade_policy::Engine;
-use stockade_sandbox::{Class, Driver};
+use stockade_sandbox::Driver;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     RunnerConfig,
     asking::Asking,
     book::Desk,
+    classes::Classes,
     exits::Exits,
     identity::{Identity, Keys},
     link::Link,
@@ -26,6 +27,8 @@ use crate::{
 pub struct Site {
     /// How it was started.
     pub config: RunnerConfig,
+    /// Its classes of environments.
+    pub classes: Classes,
     /// Who it is.
     pub identity: Identity,
     /// Its keys.
@@ -68,18 +71,6 @@ impl Site {
     /// The time and randomness.
     pub fn world(&self) -> &dyn World {
         &*self.desk.world
-    }
-
-    /// The size of environments.
-    pub fn class(&self) -> Class {
-        let c = self.config.class;
-        Class {
-            memory_bytes: c.memory_bytes,
-            processes: c.processes,
-            cpu_millis: c.cpu_millis,
-            disk_bytes: c.disk_bytes,
-            open_files: c.open_files,
-        }
     }
 
     /// Where the last word of the server about what should be is kept.

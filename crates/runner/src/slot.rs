@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU32},
+        atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering},
     },
 };
 
@@ -16,14 +16,14 @@ use async_trait::async_trait;
 use secrecy::SecretString;
 use stockade_api::runner::Assignment;
 use stockade_domain::{
-    Timestamp,
-    ids::{ApprovalId, RunId},
+    EnvironmentClass, Timestamp,
+    ids::{ApprovalId, EnvironmentId, RunId},
 };
 use stockade_gateway::{CallError, Caller, Finished, Runs};
 use stockade_ledger::RunKey;
 use tokio_util::sync::CancellationToken;
 
-use crate::{book::Book, calls::Calls, files, guest::Guest, personal::Tokens};
+use crate::{book::Book, calls::Calls, files, guest::Guest, personal::Tokens, tend::Tended};
 
 /// The file with the fence of the lease that is held.
 const LEASE_FILE: &str = "lease";
@@ -77,6 +77,30 @@ pub struct Waits {
     pub approval: Option<(ApprovalId, Timestamp)>,
     /// For this reply.
     pub reply: Option<u64>,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// What was promised of a run's environment when it was taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Terms {
+    /// Which environment.
+    pub environment: EnvironmentId,
+    /// Its class.
+    pub class: EnvironmentClass,
+    /// When it was taken.
+    pub taken_at: Timestamp,
+    /// Since when it ran when work on the run was taken up, if it did.
+    pub runs_since: Option<Timestamp>,
+    /// How often programs that were started there had been told of when work on the run was taken up.
+    pub executions: u64,
+}
+
+impl Terms {
+    /// Whether its lifetime is over.
+    pub fn are_over(&self, now: Timestamp) -> bool {
+        self.class.lifetime_seconds.is_some_and(|seconds| now.ms_since(self.taken_at) >= seconds.saturating_mul(1_000))
+    }
 }
 
 /// One run at this runner.
@@ -104,6 +128,19 @@ pub struct Slot {
     pub erased: AtomicBool,
     /// Whether its environment was stopped in this life.
     pub stopped: AtomicBool,
+    terms: Mutex<Option<Arc<Terms>>>,
+    /// Whether whoever works on it was told that its environment's lifetime is over.
+    pub outlived: AtomicBool,
+    /// Held while its environment is started or stopped.
+    pub door: tokio::sync::Mutex<()>,
+    /// When its environment was last started, in microseconds, until that was taken note of.
+    pub started_at: AtomicI64,
+    /// People who are inside.
+    pub visits: AtomicU32,
+    /// When the last of them left, in microseconds.
+    pub left_at: AtomicI64,
+    /// What is measured and noted of its environment.
+    pub tended: tokio::sync::Mutex<Tended>,
 }
 
 impl Slot {
@@ -123,7 +160,37 @@ impl Slot {
             said: Mutex::default(),
             erased: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
+            terms: Mutex::default(),
+            outlived: AtomicBool::new(false),
+            door: tokio::sync::Mutex::default(),
+            started_at: AtomicI64::new(0),
+            visits: AtomicU32::new(0),
+            left_at: AtomicI64::new(0),
+            tended: tokio::sync::Mutex::default(),
         }
+    }
+
+    /// What was promised of its environment; nothing before work on the run was taken up in this process.
+    pub fn terms(&self) -> Option<Arc<Terms>> {
+        lock(&self.terms).clone()
+    }
+
+    /// That is promised of its environment.
+    pub fn set_terms(&self, terms: Terms) {
+        let mut held = lock(&self.terms);
+        if held.as_ref().is_none_or(|known| known.environment != terms.environment) {
+            self.outlived.store(false, Ordering::Relaxed);
+        }
+        *held = Some(Arc::new(terms));
+    }
+
+    /// Claims a run that waits for a person, and gives for what it waits. Nothing if it does not, by now.
+    pub fn claim_parked(&self) -> Option<Waits> {
+        let mut phase = lock(&self.phase);
+        let Phase::Parked(waits) = *phase else { return None };
+        *phase = Phase::Busy;
+        *lock(&self.halt) = (CancellationToken::new(), None);
+        Some(waits)
     }
 
     /// The assignment as last seen.

@@ -20,6 +20,7 @@ use crate::{
     RunnerConfig, RunnerError, RunningRunner,
     asking::Asking,
     book::Desk,
+    classes::Classes,
     error::chain,
     exits::Exits,
     files, identity,
@@ -33,7 +34,7 @@ use crate::{
     site::Site,
     slot::{Halt, Registry},
     spool::{Spool, archive_dir},
-    telemetry,
+    telemetry, tend,
     workspace::Workspaces,
 };
 
@@ -76,6 +77,7 @@ pub fn driver(config: &RunnerConfig) -> Arc<dyn Driver> {
 pub async fn start(config: RunnerConfig, driver: Arc<dyn Driver>) -> Result<RunningRunner, RunnerError> {
     config.telemetry.check()?;
     config.egress.check()?;
+    let classes = Classes::new(config.classes.clone())?;
     let world: Arc<dyn World> = Arc::new(SystemWorld);
     let data = config.data_dir.clone();
     files::private_dir(&data).map_err(RunnerError::file("make", &data))?;
@@ -143,7 +145,7 @@ pub async fn start(config: RunnerConfig, driver: Arc<dyn Driver>) -> Result<Runn
         config.egress.limits(),
         keyring,
         (gateway.clone(), Arc::clone(&runs)),
-    );
+    )?;
     let metrics_token = telemetry::token(&data, &*world)?;
     let site = Arc::new(Site {
         workspaces: Workspaces::new(data.join("mirrors")).apart_from(data.clone()).apart_from(environments(&config)),
@@ -159,6 +161,7 @@ pub async fn start(config: RunnerConfig, driver: Arc<dyn Driver>) -> Result<Runn
         driver: Arc::clone(&driver),
         exits,
         runs,
+        classes,
         stop: stop.clone(),
         wake: Arc::new(tokio::sync::Notify::new()),
         config,
@@ -173,6 +176,7 @@ pub async fn start(config: RunnerConfig, driver: Arc<dyn Driver>) -> Result<Runn
     loops.spawn(reconcile::poll(Arc::clone(&site), Arc::clone(&seen), advertised));
     loops.spawn(reconcile::heartbeat(Arc::clone(&site)));
     loops.spawn(reconcile::run(Arc::clone(&site), seen, tasks.clone()));
+    loops.spawn(tend::run(Arc::clone(&site), tasks.clone()));
     loops.spawn(listener::serve(socket, listener::router(Arc::clone(&site)), stop.clone()));
     site.wake.notify_one();
     tracing::info!(runner = %site.identity.runner, %addr, "{} listens on {addr}", site.identity.runner);

@@ -54,6 +54,21 @@ pub struct EnvironmentSpec {
     pub gitconfig: Option<String>,
 }
 
+/// What an environment uses, as far as its machine counts it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Measured {
+    /// Names what the counters count from. When it is another, they have begun anew.
+    pub since: String,
+    /// Processor time since then, in microseconds.
+    pub cpu_us: u64,
+    /// Memory now.
+    pub memory_bytes: u64,
+    /// The most memory at a time since then, as far as that is kept.
+    pub memory_peak_bytes: u64,
+    /// Disk that its files take from the machine.
+    pub disk_bytes: u64,
+}
+
 /// The most variables of an environment.
 pub const MAX_VARIABLES: usize = 512;
 /// The longest value of one, and of git's configuration, in bytes.
@@ -119,6 +134,9 @@ pub trait Driver: Send + Sync + std::fmt::Debug {
 
     /// Kills everything in it and removes every trace. Deleting what is not there is no error.
     async fn delete(&self, id: EnvironmentId) -> Result<(), SandboxError>;
+
+    /// What it uses. Nothing if nothing is known of it here.
+    async fn measure(&self, id: EnvironmentId) -> Option<Measured>;
 
     /// Every environment of which anything is left on this machine, running or not, also of a runner that died.
     async fn list(&self) -> Vec<EnvironmentId>;

@@ -18,7 +18,7 @@ mod shown;
 
 pub use capability::Capability;
 pub use doors::{Arrival, Asker, Doors, Stray, Stream};
-pub use driver::{Class, Driver, EnvironmentSpec};
+pub use driver::{Class, Driver, EnvironmentSpec, Measured};
 pub use error::SandboxError;
 pub use inside::{Inside, System, User};
 pub use namespace::{NamespaceConfig, NamespaceDriver};

@@ -58,6 +58,7 @@ use crate::{
         r::approvals::show,
         r::approvals::grant,
         r::approvals::deny,
+        r::classes::list,
         r::environments::list,
         r::environments::show,
         r::environments::delete,

@@ -70,6 +70,7 @@ pub static OPERATIONS: &[Operation] = table! {
     Get    "/v1/approvals/{approval}"           User    act(A::ApprovalRead), Refusals, BODY => r::approvals::show;
     Post   "/v1/approvals/{approval}/grant"     User    act(A::ApprovalAnswer), Always, BODY => r::approvals::grant;
     Post   "/v1/approvals/{approval}/deny"      User    act(A::ApprovalAnswer), Always, BODY => r::approvals::deny;
+    Get    "/v1/classes"                        User    act(A::EnvironmentRead), Refusals, BODY => r::classes::list;
     Get    "/v1/environments"                   User    act(A::EnvironmentRead), Refusals, BODY => r::environments::list;
     Get    "/v1/environments/{environment}"     User    act(A::EnvironmentRead), Refusals, BODY => r::environments::show;
     Delete "/v1/environments/{environment}"     User    act(A::EnvironmentDelete), Always, BODY => r::environments::delete;

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use stockade_domain::{
     Desired, RunTransition, Timestamp,
-    ids::{RunId, RunnerId, SiteId},
+    ids::{RunnerId, SiteId},
 };
 use stockade_store::{
     StoreError, Tx, approvals, budgets, environments, leases,
@@ -77,7 +77,9 @@ async fn place(app: &App) -> Result<Full, StoreError> {
     let mut live = live_runners(app, &mut tx).await?;
     drop(tx);
     for waiting in queued {
-        let Some(runner) = choose(&mut live, waiting.site, waiting.previous) else { continue };
+        let Some(runner) = choose(&mut live, waiting.site, waiting.class.as_deref(), waiting.previous) else {
+            continue;
+        };
         let mut tx = app.store.write().await?;
         if placement::place(&mut tx, waiting.run, runner, (*app.world).id(), app.now()).await? {
             tx.commit().await?;
@@ -89,10 +91,10 @@ async fn place(app: &App) -> Result<Full, StoreError> {
 }
 
 /// Places a run that was just queued within the caller's transaction, if there is a runner for it.
-pub async fn place_now(app: &App, tx: &mut Tx, run: RunId, site: SiteId) -> Result<bool, StoreError> {
+pub async fn place_now(app: &App, tx: &mut Tx, run: &runs::Run) -> Result<bool, StoreError> {
     let mut live = live_runners(app, tx).await?;
-    match choose(&mut live, site, None) {
-        Some(runner) => placement::place(tx, run, runner, (*app.world).id(), app.now()).await,
+    match choose(&mut live, run.site, run.spec.class.as_deref(), None) {
+        Some(runner) => placement::place(tx, run.id, runner, (*app.world).id(), app.now()).await,
         None => Ok(false),
     }
 }
@@ -102,8 +104,12 @@ async fn live_runners(app: &App, tx: &mut Tx) -> Result<Vec<RunnerLoad>, StoreEr
     placement::live_runners(tx, Timestamp(since)).await
 }
 
-fn choose(live: &mut [RunnerLoad], site: SiteId, previous: Option<RunnerId>) -> Option<RunnerId> {
-    let here = live.iter_mut().filter(|load| load.site == site);
+fn choose(live: &mut [RunnerLoad], site: SiteId, class: Option<&str>, previous: Option<RunnerId>) -> Option<RunnerId> {
+    // One that had it before tells why it cannot go on, if it has that class no more.
+    let makes = |load: &RunnerLoad| {
+        Some(load.runner) == previous || class.is_none_or(|class| load.classes.iter().any(|name| name == class))
+    };
+    let here = live.iter_mut().filter(|load| load.site == site && makes(load));
     // The previous runner has the journal: only with it does the run go on where it stopped.
     let chosen = here.min_by_key(|load| (Some(load.runner) != previous, load.runs))?;
     chosen.runs += 1;
@@ -221,15 +227,33 @@ mod tests {
     #[test]
     fn the_least_loaded_runner_of_the_site_is_chosen_unless_one_has_the_journal() {
         let (here, there) = (Id::from_bytes([1; 16]), Id::from_bytes([2; 16]));
-        let load = |n: u8, site, runs| RunnerLoad { runner: Id::from_bytes([n; 16]), site, runs };
+        let load = |n: u8, site, runs| RunnerLoad { runner: Id::from_bytes([n; 16]), site, runs, classes: vec![] };
         let mut live = vec![load(3, there, 0), load(4, here, 1), load(5, here, 0)];
         let mut chosen = |previous: Option<u8>| {
-            choose(&mut live, here, previous.map(|n| Id::from_bytes([n; 16]))).map(|id| id.as_bytes()[0])
+            choose(&mut live, here, None, previous.map(|n| Id::from_bytes([n; 16]))).map(|id| id.as_bytes()[0])
         };
         assert_eq!(chosen(None), Some(5));
         assert_eq!(chosen(Some(4)), Some(4));
         assert_eq!(chosen(None), Some(5), "each placement counts");
         assert_eq!(chosen(Some(3)), Some(4), "a runner of another site has another key");
-        assert_eq!(choose(&mut [], here, None), None);
+        assert_eq!(choose(&mut [], here, None, None), None);
+    }
+
+    #[test]
+    fn only_a_runner_that_makes_the_class_is_chosen_or_the_one_that_had_it() {
+        let here = Id::from_bytes([1; 16]);
+        let load = |n: u8, classes: &[&str]| {
+            let classes = classes.iter().map(ToString::to_string).collect();
+            RunnerLoad { runner: Id::from_bytes([n; 16]), site: here, runs: 0, classes }
+        };
+        let mut live = vec![load(3, &[]), load(4, &["small"]), load(5, &["small", "large"])];
+        let mut chosen = |class, previous: Option<u8>| {
+            choose(&mut live, here, class, previous.map(|n| Id::from_bytes([n; 16]))).map(|id| id.as_bytes()[0])
+        };
+        assert_eq!(chosen(Some("large"), None), Some(5));
+        assert_eq!(chosen(Some("large"), None), Some(5), "however busy it is");
+        assert_eq!(chosen(Some("huge"), None), None);
+        assert_eq!(chosen(Some("huge"), Some(4)), Some(4), "it has the journal");
+        assert_eq!(chosen(None, None), Some(3));
     }
 }

@@ -1,9 +1,13 @@
 //! The command line's words. It owns names, flags and their help; what they do is in [`crate::commands`].
 
+mod environments;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, builder::PossibleValuesParser};
 use stockade_server::offline::presets;
+
+pub use environments::{Classes, Environments};
 
 /// Coding agents that work inside your walls.
 #[derive(Debug, Parser)]
@@ -66,6 +70,9 @@ pub enum Command {
     /// Environments: isolated, disposable places to work.
     #[command(subcommand)]
     Environments(Environments),
+    /// Classes of environments: how large they are, how long they live, where they may go, what they cost.
+    #[command(subcommand)]
+    Classes(Classes),
     /// The policy: what is allowed, asked and denied.
     #[command(subcommand)]
     Policy(Policy),
@@ -207,6 +214,9 @@ pub struct ProjectAdd {
     /// How far agents may go here without a person: 1 to 4.
     #[arg(long, default_value_t = 2, value_name = "LEVEL")]
     pub level: u8,
+    /// The class of its environments (`stockade classes list`); the site's own if absent.
+    #[arg(long, value_name = "CLASS")]
+    pub class: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -226,6 +236,9 @@ pub struct Run {
     /// At most this autonomy level: 1 in the loop, 2 on the loop, 3 orchestrator, 4 outside the loop. It can lower the project's, not raise it.
     #[arg(long, value_name = "LEVEL")]
     pub level: Option<u8>,
+    /// The class of its environment (`stockade classes list`); the project's, or else the site's own, if absent.
+    #[arg(long, value_name = "CLASS", env = "STOCKADE_CLASS")]
+    pub class: Option<String>,
     /// The run may spend so many dollars.
     #[arg(long, value_name = "DOLLARS")]
     pub budget: Option<String>,
@@ -343,51 +356,6 @@ pub enum Approvals {
     Deny {
         /// Its id.
         approval: String,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-pub enum Environments {
-    /// All environments.
-    List {
-        /// The deleted ones as well.
-        #[arg(long)]
-        all: bool,
-        #[command(flatten)]
-        page: Page,
-    },
-    /// One environment.
-    Show {
-        /// Its id.
-        environment: String,
-    },
-    /// Delete an environment with everything in it.
-    Delete {
-        /// Its id.
-        environment: String,
-        /// Do not ask back.
-        #[arg(long)]
-        yes: bool,
-    },
-    /// What would have let through what was refused on the way out: the least that a policy needs, as tables to read and to
-    /// apply. Nothing is changed.
-    Learn {
-        /// An environment's or a run's id.
-        of: String,
-        /// For all projects, not for the run's alone.
-        #[arg(long)]
-        all_projects: bool,
-    },
-    /// Run a command in an environment.
-    Exec {
-        /// Its id.
-        environment: String,
-        /// End it after so many seconds.
-        #[arg(long, default_value_t = 600, value_name = "SECONDS")]
-        timeout: u64,
-        /// The command.
-        #[arg(last = true, required = true, value_name = "COMMAND")]
-        command: Vec<String>,
     },
 }
 

@@ -1,11 +1,12 @@
 //! The configuration file of a site: read once, checked as a whole, before anything is bound or started.
 
+mod classes;
+
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, de::IgnoredAny};
-use stockade_runner::{
-    EgressConfig, EnvironmentClass, Inside, RunnerConfig, RunnerError, System, Telemetry, User, toml_error,
-};
+use stockade_api::domain::inside::{Inside, System, User};
+use stockade_runner::{EgressConfig, RunnerConfig, RunnerError, Telemetry, toml_error};
 
 use crate::{
     args,
@@ -22,6 +23,8 @@ const MAX_CONFIG: u64 = 1024 * 1024;
 struct File {
     #[serde(default)]
     environment: Environment,
+    #[serde(default)]
+    class: Vec<classes::Class>,
     #[serde(default)]
     git: Git,
     /// The gateway reads it for itself, from the same text: it knows what may stand there.
@@ -54,6 +57,22 @@ struct Environment {
     allow_degraded: Vec<String>,
 }
 
+impl Environment {
+    const fn sizes(&self) -> classes::Sizes {
+        classes::Sizes {
+            memory_mib: self.memory_mib,
+            processes: self.processes,
+            cpu_millis: self.cpu_millis,
+            disk_mib: self.disk_mib,
+            open_files: self.open_files,
+        }
+    }
+
+    const fn inside(&self) -> Inside {
+        Inside { system: self.system, user: self.user, nested: self.nested }
+    }
+}
+
 /// Whom commits name.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -79,7 +98,6 @@ pub fn runner(home: &Home, site: &args::Site, server_url: &str, listen: &str) ->
             "name the folder that holds the cassettes with --cassettes DIR",
         ));
     }
-    config.class = class(&file.environment);
     config.allow_degraded = file.environment.allow_degraded;
     config.allow_degraded.extend(site.allow_degraded.iter().cloned());
     let identity = file.git;
@@ -94,12 +112,17 @@ fn checked(home: &Home, site: &args::Site) -> Outcome<(File, RunnerConfig)> {
     let (mut file, text) = read(home, site)?;
     let mut config = RunnerConfig::new(home.runner(), String::new(), PathBuf::new());
     config.models = text;
-    let Environment { system, user, nested, .. } = file.environment;
-    config.inside = Inside { system, user, nested };
     config.extra_read_only.clone_from(&file.environment.extra_read_only);
     config.telemetry = std::mem::take(&mut file.telemetry);
     config.egress = std::mem::take(&mut file.egress);
-    config.check().map_err(|error| in_file(&path(home, site).0, error))?;
+    let classes = classes::read(&file.environment.sizes(), file.environment.inside(), std::mem::take(&mut file.class));
+    let hint = "docs/classes.md has every word of a class".to_owned();
+    let classes = classes.map_err(|what| RunnerError::Config { what, hint });
+    let checked = classes.and_then(|classes| {
+        config.classes = classes;
+        config.check()
+    });
+    checked.map_err(|error| in_file(&path(home, site).0, error))?;
     Ok((file, config))
 }
 
@@ -151,22 +174,6 @@ fn read(home: &Home, site: &args::Site) -> Outcome<(File, String)> {
     Ok((file, text))
 }
 
-fn class(environment: &Environment) -> EnvironmentClass {
-    const MIB: u64 = 1024 * 1024;
-    let mut class = EnvironmentClass::default();
-    let set = |slot: &mut u64, value: Option<u64>, unit: u64| {
-        if let Some(value) = value {
-            *slot = value.saturating_mul(unit);
-        }
-    };
-    set(&mut class.memory_bytes, environment.memory_mib, MIB);
-    set(&mut class.processes, environment.processes, 1);
-    set(&mut class.cpu_millis, environment.cpu_millis, 1);
-    set(&mut class.disk_bytes, environment.disk_mib, MIB);
-    set(&mut class.open_files, environment.open_files, 1);
-    class
-}
-
 /// `127.0.0.1:7080`, or `localhost:7080`.
 pub fn address(text: &str) -> Outcome<std::net::SocketAddr> {
     let readable = text.strip_prefix("localhost:").map_or_else(|| text.to_owned(), |port| format!("127.0.0.1:{port}"));
@@ -214,6 +221,8 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said_with_its_line_in_the_file_and_without_what_stands_there() {
+        let error = wrong("[[class]]\nname = \"a\"\nprocesses = 1\n");
+        assert!(error.contains("class `a`") && error.contains("processes"), "{error}");
         let error = wrong("[environment]\nmemory_mb = 5\n");
         assert!(error.contains("memory_mb") && error.contains("line 2"), "{error}");
         let error = wrong("[environment]\nuser = \"root\"\n");
@@ -240,14 +249,6 @@ mod tests {
             let error = wrong(text);
             assert!(error.contains("providers.a") && !error.contains("SECRET"), "{error}");
         }
-    }
-
-    #[test]
-    fn limits_have_their_units() {
-        let file: File = toml::from_str("[environment]\nmemory_mib = 3\ncpu_millis = 500\n").unwrap();
-        let class = class(&file.environment);
-        assert_eq!((class.memory_bytes, class.cpu_millis), (3 * 1024 * 1024, 500));
-        assert_eq!(class.disk_bytes, EnvironmentClass::default().disk_bytes);
     }
 
     #[test]

@@ -56,6 +56,7 @@ async fn run(cli: Cli) -> Outcome {
         Command::Run(run) => commands::run::main(&context, run).await,
         Command::Runs(command) => commands::runs::main(&context, command).await,
         Command::Approvals(command) => commands::approvals::main(&context, command).await,
+        Command::Classes(command) => commands::classes::main(&context, command).await,
         Command::Environments(command) => commands::environments::main(&context, command).await,
         Command::Policy(command) => commands::policy::main(&context, command).await,
         Command::Budget(command) => commands::budget::main(&context, command).await,

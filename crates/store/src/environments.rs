@@ -1,19 +1,19 @@
 //! Environments: what they should be, apart from what they were seen to be.
 
 use stockade_domain::{
-    Desired, EnvironmentEvent, EnvironmentState, Timestamp,
+    Desired, EnvironmentEvent, EnvironmentState, EnvironmentUsage, Nanos, Timestamp,
     ids::{EnvironmentId, ProjectId, RunId, RunnerId, UserId},
 };
 
 use crate::{
     Page, Paged, Result, StoreError, Tx, sites,
-    sql::{Row, ask, statements},
+    sql::{Row, ask, json, statements},
 };
 
 macro_rules! environment_columns {
     () => {
         "SELECT e.id, e.run, r.project, r.owner, e.runner, e.desired, e.generation, e.observed, \
-         e.observed_generation, e.version, e.created_at, e.updated_at FROM environments e JOIN runs r ON r.id = e.run "
+         e.observed_generation, e.version, e.class, e.used, e.cost, e.created_at, e.updated_at FROM environments e JOIN runs r ON r.id = e.run "
     };
 }
 
@@ -33,7 +33,13 @@ statements! {
     MOVE_ENVIRONMENT = "UPDATE environments SET desired = $3, generation = $4, observed = $5, \
                         observed_generation = $6, updated_at = $7, version = version + 1 \
                         WHERE id = $1 AND version = $2";
+    NOTE_CLASS = "UPDATE environments SET class = $2 WHERE id = $1";
+    NOTE_USED = "UPDATE environments SET used = $2, cost = $3 WHERE id = $1";
+    WHAT_HAVE_ITS_ENVIRONMENTS_USED = "SELECT used FROM environments WHERE run = $1 AND used IS NOT NULL ORDER BY id";
 }
+
+/// What one environment costs at most: a million dollars. Whatever a runner says, sums do not overflow.
+const MAX_COST: Nanos = Nanos(1_000_000 * Nanos::DOLLAR.0);
 
 /// How often a compare-and-swap that lost is repeated on what the winner wrote.
 const MAX_SWAPS: u32 = 8;
@@ -53,6 +59,12 @@ pub struct Environment {
     pub runner: RunnerId,
     /// What it should be and was seen to be.
     pub state: EnvironmentState,
+    /// Its class, once its runner has said it.
+    pub class: Option<String>,
+    /// What it has used, as its runner last said.
+    pub usage: Option<EnvironmentUsage>,
+    /// What that costs.
+    pub cost: Nanos,
     /// Grows with every change.
     pub version: u64,
     /// Since when.
@@ -99,6 +111,26 @@ pub async fn desire(tx: &mut Tx, id: EnvironmentId, desired: Desired, now: Times
 pub async fn orphaned(tx: &mut Tx, limit: u32) -> Result<Vec<EnvironmentId>> {
     let rows = tx.all(ask!(WHICH_ENVIRONMENTS_ARE_ORPHANED, limit)).await?;
     rows.iter().map(|row| row.word("id")).collect()
+}
+
+/// What the environments of a run have used together; nothing if none of them has been heard of.
+pub async fn used_by(tx: &mut Tx, run: RunId) -> Result<Option<EnvironmentUsage>> {
+    let rows = tx.all(ask!(WHAT_HAVE_ITS_ENVIRONMENTS_USED, run)).await?;
+    let used = rows.iter().map(|row| row.json("used")).collect::<Result<Vec<EnvironmentUsage>>>()?;
+    Ok(used.into_iter().reduce(EnvironmentUsage::and))
+}
+
+/// Its runner says of which class it is.
+pub(crate) async fn note_class(tx: &mut Tx, id: EnvironmentId, class: &str) -> Result<()> {
+    tx.run(ask!(NOTE_CLASS, id, class)).await.map(drop)
+}
+
+/// Its runner says what it has used. What was said before and is more stays: it only grows.
+pub(crate) async fn note_used(tx: &mut Tx, id: EnvironmentId, usage: EnvironmentUsage, cost: Nanos) -> Result<()> {
+    let before = get(tx, id).await?;
+    let usage = before.usage.map_or(usage, |known| known.at_least(usage));
+    let cost = before.cost.max(cost.clamp(Nanos::ZERO, MAX_COST));
+    tx.run(ask!(NOTE_USED, id, json(&usage)?, cost)).await.map(drop)
 }
 
 /// Adds one that should run.
@@ -164,6 +196,9 @@ pub(crate) fn read(row: &Row) -> Result<Environment> {
             observed: row.word("observed")?,
             observed_generation: row.count("observed_generation")?,
         },
+        class: row.maybe_text("class")?,
+        usage: row.maybe_json("used")?,
+        cost: row.nanos("cost")?,
         version: row.count("version")?,
         created_at: row.at("created_at")?,
         updated_at: row.at("updated_at")?,

@@ -13,6 +13,7 @@ const STEPS: &[(&str, &str)] = &[
     ("first", include_str!("../migrations/0001_first.sql")),
     ("gateway", include_str!("../migrations/0002_gateway.sql")),
     ("connections", include_str!("../migrations/0003_connections.sql")),
+    ("classes", include_str!("../migrations/0004_classes.sql")),
 ];
 
 statements! {

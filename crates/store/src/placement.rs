@@ -1,7 +1,7 @@
 //! Which runner works on which run, in which environment.
 
 use stockade_domain::{
-    ContentRef, Desired, RunState, RunTransition, Timestamp,
+    ContentRef, Desired, EnvironmentClass, RunState, RunTransition, Timestamp,
     ids::{ApprovalId, EnvironmentId, ProjectId, RunId, RunnerId, SiteId, TaskId, UserId},
 };
 
@@ -15,9 +15,9 @@ use crate::{
 };
 
 statements! {
-    WHICH_RUNS_WAIT_FOR_A_PLACE = "SELECT id, site, runner FROM runs WHERE state = 'queued' AND environment IS NULL \
+    WHICH_RUNS_WAIT_FOR_A_PLACE = "SELECT id, site, runner, spec FROM runs WHERE state = 'queued' AND environment IS NULL \
                                    ORDER BY id LIMIT $1";
-    WHICH_RUNNERS_LIVE = "SELECT n.id, n.site, (SELECT COUNT(*) FROM runs r WHERE r.runner = n.id \
+    WHICH_RUNNERS_LIVE = "SELECT n.id, n.site, n.classes, (SELECT COUNT(*) FROM runs r WHERE r.runner = n.id \
                           AND r.environment IS NOT NULL \
                           AND r.state IN ('queued', 'preparing', 'working', 'waiting_approval', 'waiting_input')) \
                           AS runs FROM runners n WHERE n.seen_at >= $1 ORDER BY runs, n.id";
@@ -42,6 +42,8 @@ pub struct Queued {
     pub site: SiteId,
     /// Who worked on it before: it has the journal, so it should go on if it lives.
     pub previous: Option<RunnerId>,
+    /// The class of its environment; any runner's first if absent.
+    pub class: Option<String>,
 }
 
 /// A runner that was heard of lately.
@@ -53,6 +55,8 @@ pub struct RunnerLoad {
     pub site: SiteId,
     /// How many runs it has that are not over.
     pub runs: u64,
+    /// The names of the classes of environments that it makes.
+    pub classes: Vec<String>,
 }
 
 /// A person's yes or no that the runner may not have taken note of.
@@ -109,7 +113,10 @@ pub struct Assignment {
 pub async fn queued(tx: &mut Tx, limit: u32) -> Result<Vec<Queued>> {
     let rows = tx.all(ask!(WHICH_RUNS_WAIT_FOR_A_PLACE, limit)).await?;
     rows.iter()
-        .map(|row| Ok(Queued { run: row.word("id")?, site: row.word("site")?, previous: row.maybe_word("runner")? }))
+        .map(|row| {
+            let (run, site, previous) = (row.word("id")?, row.word("site")?, row.maybe_word("runner")?);
+            Ok(Queued { run, site, previous, class: row.json::<RunSpec>("spec")?.class })
+        })
         .collect()
 }
 
@@ -117,7 +124,11 @@ pub async fn queued(tx: &mut Tx, limit: u32) -> Result<Vec<Queued>> {
 pub async fn live_runners(tx: &mut Tx, since: Timestamp) -> Result<Vec<RunnerLoad>> {
     let rows = tx.all(ask!(WHICH_RUNNERS_LIVE, since)).await?;
     rows.iter()
-        .map(|row| Ok(RunnerLoad { runner: row.word("id")?, site: row.word("site")?, runs: row.count("runs")? }))
+        .map(|row| {
+            let classes: Option<Vec<EnvironmentClass>> = row.maybe_json("classes")?;
+            let classes = classes.into_iter().flatten().map(|class| class.name).collect();
+            Ok(RunnerLoad { runner: row.word("id")?, site: row.word("site")?, runs: row.count("runs")?, classes })
+        })
         .collect()
 }
 

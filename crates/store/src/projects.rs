@@ -12,16 +12,16 @@ use crate::{
 
 statements! {
     ADD_PROJECT = "INSERT INTO projects (id, name, repository, base_branch, gates, gate_attempts, level, site, version, \
-                   created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 1, $9, $10) ON CONFLICT DO NOTHING";
+                   created_at, updated_at, class) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 1, $9, $10, $11) ON CONFLICT DO NOTHING";
     WHICH_PROJECT_IS_THIS = "SELECT id, name, repository, base_branch, gates, gate_attempts, level, site, version, \
-                             created_at, updated_at FROM projects WHERE id = $1";
+                             created_at, updated_at, class FROM projects WHERE id = $1";
     WHICH_PROJECT_HAS_THIS_NAME = "SELECT id, name, repository, base_branch, gates, gate_attempts, level, site, \
-                                   version, created_at, updated_at FROM projects WHERE name = $1";
+                                   version, created_at, updated_at, class FROM projects WHERE name = $1";
     WHICH_PROJECTS_ARE_THERE = "SELECT id, name, repository, base_branch, gates, gate_attempts, level, site, version, \
-                                created_at, updated_at FROM projects WHERE id < $1 ORDER BY id DESC LIMIT $2";
+                                created_at, updated_at, class FROM projects WHERE id < $1 ORDER BY id DESC LIMIT $2";
     WHO_ELSE_HAS_THIS_NAME = "SELECT id FROM projects WHERE name = $1 AND id <> $2";
     CHANGE_PROJECT = "UPDATE projects SET name = $3, repository = $4, base_branch = $5, gates = $6, \
-                      gate_attempts = $7, level = $8, site = $9, updated_at = $10, version = version + 1 \
+                      gate_attempts = $7, level = $8, site = $9, updated_at = $10, class = $11, version = version + 1 \
                       WHERE id = $1 AND version = $2";
 }
 
@@ -44,6 +44,8 @@ pub struct Project {
     pub level: Level,
     /// Where its runs go; nothing for the oldest site.
     pub site: Option<SiteId>,
+    /// The class of its environments; nothing for the site's first.
+    pub class: Option<String>,
     /// Grows with every change.
     pub version: u64,
     /// Since when.
@@ -65,7 +67,8 @@ pub async fn add(tx: &mut Tx, project: &Project) -> Result<()> {
         u32::from(project.level.get()),
         project.site,
         project.created_at,
-        project.updated_at
+        project.updated_at,
+        project.class.as_deref()
     );
     match tx.run(ask).await? {
         0 => Err(StoreError::exists("project", &project.name)),
@@ -108,7 +111,8 @@ pub async fn update(tx: &mut Tx, project: &Project) -> Result<u64> {
         project.gate_attempts,
         u32::from(project.level.get()),
         project.site,
-        project.updated_at
+        project.updated_at,
+        project.class.as_deref()
     );
     if tx.run(ask).await? == 0 {
         get(tx, project.id).await?;
@@ -128,6 +132,7 @@ fn read(row: &Row) -> Result<Project> {
         gate_attempts: row.small("gate_attempts")?,
         level: Level::try_from(level).map_err(|error| StoreError::bad_row("level", error))?,
         site: row.maybe_word("site")?,
+        class: row.maybe_text("class")?,
         version: row.count("version")?,
         created_at: row.at("created_at")?,
         updated_at: row.at("updated_at")?,

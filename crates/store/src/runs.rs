@@ -16,7 +16,8 @@ macro_rules! run_columns {
     () => {
         "SELECT id, kind, task, project, owner, site, state, cause, wanted, version, runner, environment, fence, \
          lease_until, spec, project_spec, content, turn, cost, tokens, change_made, created_at, started_at, \
-         finished_at, updated_at, erased_at FROM runs "
+         finished_at, updated_at, erased_at, (SELECT CAST(COALESCE(SUM(e.cost), 0) AS BIGINT) FROM environments e \
+         WHERE e.run = runs.id) AS environment_cost FROM runs "
     };
 }
 
@@ -60,6 +61,9 @@ pub struct RunSpec {
     pub harness: Harness,
     /// The model's name, as people ask for it.
     pub model: String,
+    /// The class of its environment; the site's first if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
     /// The autonomy level.
     pub level: Level,
     /// At most so many turns.
@@ -189,6 +193,8 @@ pub struct Run {
     pub turn: u32,
     /// What it cost so far.
     pub cost: Nanos,
+    /// What its environments cost so far.
+    pub environment_cost: Nanos,
     /// What it used so far.
     pub usage: Usage,
     /// What came out.
@@ -534,6 +540,7 @@ fn read(row: &Row) -> Result<Run> {
         content: row.json("content")?,
         turn: row.small("turn")?,
         cost: row.nanos("cost")?,
+        environment_cost: row.nanos("environment_cost")?,
         usage: row.json("tokens")?,
         change: row.maybe_json("change_made")?,
         created_at: row.at("created_at")?,

@@ -1,13 +1,13 @@
 //! Sites, how a runner joins one, and what is known of runners.
 
 use stockade_domain::{
-    Digest, Timestamp,
+    Digest, EnvironmentClass, Timestamp,
     ids::{RunnerId, SiteId, UserId},
 };
 
 use crate::{
     Result, StoreError, Tx,
-    sql::{Row, ask, statements},
+    sql::{Row, ask, json, statements},
 };
 
 // Revisions stand in a table of their own: a heartbeat locks a runner's row and then its runs', and whoever changes a run
@@ -15,7 +15,7 @@ use crate::{
 macro_rules! runner_columns {
     () => {
         "SELECT n.id, n.site, n.name, n.public_key, n.listener, v.revision, n.bundle, n.spooled, n.away_since, \
-         n.enrolled_at, n.seen_at FROM runners n JOIN revisions v ON v.runner = n.id "
+         n.enrolled_at, n.seen_at, n.classes FROM runners n JOIN revisions v ON v.runner = n.id "
     };
 }
 
@@ -35,7 +35,7 @@ statements! {
     ADD_REVISION = "INSERT INTO revisions (runner, revision) VALUES ($1, 1)";
     WHICH_RUNNER_IS_THIS = concat!(runner_columns!(), "WHERE n.id = $1");
     WHICH_RUNNERS_ARE_THERE = concat!(runner_columns!(), "ORDER BY n.id");
-    NOTE_POLL = "UPDATE runners SET listener = $2, bundle = $3, seen_at = $4 WHERE id = $1";
+    NOTE_POLL = "UPDATE runners SET listener = $2, bundle = $3, seen_at = $4, classes = $5 WHERE id = $1";
     NOTE_HEARTBEAT = "UPDATE runners SET spooled = $2, away_since = COALESCE($3, away_since), seen_at = $4 WHERE id = $1";
     WHICH_RUNNERS_HAS_THIS_SITE = "SELECT id FROM runners WHERE site = $1 ORDER BY id";
     WHICH_REVISION_IS_IT = "SELECT revision FROM revisions WHERE runner = $1";
@@ -110,6 +110,8 @@ pub struct Runner {
     pub spooled: u64,
     /// Since when it could not reach the server, as it last said after coming back.
     pub away_since: Option<Timestamp>,
+    /// The classes of environments that it makes, the one that is used where nobody names one first; none before its first poll.
+    pub classes: Vec<EnvironmentClass>,
     /// When it joined.
     pub enrolled_at: Timestamp,
     /// When it was last heard of.
@@ -193,9 +195,16 @@ pub async fn runners(tx: &mut Tx) -> Result<Vec<Runner>> {
     tx.all(ask!(WHICH_RUNNERS_ARE_THERE)).await?.iter().map(read_runner).collect()
 }
 
-/// Notes what a poll said: where its listener is and which bundle it has in force.
-pub async fn polled(tx: &mut Tx, id: RunnerId, listener: &str, bundle: u64, now: Timestamp) -> Result<()> {
-    match tx.run(ask!(NOTE_POLL, id, listener, bundle, now)).await? {
+/// Notes what a poll said: where its listener is, which bundle it has in force, and its classes of environments.
+pub async fn polled(
+    tx: &mut Tx,
+    id: RunnerId,
+    listener: &str,
+    bundle: u64,
+    classes: &[EnvironmentClass],
+    now: Timestamp,
+) -> Result<()> {
+    match tx.run(ask!(NOTE_POLL, id, listener, bundle, now, json(&classes)?)).await? {
         0 => Err(StoreError::not_found("runner", id)),
         _ => Ok(()),
     }
@@ -267,6 +276,7 @@ fn read_runner(row: &Row) -> Result<Runner> {
         bundle: row.count("bundle")?,
         spooled: row.count("spooled")?,
         away_since: row.maybe_at("away_since")?,
+        classes: row.maybe_json("classes")?.unwrap_or_default(),
         enrolled_at: row.at("enrolled_at")?,
         seen_at: row.at("seen_at")?,
     })

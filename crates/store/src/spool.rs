@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use stockade_domain::{
-    ContentRef, EnvironmentEvent, EventKind, Nanos, RunEvent, Timestamp,
+    ContentRef, EnvironmentEvent, EventKind, MAX_CLASS_NAME, Nanos, RunEvent, Timestamp,
     ids::{EnvironmentId, ModelCallId, RunId, RunnerId, SliceId},
 };
 use stockade_ledger::{Producer, Record};
@@ -280,10 +280,18 @@ impl Intake {
         let run = line.run;
         match &line.event {
             EventKind::State { transition } => runs::swap(tx, run, None, *transition, self.now).await.map(drop),
-            EventKind::Environment { environment, observed, generation, .. } => {
+            EventKind::Environment { environment, observed, generation, class, .. } => {
                 self.owns(tx, run, *environment).await?;
+                if let Some(class) = class {
+                    environments::note_class(tx, *environment, &class.chars().take(MAX_CLASS_NAME).collect::<String>())
+                        .await?;
+                }
                 let event = EnvironmentEvent::Observe { observed: *observed, generation: *generation };
                 environments::swap(tx, *environment, event, self.now).await.map(drop)
+            }
+            EventKind::EnvironmentUsage { environment, usage, cost } => {
+                self.owns(tx, run, *environment).await?;
+                environments::note_used(tx, *environment, *usage, *cost).await
             }
             EventKind::Turn { turn } => runs::note_turn(tx, run, *turn).await,
             EventKind::ModelCall { usage, cost, .. } => runs::add_spent(tx, run, *cost, *usage).await,
@@ -334,6 +342,7 @@ impl Intake {
             | EventKind::InputRequested { .. }
             | EventKind::InputReceived {}
             | EventKind::Gate { .. }
+            | EventKind::Executions { .. }
             | EventKind::Compacted { .. }
             | EventKind::Notice { .. } => Ok(()),
         }

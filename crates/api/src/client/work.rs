@@ -11,8 +11,8 @@ use super::Client;
 use crate::{
     error::ApiError,
     http::{
-        Approval, Done, Environment, IssueTicket, IssuedTicket, ListApprovals, ListEnvironments, ListEvents, ListRuns,
-        Page, PrepareTask, PreparedTask, Run, RunEvents, SealedContent, StartTask,
+        Approval, Class, Done, Environment, IssueTicket, IssuedTicket, ListApprovals, ListClasses, ListEnvironments,
+        ListEvents, ListRuns, Page, PrepareTask, PreparedTask, Run, RunEvents, SealedContent, StartTask,
     },
 };
 
@@ -95,6 +95,11 @@ impl Client {
     /// `POST /v1/approvals/{approval}/deny`: no.
     pub async fn deny(&self, approval: ApprovalId) -> Result<Approval, ApiError> {
         self.transport.post(&["v1", "approvals", &approval.to_string(), "deny"]).json().await
+    }
+
+    /// `GET /v1/classes`: classes of environments, site by site, the one that is used where nobody names one first.
+    pub async fn classes(&self, query: &ListClasses) -> Result<Page<Class>, ApiError> {
+        self.transport.get(&["v1", "classes"]).query(query).json().await
     }
 
     /// `GET /v1/environments`, newest first.

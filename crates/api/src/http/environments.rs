@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use stockade_domain::{
-    Desired, Observed, Timestamp,
+    Desired, EnvironmentUsage, Nanos, Observed, Timestamp,
     ids::{EnvironmentId, ProjectId, RunId, RunnerId},
 };
 use utoipa::{IntoParams, ToSchema};
@@ -32,6 +32,17 @@ pub struct Environment {
     pub observed: Observed,
     /// The generation that `observed` speaks about.
     pub observed_generation: u64,
+    /// Its class, once its runner has begun with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
+    /// What it has used, as its runner last said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub usage: Option<EnvironmentUsage>,
+    /// What that costs by its class, in nano-dollars.
+    #[serde(default)]
+    #[schema(value_type = i64)]
+    pub cost: Nanos,
     /// Since when.
     #[schema(value_type = i64)]
     pub created_at: Timestamp,

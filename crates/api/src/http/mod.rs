@@ -10,6 +10,7 @@
 mod approvals;
 mod budgets;
 mod calls;
+mod classes;
 mod connections;
 mod environments;
 mod groups;
@@ -26,6 +27,7 @@ mod tokens;
 pub use approvals::{Approval, ApprovalState, ListApprovals};
 pub use budgets::{Budget, ListBudgets, SetBudget};
 pub use calls::{CallSum, ListCalls, ListSessions, ModelCall, Session, ShownCall, SumCalls};
+pub use classes::{Class, ListClasses};
 pub use connections::{Connection, ConnectionSum, ConnectionSums, ListConnections, ShownConnection, SumConnections};
 pub use environments::{Environment, ListEnvironments};
 pub use groups::{ChangeGroup, CreateGroup, Group, Member};

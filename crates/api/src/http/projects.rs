@@ -23,6 +23,9 @@ pub struct Project {
     /// The autonomy level of its runs unless a task asks for less.
     #[schema(value_type = u8, minimum = 1, maximum = 4)]
     pub level: Level,
+    /// The class of its environments (`GET /v1/classes`); the site's first if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
     /// Since when.
     #[schema(value_type = i64)]
     pub created_at: Timestamp,
@@ -49,6 +52,9 @@ pub struct CreateProject {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<u8>, minimum = 1, maximum = 4)]
     pub level: Option<Level>,
+    /// The class of its environments (`GET /v1/classes`); the site's first if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
 }
 
 /// Changes a project. What is absent stays. Runs that have begun keep what they began with.
@@ -71,6 +77,9 @@ pub struct UpdateProject {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<u8>, minimum = 1, maximum = 4)]
     pub level: Option<Level>,
+    /// The class of its environments (`GET /v1/classes`); empty for the site's first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
 }
 
 /// Which projects.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use stockade_domain::{
-    ContentRef, FailureCause, Harness, Level, Nanos, RunEvent, RunKind, RunState, Timestamp, Usage,
+    ContentRef, EnvironmentUsage, FailureCause, Harness, Level, Nanos, RunEvent, RunKind, RunState, Timestamp, Usage,
     ids::{EnvironmentId, ProjectId, RunId, RunnerId, TaskId, UserId},
 };
 use utoipa::{IntoParams, ToSchema};
@@ -66,10 +66,21 @@ pub struct Run {
     /// When it last changed.
     #[schema(value_type = i64)]
     pub updated_at: Timestamp,
+    /// The class of its environment that was asked for; the site's first if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
+    /// What its environments cost by their classes, in nano-dollars. It is beside `cost`, and counts against no budget.
+    #[serde(default)]
+    #[schema(value_type = i64)]
+    pub environment_cost: Nanos,
+    /// What its environments have used together; only where one run is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub environment_usage: Option<EnvironmentUsage>,
     /// Its own budget, in nano-dollars.
     #[schema(value_type = i64)]
     pub max_cost: Nanos,
-    /// What it spent so far, in nano-dollars.
+    /// What its model calls cost so far, in nano-dollars.
     #[schema(value_type = i64)]
     pub cost: Nanos,
     /// The tokens it used so far.

@@ -68,6 +68,9 @@ pub struct StartTask {
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     pub harness: Harness,
+    /// The class of its environment (`GET /v1/classes`); the project's if absent, and the site's if that has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
     /// The autonomy level; the project's if absent. Never higher than the project's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<u8>, minimum = 1, maximum = 4)]

@@ -205,6 +205,7 @@ impl Exit {
         tasks.close();
         tasks.wait().await;
         let (out, back) = activity.counted();
+        self.tally.add(Carried { out, back });
         self.close_with(record, code, Carried { out, back }, facts).await;
     }
 

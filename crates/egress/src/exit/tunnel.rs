@@ -46,6 +46,7 @@ impl Exit {
         }
         let (mut carried, end) = relay::join(&mut stream, &mut far, self.limits.relay, held.stop()).await;
         carried.out = carried.out.saturating_add(first.len() as u64);
+        self.tally.add(carried);
         let code = match end {
             End::Whole => "",
             End::Silent => "silent",

@@ -176,7 +176,7 @@ async fn so_many_questions_of_one_person_are_open_and_none_while_the_server_is_a
     }
     assert_eq!(asking.ask(inquiry("one more")).await, Err(Unasked::TooMany(MAX_OPEN)));
     assert!(asking.ask(Inquiry { owner: Id::from_bytes([5; 16]), ..inquiry("theirs") }).await.is_ok());
-    let nobody = Poll { revision: 0, wait_ms: 0, listener: String::new(), bundle: 0 };
+    let nobody = Poll { revision: 0, wait_ms: 0, listener: String::new(), bundle: 0, classes: vec![] };
     assert!(bare.link.poll(&nobody).await.is_err());
     assert_eq!(asking.ask(Inquiry { owner: Id::from_bytes([6; 16]), ..inquiry("away") }).await, Err(Unasked::Away));
     assert!(asking.ask(inquiry("0")).await.is_ok(), "what is asked already is");

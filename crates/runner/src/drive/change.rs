@@ -1,9 +1,11 @@
 //! From the workspace to a branch in the project's repository: taken out, examined, committed, decided, recorded, pushed.
 
+use std::sync::Arc;
+
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use stockade_agent::Input;
 use stockade_api::guest::{Op, Reply};
-use stockade_domain::{Action, ContentKind, EventKind, FailureCause, Resource, ResourceKind};
+use stockade_domain::{Action, ContentKind, EventKind, FailureCause, Observed, Resource, ResourceKind};
 use stockade_ledger::Sealed;
 use stockade_policy::Permit;
 
@@ -223,8 +225,15 @@ impl Drive {
     /// can be done: without it, the next attempt begins at the base.
     pub(super) async fn keep_the_work(&mut self) {
         let Some(base) = self.state.base.clone().filter(|_| self.state.began) else { return };
-        if !self.site.driver.is_running(self.a.environment).await {
-            return;
+        let environment = self.a.environment;
+        if !self.site.driver.is_running(environment).await {
+            // One that only rests has its files: it is started for them, without a way out.
+            let rests = matches!(self.state.seen, Some((of, Observed::Stopped, _)) if of == environment);
+            let slot = Arc::clone(&self.slot);
+            let _door = slot.door.lock().await;
+            if !rests || self.site.driver.restart(environment).await.is_err() {
+                return;
+            }
         }
         let (part, kept) = (self.slot.dir.join("work.part"), self.slot.dir.join("work.bundle"));
         let done = match self.fetch_bundle(&base, &part).await {

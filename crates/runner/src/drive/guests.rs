@@ -57,8 +57,12 @@ impl Drive {
         let (run, environment) = (self.a.run, self.a.environment);
         tracing::warn!(%run, %environment, why, "the guest of {run} died: it is started again");
         *self.slot.guest.lock().await = None;
+        let network = self.class()?.network;
+        let slot = Arc::clone(&self.slot);
+        let _door = slot.door.lock().await;
         self.site.driver.restart(environment).await?;
-        self.site.exits.ensure(&self.a, &self.key, true).await?;
+        self.slot.started_at.store(self.now().0, std::sync::atomic::Ordering::Relaxed);
+        self.site.exits.ensure(&self.a, &self.key, network, true).await?;
         self.write(Draft::events(vec![notice("guest_restarted")])).await
     }
 

@@ -21,8 +21,8 @@ use std::{sync::Arc, time::Duration};
 use stockade_agent::{Input, Want};
 use stockade_api::runner::{Assignment, Order};
 use stockade_domain::{
-    Action, ContentKind, ContextValue, Deed, Digest, EventKind, FailureCause, Principal, Resource, RunState,
-    RunTransition, Timestamp, WaitReason, ids::ApprovalId,
+    Action, ContentKind, ContextValue, Deed, Digest, EnvironmentClass, EventKind, FailureCause, Observed, Principal,
+    Resource, RunState, RunTransition, Timestamp, WaitReason, ids::ApprovalId,
 };
 use stockade_ledger::{LedgerError, RunKey, Sealed, sha256};
 use stockade_policy::{Permit, Question, Refusal, Ruling};
@@ -30,11 +30,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     book::{BookError, Draft, hold, seal, unhold},
+    classes::UnknownClass,
     guest::GuestError,
     journal::{About, Step},
     site::Site,
-    slot::{Slot, Waits},
+    slot::{Slot, Terms, Waits},
     spool::SpoolError,
+    tend,
     workspace::git::GitError,
 };
 use state::{State, event_of};
@@ -75,6 +77,9 @@ pub enum DriveError {
     /// The spool has no room.
     #[error(transparent)]
     Spool(#[from] SpoolError),
+    /// Its class is none of this runner's.
+    #[error(transparent)]
+    Class(#[from] UnknownClass),
     /// The environment.
     #[error("the environment: {0}")]
     Sandbox(#[from] stockade_sandbox::SandboxError),
@@ -110,7 +115,7 @@ impl DriveError {
     /// What a run fails of, if this does not pass. Nothing: it passes by itself, for as long as it takes.
     const fn cause(&self) -> Option<FailureCause> {
         match self {
-            Self::Sandbox(_) | Self::Guest(_) => Some(FailureCause::Environment),
+            Self::Sandbox(_) | Self::Guest(_) | Self::Class(_) => Some(FailureCause::Environment),
             Self::Git(_) => Some(FailureCause::Repository),
             Self::Defect(_) => Some(FailureCause::Internal),
             Self::Book(_) | Self::Ledger(_) | Self::Spool(_) | Self::File { .. } | Self::Lease(_) | Self::Key(_) => {
@@ -129,7 +134,9 @@ impl DriveError {
     const fn is_final(&self) -> bool {
         matches!(
             self,
-            Self::Git(GitError::Address { .. } | GitError::Limit { .. } | GitError::Hostile(_)) | Self::Defect(_)
+            Self::Git(GitError::Address { .. } | GitError::Limit { .. } | GitError::Hostile(_))
+                | Self::Defect(_)
+                | Self::Class(_)
         )
     }
 }
@@ -204,6 +211,9 @@ impl Drive {
             }
             self.again().await?;
         }
+        if self.outlived() {
+            return self.end_of_life().await;
+        }
         self.adopt().await?;
         if !self.person_has_spoken().await? {
             return Ok(self.parked());
@@ -218,6 +228,9 @@ impl Drive {
             }
             if let Some(rest) = self.ended_by_people().await? {
                 return Ok(rest);
+            }
+            if self.outlived() {
+                return self.end_of_life().await;
             }
             self.tell_about_the_server().await?;
             self.tell_calls().await?;
@@ -353,7 +366,8 @@ impl Drive {
 
     fn parked(&self) -> Rest {
         let approval = self.state.asked.map(|(approval, _, until)| (approval, until.plus_ms(ANSWER_GRACE_MS)));
-        Rest::Parked(Waits { approval, reply: self.state.questioned })
+        let since = self.state.waits_since.unwrap_or_default();
+        Rest::Parked(Waits { approval, reply: self.state.questioned, since })
     }
 
     /// Takes note of what a person has said. False: it still waits.
@@ -435,11 +449,54 @@ impl Drive {
         Ok(())
     }
 
+    /// The class of its environment: as it was when it was taken, or what its name comes to now.
+    fn class(&self) -> Result<EnvironmentClass, UnknownClass> {
+        match &self.state.class {
+            Some(class) if self.state.environment == Some(self.a.environment) => Ok(class.clone()),
+            _ => self.site.classes.resolve(self.a.class.as_deref()).cloned(),
+        }
+    }
+
+    /// What is promised of its environment is known to whoever looks after it.
+    fn on_these_terms(&self) {
+        let environment = self.a.environment;
+        if let (Ok(class), Some(taken_at)) = (self.class(), self.state.taken_at)
+            && self.state.environment == Some(environment)
+        {
+            let (runs_since, executions) = (self.state.runs_since, self.state.executions);
+            self.slot.set_terms(Terms { environment, class, taken_at, runs_since, executions });
+        }
+    }
+
+    fn outlived(&self) -> bool {
+        self.slot.terms().is_some_and(|terms| terms.environment == self.a.environment && terms.are_over(self.now()))
+    }
+
+    /// The environment's lifetime is over: so is the run, with its work kept for whoever has it tried again, and the environment is stopped.
+    async fn end_of_life(&mut self) -> Result<Rest, DriveError> {
+        let (environment, generation) = (self.a.environment, self.a.generation);
+        let text = self.slot.terms().map_or_else(String::new, |terms| {
+            let (class, seconds) = (&terms.class.name, terms.class.lifetime_seconds.unwrap_or_default());
+            format!("its environment has lived for {seconds} s, as long as its class `{class}` lets it")
+        });
+        tracing::warn!(run = %self.a.run, %environment, "{} ends: {text}", self.a.run);
+        // Whatever is under way there is not waited for.
+        *self.slot.guest.lock().await = None;
+        self.fail(FailureCause::Lifetime, text).await?;
+        let door = Arc::clone(&self.slot);
+        let _door = door.door.lock().await;
+        // The server has it deleted; until it is heard, nothing runs on.
+        self.site.driver.stop(environment).await?;
+        self.see(Observed::Stopped, generation, None).await?;
+        Ok(Rest::Over)
+    }
+
     /// The run is over.
     async fn over(&mut self, transition: RunTransition) -> Result<Rest, DriveError> {
         if matches!(transition, RunTransition::Fail { .. } | RunTransition::Expire) {
             self.keep_the_work().await;
         }
+        tend::settle(&self.site, &self.slot).await;
         // A call of a program inside may have ended after the program.
         self.slot.calls.close();
         self.tell_calls().await?;

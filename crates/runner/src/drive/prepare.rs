@@ -1,6 +1,9 @@
 //! From an assignment to an agent that may begin: key, lease, book, environment, workspace.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use stockade_agent::{Facts, Input};
@@ -16,12 +19,13 @@ use tokio_util::sync::CancellationToken;
 use super::{Drive, DriveError, Rest, State, file_error, state::agent_config};
 use crate::{
     book::{Book, Draft},
+    classes::limits,
     exits::Told,
     files,
     journal::Step,
     ship,
     site::Site,
-    slot::{self, Slot},
+    slot::{self, Slot, Terms},
     workspace::{self, Base, base_ref, git::GitError},
 };
 
@@ -78,10 +82,11 @@ impl Drive {
         site.purse.begin(a.run, a.agent.max_cost);
         let mut drive = Self { site, slot, a, key, state, halt, away_told: false, moneyless: 0 };
         if entries.is_empty() {
-            let environment = drive.a.environment;
             let events = vec![EventKind::State { transition: RunTransition::Prepare }];
-            drive.write(Draft::step(Step::Taken { environment }, events)).await?;
+            let taken = drive.taken();
+            drive.write(Draft::step(taken, events)).await?;
         }
+        drive.on_these_terms();
         Ok(Ok(drive))
     }
 
@@ -95,12 +100,18 @@ impl Drive {
             // The repository is looked at while the environment is being made.
             Some(self.base().await?)
         };
+        if moved && let Ok(class) = self.class() {
+            // From the journal once its workspace is laid out.
+            let (environment, taken_at) = (self.a.environment, began);
+            self.slot.set_terms(Terms { environment, class, taken_at, runs_since: None, executions: 0 });
+        }
         let fresh = self.environment(began).await?;
         if let Some(base) = base {
             self.lay_out(&base).await?;
             if moved {
-                let environment = self.a.environment;
-                self.write(Draft::step(Step::Taken { environment }, vec![])).await?;
+                let taken = self.taken();
+                self.write(Draft::step(taken, vec![])).await?;
+                self.on_these_terms();
             }
             if !self.state.began {
                 self.begin(base).await?;
@@ -116,11 +127,17 @@ impl Drive {
         Ok(())
     }
 
+    /// The environment is this run's from now on. A name that is no class's is told when the environment is to be made.
+    fn taken(&self) -> Step {
+        let class = self.site.classes.resolve(self.a.class.as_deref()).ok();
+        Step::Taken { environment: self.a.environment, class: class.cloned().map(Box::new) }
+    }
+
     /// An environment that outlived a runner has its way out back, also while its run waits for a person.
     pub(super) async fn adopt(&mut self) -> Result<(), DriveError> {
         let id = self.a.environment;
         if self.state.environment == Some(id) && self.site.driver.is_running(id).await {
-            self.site.exits.ensure(&self.a, &self.key, false).await?;
+            self.site.exits.ensure(&self.a, &self.key, self.class()?.network, false).await?;
         }
         Ok(())
     }
@@ -128,39 +145,53 @@ impl Drive {
     /// The environment runs when this returns; true if it was made from nothing.
     async fn environment(&mut self, began: stockade_domain::Timestamp) -> Result<bool, DriveError> {
         let (id, generation) = (self.a.environment, self.a.generation);
+        let class = self.class()?;
+        let slot = Arc::clone(&self.slot);
+        let _door = slot.door.lock().await;
         let there = self.site.driver.list().await.contains(&id);
         let runs = self.site.driver.is_running(id).await;
         if !runs {
-            if there && self.state.seen.is_some() {
+            let rested = self.state.seen;
+            if there && rested.is_some() {
                 self.see(Observed::Creating, generation, None).await?;
                 self.site.driver.restart(id).await?;
-                self.write(Draft::events(vec![notice("guest_restarted")])).await?;
+                let rested = matches!(rested, Some((of, Observed::Stopped, _)) if of == id);
+                let code = if rested { "environment_woken" } else { "guest_restarted" };
+                self.write(Draft::events(vec![notice(code)])).await?;
             } else {
                 self.see(Observed::Creating, generation, None).await?;
                 let told = self.site.exits.told(&self.a, &self.key).map_err(file_error(&self.slot.dir))?;
                 let (certificate, Told { variables, gitconfig }) = told;
-                let class = self.site.class();
+                let (class, inside) = (limits(&class), class.inside);
                 let certificate = Some(certificate);
-                let inside = self.site.config.inside;
                 let gitconfig = Some(gitconfig);
                 let spec = EnvironmentSpec { id, class, inside, certificate, variables, gitconfig };
                 self.site.driver.create(&spec).await?;
             }
         }
+        if !runs {
+            self.slot.started_at.store(self.now().0, Ordering::Relaxed);
+        }
         // Before anything runs inside.
-        self.site.exits.ensure(&self.a, &self.key, !runs).await?;
+        self.site.exits.ensure(&self.a, &self.key, class.network, !runs).await?;
         let duration_ms = self.now().ms_since(began);
         self.see(Observed::Running, generation, (!there).then_some(duration_ms)).await?;
         Ok(!there)
     }
 
     /// Tells how the environment was seen, if that is news.
-    async fn see(&mut self, observed: Observed, generation: u64, duration_ms: Option<u64>) -> Result<(), DriveError> {
+    pub(super) async fn see(
+        &mut self,
+        observed: Observed,
+        generation: u64,
+        duration_ms: Option<u64>,
+    ) -> Result<(), DriveError> {
         let environment = self.a.environment;
         if self.state.seen == Some((environment, observed, generation)) {
             return Ok(());
         }
-        let event = EventKind::Environment { environment, observed, generation, duration_ms };
+        let class = (observed == Observed::Creating).then(|| self.class().ok().map(|class| class.name)).flatten();
+        let event = EventKind::Environment { environment, observed, generation, duration_ms, class };
         self.write(Draft::events(vec![event])).await
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use stockade_agent::{Agent, ApplyError, Config, Input, Line, Notice};
 use stockade_api::runner::Assignment;
 use stockade_domain::{
-    Digest, EventKind, Observed, RunTransition, Timestamp,
+    Digest, EnvironmentClass, EventKind, Observed, RunTransition, Timestamp,
     ids::{ApprovalId, EnvironmentId},
 };
 
@@ -23,6 +23,16 @@ pub struct State {
     pub began: bool,
     /// The environment in which the workspace is.
     pub environment: Option<EnvironmentId>,
+    /// Its class, as it was when it was taken.
+    pub class: Option<EnvironmentClass>,
+    /// Since when.
+    pub taken_at: Option<Timestamp>,
+    /// Since when it was seen to run.
+    pub runs_since: Option<Timestamp>,
+    /// How often programs that were started there were told of.
+    pub executions: u64,
+    /// Since when a person is waited for.
+    pub waits_since: Option<Timestamp>,
     /// On what it stands.
     pub base: Option<Base>,
     /// The repository that the base is from.
@@ -72,6 +82,11 @@ impl State {
             agent: Agent::new(config),
             began: false,
             environment: None,
+            class: None,
+            taken_at: None,
+            runs_since: None,
+            executions: 0,
+            waits_since: None,
             base: None,
             repository: None,
             asked: None,
@@ -118,13 +133,20 @@ impl State {
             _ => {}
         }
         match &entry.step {
-            Some(Step::Taken { environment }) => self.environment = Some(*environment),
+            Some(Step::Taken { environment, class }) => {
+                self.environment = Some(*environment);
+                self.class = class.as_deref().cloned();
+                self.taken_at = Some(entry.at);
+                self.runs_since = None;
+                self.executions = 0;
+            }
             Some(Step::Based { base, repository }) => {
                 self.base = Some(base.clone());
                 self.repository.clone_from(repository);
             }
             Some(Step::Asked { approval, about, deed, expires_at }) => {
                 self.asked = Some((*approval, *about, *expires_at));
+                self.waits_since = Some(entry.at);
                 match deed {
                     Some(deed) => self.deeds.insert(*about, *deed),
                     None => self.deeds.remove(about),
@@ -139,7 +161,10 @@ impl State {
                     }
                 }
             }
-            Some(Step::Questioned { reply }) => self.questioned = Some(*reply),
+            Some(Step::Questioned { reply }) => {
+                self.questioned = Some(*reply);
+                self.waits_since = Some(entry.at);
+            }
             Some(Step::Replied { reply }) => {
                 self.replied = *reply;
                 self.questioned = None;
@@ -161,6 +186,13 @@ impl State {
                 EventKind::State { transition } => self.told = Some(*transition),
                 EventKind::Environment { environment, observed, generation, .. } => {
                     self.seen = Some((*environment, *observed, *generation));
+                    self.runs_since = match observed {
+                        Observed::Running => self.runs_since.or(Some(entry.at)),
+                        _ => None,
+                    };
+                }
+                EventKind::Executions { environment, batch, .. } if Some(*environment) == self.environment => {
+                    self.executions = self.executions.max(*batch);
                 }
                 _ => {}
             }

@@ -13,9 +13,9 @@ use std::{
 
 use async_trait::async_trait;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use stockade_api::guest::{Answer, Exec, Op, Reply, Request, Stream};
+use stockade_api::guest::{Answer, Exec, Execution, Op, Reply, Request, Stream};
 use stockade_domain::ids::{CallId, EnvironmentId};
-use stockade_sandbox::{Arrival, Asker, Capability, Doors, Driver, EnvironmentSpec, SandboxError};
+use stockade_sandbox::{Arrival, Asker, Capability, Doors, Driver, EnvironmentSpec, Measured, SandboxError};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::UnixStream,
@@ -32,6 +32,12 @@ pub struct Fakes {
     /// How often something was really carried out under a call id.
     pub carried_out: Mutex<BTreeMap<CallId, u32>>,
     pub restarts: AtomicU32,
+    /// How often somebody has taken hold of doors.
+    pub doors: AtomicU32,
+    /// What environments are said to use.
+    pub measured: Mutex<BTreeMap<EnvironmentId, Measured>>,
+    /// What guests say was started, by environment: all of it, as often as they are asked.
+    pub executions: Mutex<BTreeMap<EnvironmentId, Vec<Execution>>>,
     killers: Mutex<BTreeMap<EnvironmentId, tokio::sync::watch::Sender<bool>>>,
 }
 
@@ -51,6 +57,10 @@ impl Fakes {
         if let Some(killer) = self.killers.lock().unwrap().remove(&id) {
             let _ = killer.send(true);
         }
+    }
+
+    pub fn runs(&self, id: EnvironmentId) -> bool {
+        self.running.lock().unwrap().contains(&id)
     }
 
     fn boot(&self, id: EnvironmentId) {
@@ -118,6 +128,7 @@ impl Driver for FakeDriver {
         if !self.is_running(id).await {
             return Err(SandboxError::Gone { id });
         }
+        self.0.doors.fetch_add(1, Ordering::SeqCst);
         Ok(Box::new(Shut))
     }
     async fn is_running(&self, id: EnvironmentId) -> bool {
@@ -137,6 +148,9 @@ impl Driver for FakeDriver {
         self.0.kill(id);
         let _ = std::fs::remove_dir_all(self.0.dir(id));
         Ok(())
+    }
+    async fn measure(&self, id: EnvironmentId) -> Option<Measured> {
+        self.0.measured.lock().unwrap().get(&id).cloned()
     }
     async fn list(&self) -> Vec<EnvironmentId> {
         let Ok(entries) = std::fs::read_dir(&self.0.root) else { return vec![] };
@@ -174,7 +188,15 @@ async fn serve(
                         fakes.journal.lock().unwrap().insert(call, None);
                         *fakes.carried_out.lock().unwrap().entry(call).or_default() += 1;
                     }
-                    let reply = carry_out(&fakes.dir(id), op).await;
+                    let reply = match op {
+                        Op::Executions { after } => {
+                            let noted = fakes.executions.lock().unwrap();
+                            let noted = noted.get(&id).into_iter().flatten();
+                            let executions = noted.filter(|one| one.number > after).take(3).cloned().collect();
+                            Reply::Executions { executions, dropped: 0, watched: true }
+                        }
+                        op => carry_out(&fakes.dir(id), op).await,
+                    };
                     if let Some(call) = call {
                         fakes.journal.lock().unwrap().insert(call, Some(reply.clone()));
                     }

@@ -11,6 +11,7 @@
 mod fakes;
 mod harness;
 mod plane;
+mod tended;
 mod trip;
 
 /// One place where the tests wait: for the thing itself, never for a time.

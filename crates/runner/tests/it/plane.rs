@@ -58,6 +58,10 @@ pub struct Inner {
     pub stale: u32,
     /// Who does the work of what is assigned.
     pub harness: Harness,
+    /// The class that it is to have.
+    pub class: Option<String>,
+    /// How often the runner has asked what is new.
+    pub polls: u64,
 }
 
 impl Plane {
@@ -104,6 +108,7 @@ impl Plane {
             environment: world.id(),
             desired: Desired::Running,
             generation: 1,
+            class: self.lock().class.clone(),
             project: ProjectSpec {
                 id: world.id(),
                 name: "sample".into(),
@@ -288,6 +293,7 @@ async fn serve(
         }
         "poll" => {
             let asked: Poll = read(&body);
+            plane.lock().polls += 1;
             let mut changed = plane.changed.subscribe();
             let wait = std::time::Duration::from_millis(asked.wait_ms);
             let news = changed.wait_for(|now| *now != asked.revision);

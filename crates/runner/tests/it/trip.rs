@@ -9,7 +9,7 @@ use std::{
 
 use secrecy::SecretString;
 use stockade_api::runner::{Entry, Order};
-use stockade_domain::{Desired, EventKind, Observed, Role, RunState, ToolOutcome, ids::RunId};
+use stockade_domain::{Desired, EnvironmentClass, EventKind, Observed, Role, RunState, ToolOutcome, ids::RunId};
 use stockade_ledger::Record;
 use stockade_runner::{Runner, RunnerConfig, RunningRunner};
 
@@ -83,6 +83,7 @@ pub struct Bench {
     pub plane: Arc<Plane>,
     pub fakes: Arc<Fakes>,
     pub repository: PathBuf,
+    pub classes: Vec<EnvironmentClass>,
 }
 
 pub fn git(dir: &Path, args: &[&str]) -> String {
@@ -117,13 +118,14 @@ impl Bench {
         std::fs::write(dir.path().join("cassettes/mend.toml"), CASSETTE).unwrap();
         std::fs::write(dir.path().join("cassettes/asking.toml"), ASKING).unwrap();
         let fakes = Fakes::new(&dir.path().join("environments"));
-        Self { plane: Plane::start().await, fakes, repository, dir }
+        Self { plane: Plane::start().await, fakes, repository, dir, classes: EnvironmentClass::shipped() }
     }
 
     pub fn config(&self) -> RunnerConfig {
         let mut config = RunnerConfig::new(self.dir.path().join("runner"), self.plane.url(), "/nowhere");
         config.enroll_token = Some(SecretString::from("one-time"));
         config.cassettes = Some(self.dir.path().join("cassettes"));
+        config.classes.clone_from(&self.classes);
         config
     }
 
@@ -131,7 +133,7 @@ impl Bench {
         Runner::start_with(self.config(), Arc::new(FakeDriver(Arc::clone(&self.fakes)))).await.unwrap()
     }
 
-    fn assign_asking(&self) -> RunId {
+    pub fn assign_asking(&self) -> RunId {
         let repository = self.repository.to_str().unwrap();
         self.plane.assign(repository, 4, &[], "asking", "Mend the greeting.")
     }

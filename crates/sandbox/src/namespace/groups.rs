@@ -253,6 +253,33 @@ mod tests {
         assert!(place(Controller::Processes).unwrap_err().contains("pids"));
     }
 
+    /// Files of a tempdir stand in for the kernel's: what is written where is what is tried.
+    #[test]
+    fn a_delegated_version_2_tree_is_handed_down_and_limited_and_one_that_is_not_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let mounted = format!("40 39 0:30 / {} rw - cgroup2 cgroup2 rw,nsdelegate", dir.path().display());
+        let groups = Groups::parse(&mounted, "0::/user/service");
+        let (base, id) = (dir.path().join("user/service"), EnvironmentId::from_bytes([0; 16]));
+        fs::create_dir_all(&base).unwrap();
+        fs::write(base.join("cgroup.controllers"), "memory pids\n").unwrap();
+        let class =
+            Class { memory_bytes: 64 << 20, processes: 40, cpu_millis: 1_500, disk_bytes: 1 << 30, open_files: 64 };
+        let read = |path: &str| fs::read_to_string(base.join("stockade").join(path)).unwrap();
+        for (controller, file, text) in
+            [(Controller::Memory, "memory.max", "67108864"), (Controller::Processes, "pids.max", "200")]
+        {
+            let place = groups.place(controller, id).unwrap();
+            assert!(place.1, "version 2");
+            groups.make(controller, &place, &class).unwrap();
+            assert_eq!(read(&format!("{id}/{file}")), text);
+            assert_eq!(read("cgroup.subtree_control"), format!("+{}", controller.kernel_name()));
+        }
+        assert_eq!(read(&format!("{id}/memory.swap.max")), "0");
+        assert_eq!(limits(Controller::Cpu, true, &class)[0].1, "150000 100000");
+        let why = groups.place(Controller::Cpu, id).unwrap_err();
+        assert!(why.contains("no `cpu` controller") && why.contains("Delegate=yes"), "{why}");
+    }
+
     #[test]
     fn a_group_that_is_mounted_as_the_root_is_found_below_its_mount() {
         let mount = "40 39 0:30 /machine/x /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate";

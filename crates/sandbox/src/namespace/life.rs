@@ -30,9 +30,10 @@ use super::{
     groups::{self, Controller, Groups, LIMITS},
     image, system,
     trust::{self, Authority},
+    usage,
 };
 use crate::{
-    EnvironmentSpec, Inside, SandboxError, System, User,
+    EnvironmentSpec, Inside, Measured, SandboxError, System, User,
     launch::{ID_RANGE, LAYER_FOLDER, Made, PLAN_FILE, Plan, RUN_FILE, Report, Running, TRUST_FOLDER, start_of},
 };
 
@@ -49,6 +50,7 @@ const ID_RANGES: u32 = 8_192;
 const LOCK_SUFFIX: &str = ".lock";
 /// What folders of environments are called that have no note yet, or nothing but it any more.
 const HALF_SUFFIX: &str = ".half";
+const IMAGE_FILE: &str = "files.img";
 const NOTE_FILE: &str = "environment.json";
 const SOCKET: &str = "guest.sock";
 
@@ -156,6 +158,13 @@ fn templates_of(config: &NamespaceConfig) -> BTreeSet<String> {
     let Ok(entries) = fs::read_dir(&config.root) else { return BTreeSet::new() };
     let notes = entries.flatten().filter_map(|entry| fs::read(entry.path().join(NOTE_FILE)).ok());
     notes.filter_map(|text| serde_json::from_slice::<Note>(&text).ok()?.template).collect()
+}
+
+/// What an environment uses; nothing if it is not there.
+pub fn measure(folder: &Path) -> Option<Measured> {
+    let note: Note = serde_json::from_slice(&fs::read(folder.join(NOTE_FILE)).ok()?).ok()?;
+    let running = running(folder);
+    Some(usage::measure(&note.groups, running.as_ref(), &folder.join(IMAGE_FILE), &folder.join("files")))
 }
 
 fn wait_a_little() {
@@ -464,7 +473,7 @@ impl<'a> Held<'a> {
                 Controller::Processes | Controller::Kill => {}
             }
         }
-        let image_path = self.folder.join("files.img");
+        let image_path = self.folder.join(IMAGE_FILE);
         if let Some(maker) = &image {
             image::ensure(maker, &self.templates(), &image_path, class.disk_bytes)
                 .map_err(self.io("making the image", &image_path))?;

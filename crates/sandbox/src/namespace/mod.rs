@@ -12,6 +12,7 @@ mod life;
 mod probe;
 mod system;
 pub(crate) mod trust;
+mod usage;
 
 use std::{io::ErrorKind, path::PathBuf, sync::Arc};
 
@@ -20,7 +21,7 @@ use stockade_domain::ids::EnvironmentId;
 use tokio::net::UnixStream;
 
 use self::life::Held;
-use crate::{Capability, Doors, Driver, EnvironmentSpec, SandboxError};
+use crate::{Capability, Doors, Driver, EnvironmentSpec, Measured, SandboxError};
 
 /// How the namespace driver works on this machine.
 #[derive(Debug, Clone, Default)]
@@ -142,6 +143,12 @@ impl Driver for NamespaceDriver {
 
     async fn delete(&self, id: EnvironmentId) -> Result<(), SandboxError> {
         self.held(id, |held| held.delete()).await
+    }
+
+    async fn measure(&self, id: EnvironmentId) -> Option<Measured> {
+        let config = Arc::clone(&self.config);
+        // Without the lock: whoever makes or kills it is not waited for, and nothing is changed.
+        tokio::task::spawn_blocking(move || life::measure(&life::folder(&config, id))).await.ok().flatten()
     }
 
     async fn list(&self) -> Vec<EnvironmentId> {

@@ -37,6 +37,8 @@ async fn what_is_started_is_noted_by_call_and_path(bed: &Bed) {
     }
     let during = paths.iter().position(|path| *path == "/bin/echo").unwrap();
     assert!(list[..=during].iter().all(|one| one["call"] == call), "all of them are of that call: {list:?}");
+    let echo = list.iter().find(|one| one["path"] == "/bin/echo").unwrap();
+    assert_eq!(echo["arguments"], json!(["over"]), "with what it was given");
     assert!(list.iter().all(|one| one["pid"].as_i64().unwrap() > 1 && one["age_ms"].as_u64().unwrap() < 60_000));
     let last = list.last().unwrap()["number"].as_u64().unwrap();
     assert_eq!(last, list.len() as u64, "they count without a gap");

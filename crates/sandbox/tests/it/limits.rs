@@ -14,6 +14,7 @@ crate::both!(
     open_files_are_limited,
     what_the_kernel_has_for_everybody_is_limited,
     files_without_content_are_limited,
+    what_is_used_is_measured_and_only_grows,
 );
 
 async fn memory_is_limited(bed: &Bed) {
@@ -149,4 +150,30 @@ async fn files_without_content_are_limited(bed: &Bed) {
     let made: u32 = ran["stdout"].as_str().unwrap_or("0").parse().unwrap_or(0);
     assert!(made < 40_000, "{ran}");
     assert!(ran["signal"] == 9 || ran["code"] == "too_large" || made > 0, "{ran}");
+}
+
+async fn what_is_used_is_measured_and_only_grows(bed: &Bed) {
+    let (id, mut guest) = bed.make(small()).await;
+    let before = bed.driver.measure(id).await.unwrap();
+    // Half a second of work in a child, memory that is touched, and files.
+    let work = "perl -e '1 while (times)[0] < 0.5; $x = \"x\" x (30 << 20); print length $x' && \
+                head -c 8000000 /dev/urandom > /workspace/f && sync";
+    assert_eq!(guest.run(&["sh", "-c", work], 60_000).await.status, 0);
+    let after = bed.driver.measure(id).await.unwrap();
+    assert_eq!(before.since, after.since);
+    let cpu_ms = (after.cpu_us - before.cpu_us) / 1_000;
+    assert!((450..20_000).contains(&cpu_ms), "{cpu_ms} ms");
+    assert!(after.disk_bytes >= before.disk_bytes + 7_000_000, "{before:?} {after:?}");
+    if is_root() {
+        assert!(after.memory_peak_bytes >= 30 << 20, "{after:?}");
+    }
+    assert!(after.memory_bytes > 0 && after.memory_bytes < 128 << 20, "{after:?}");
+    // What was counted outlives the guest where the kernel counts; elsewhere the counters say that they begin anew.
+    bed.driver.restart(id).await.unwrap();
+    let again = bed.driver.measure(id).await.unwrap();
+    assert!(again.since != after.since || again.cpu_us >= after.cpu_us, "{after:?} {again:?}");
+    bed.driver.stop(id).await.unwrap();
+    assert!(bed.driver.measure(id).await.unwrap().disk_bytes >= 7_000_000, "its files are still there");
+    bed.driver.delete(id).await.unwrap();
+    assert_eq!(bed.driver.measure(id).await, None);
 }

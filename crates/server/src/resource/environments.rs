@@ -51,6 +51,9 @@ fn shown(environment: environments::Environment) -> Environment {
         generation: environment.state.generation,
         observed: environment.state.observed,
         observed_generation: environment.state.observed_generation,
+        class: environment.class,
+        usage: environment.usage,
+        cost: environment.cost,
         created_at: environment.created_at,
         updated_at: environment.updated_at,
     }

@@ -5,6 +5,7 @@ use stockade_store::Page;
 pub mod approvals;
 pub mod budgets;
 pub mod calls;
+pub mod classes;
 pub mod connections;
 pub mod environments;
 pub mod export;

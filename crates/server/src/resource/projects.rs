@@ -4,7 +4,7 @@ use stockade_api::http::{CreateProject, ListProjects, Page, Project, UpdateProje
 use stockade_domain::{Level, ids::ProjectId};
 use stockade_store::{StoreError, Tx, projects};
 
-use super::{page, paged, whole};
+use super::{classes, page, paged, whole};
 use crate::{
     answer::{Answer, Failure, Json, Path, Query},
     app::App,
@@ -56,7 +56,7 @@ pub async fn create(cx: Cx, Json(body): Json<CreateProject>) -> Answer<Project> 
     let project = new(&cx.app, body);
     check(&project)?;
     let mut work = cx.open(cx.write().await?, cx.on_organization()?).await?;
-    let result = projects::add(&mut work.tx, &project).await.map_err(Failure::from);
+    let result = add(&mut work.tx, &project).await;
     work.end(result.map(|()| Json(shown(project)))).await
 }
 
@@ -69,6 +69,11 @@ pub async fn update(cx: Cx, Path(id): Path<ProjectId>, Json(body): Json<UpdatePr
     work.end(result.map(|project| Json(shown(project)))).await
 }
 
+async fn add(tx: &mut Tx, project: &projects::Project) -> Result<(), Failure> {
+    classes::known(tx, project).await?;
+    Ok(projects::add(tx, project).await?)
+}
+
 async fn change(app: &App, tx: &mut Tx, id: ProjectId, body: UpdateProject) -> Result<projects::Project, Failure> {
     let mut project = projects::get(tx, id).await?;
     project.repository = body.repository.unwrap_or(project.repository);
@@ -76,6 +81,10 @@ async fn change(app: &App, tx: &mut Tx, id: ProjectId, body: UpdateProject) -> R
     project.gates = body.gates.unwrap_or(project.gates);
     project.gate_attempts = body.gate_attempts.unwrap_or(project.gate_attempts);
     project.level = body.level.unwrap_or(project.level);
+    if let Some(class) = body.class {
+        project.class = Some(class).filter(|class| !class.is_empty());
+        classes::known(tx, &project).await?;
+    }
     project.updated_at = app.now();
     check(&project)?;
     project.version = projects::update(tx, &project).await?;
@@ -93,6 +102,7 @@ fn new(app: &App, body: CreateProject) -> projects::Project {
         gate_attempts: body.gate_attempts.unwrap_or(DEFAULT_GATE_ATTEMPTS),
         level: body.level.unwrap_or(Level::ON_THE_LOOP),
         site: None,
+        class: body.class.filter(|class| !class.is_empty()),
         version: 1,
         created_at: now,
         updated_at: now,
@@ -138,6 +148,7 @@ fn shown(project: projects::Project) -> Project {
         gates: project.gates,
         gate_attempts: project.gate_attempts,
         level: project.level,
+        class: project.class,
         created_at: project.created_at,
     }
 }

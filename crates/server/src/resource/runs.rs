@@ -2,7 +2,10 @@
 
 use stockade_api::http::{Change, ListRuns, Page, Run};
 use stockade_domain::{RunKind, ids::RunId};
-use stockade_store::runs::{self, Order, RunFilter};
+use stockade_store::{
+    environments,
+    runs::{self, Order, RunFilter},
+};
 
 use super::{page, paged};
 use crate::{
@@ -26,8 +29,9 @@ pub async fn list(cx: Cx, Query(query): Query<ListRuns>) -> Answer<Page<Run>> {
 pub async fn show(cx: Cx, Path(run): Path<RunId>) -> Answer<Run> {
     let mut tx = cx.read().await?;
     let run = runs::get(&mut tx, run).await?;
-    cx.may(tx, cx.on_run(&run)?).await?;
-    Ok(Json(shown(run)))
+    let mut tx = cx.may(tx, cx.on_run(&run)?).await?;
+    let environment_usage = environments::used_by(&mut tx, run.id).await?;
+    Ok(Json(Run { environment_usage, ..shown(run) }))
 }
 
 /// Ends it.
@@ -82,6 +86,9 @@ pub fn shown(run: runs::Run) -> Run {
         started_at: run.started_at,
         finished_at: run.finished_at,
         updated_at: run.updated_at,
+        class: run.spec.class,
+        environment_cost: run.environment_cost,
+        environment_usage: None,
         max_cost: run.spec.max_cost,
         cost: run.cost,
         usage: run.usage,

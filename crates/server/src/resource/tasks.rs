@@ -9,7 +9,7 @@ use stockade_store::{
     sites::{self, Site},
 };
 
-use super::runs::shown;
+use super::{classes, runs::shown};
 use crate::{
     answer::{Answer, Failure, Json},
     context::Cx,
@@ -70,8 +70,10 @@ pub async fn start(cx: Cx, Json(body): Json<StartTask>) -> Answer<Run> {
     let mut tx = cx.write().await?;
     let project = projects::get(&mut tx, body.project).await?;
     let level = body.level.unwrap_or(project.level);
-    let spec = spec(&body, level)?;
-    let context = Context::default()
+    let mut spec = spec(&body, level)?;
+    // What is wrong with it is told to whoever may start a task.
+    let class = classes::of_task(&mut tx, &project, body.class.as_deref(), spec.harness).await;
+    let mut context = Context::default()
         .with("owner", cx.user.id.to_string())
         .with("level", i64::from(project.level.get()))
         .with("requested_level", i64::from(level.get()))
@@ -79,9 +81,18 @@ pub async fn start(cx: Cx, Json(body): Json<StartTask>) -> Answer<Run> {
         .with("harness", spec.harness.as_str())
         .with("budget_nanos", spec.max_cost.0)
         .with_content("repository", project.repository.as_str());
+    if let Ok(class) = &class {
+        spec.class.clone_from(&class.named);
+        if let Some(name) = &class.known {
+            context = context.with("class", name.as_str());
+        }
+    }
     let resource = Resource::new(ResourceKind::Project, project.id).in_project(project.id).in_run(body.run);
     let mut work = cx.open_with(tx, cx.deed(resource, context)?, vec![body.content]).await?;
-    let result = begin(&cx, &mut work.tx, &project, body, spec, sealed).await;
+    let result = match class {
+        Ok(_) => begin(&cx, &mut work.tx, &project, body, spec, sealed).await,
+        Err(failure) => Err(failure),
+    };
     work.end(result.map(|run| Json(shown(run)))).await
 }
 
@@ -121,7 +132,7 @@ async fn begin(
         now: cx.app.now(),
     };
     let run = runs::start(tx, &start).await?;
-    crate::reconcile::place_now(&cx.app, tx, run.id, site.id).await?;
+    crate::reconcile::place_now(&cx.app, tx, &run).await?;
     Ok(runs::get(tx, run.id).await?)
 }
 
@@ -151,6 +162,7 @@ fn spec(body: &StartTask, level: Level) -> Result<RunSpec, Failure> {
     Ok(RunSpec {
         harness: body.harness,
         model: body.model.clone(),
+        class: None,
         level,
         max_turns: u32::try_from(turns).unwrap_or(u32::MAX),
         max_time_ms: bounded("max_time_ms", max_time_ms, &TIME_MS)?,

@@ -152,6 +152,7 @@ async fn make(
     let spec = RunSpec {
         harness: Harness::default(),
         model: String::new(),
+        class: None,
         level: project.level,
         max_turns: 0,
         max_time_ms: 0,

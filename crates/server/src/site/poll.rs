@@ -6,6 +6,7 @@ use axum::extract::State;
 use stockade_api::runner::{
     AgentSpec, ApprovalAnswer, Assignment, BundleText, Order, Poll, Polled, ProjectSpec, Reply, SiteToken,
 };
+use stockade_domain::{EnvironmentClass, MAX_CLASSES};
 use stockade_store::{approvals, bundles, placement, runs, sites, tokens};
 
 use super::{MAX_POLL_MS, MAX_TEXT, proven::Proven};
@@ -20,10 +21,16 @@ pub async fn poll(State(app): State<Arc<App>>, proven: Proven) -> Answer<Polled>
     if body.listener.is_empty() || body.listener.len() > MAX_TEXT {
         return Err(Failure::invalid("bad_poll", "`listener` must be the address of the runner's listener"));
     }
+    if body.classes.len() > MAX_CLASSES {
+        return Err(Failure::invalid("bad_poll", format!("`classes` may have {MAX_CLASSES} items at most")));
+    }
+    if let Some(why) = body.classes.iter().find_map(EnvironmentClass::wrong) {
+        return Err(Failure::invalid("bad_poll", format!("one of `classes` cannot be meant: {why}")));
+    }
     let mut news = app.news.subscribe();
     let runner = proven.runner.id;
     let mut tx = app.store.write().await?;
-    sites::polled(&mut tx, runner, &body.listener, body.bundle, app.now()).await?;
+    sites::polled(&mut tx, runner, &body.listener, body.bundle, &body.classes, app.now()).await?;
     tx.commit().await?;
     // A runner that was away may be given work now.
     app.work.notify_one();
@@ -109,6 +116,7 @@ fn told(from: placement::Assignment) -> Assignment {
         environment: from.environment,
         desired: from.desired,
         generation: from.generation,
+        class: spec.class,
         project: ProjectSpec {
             id: from.project,
             name: project.name,

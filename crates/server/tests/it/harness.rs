@@ -148,6 +148,7 @@ pub fn project(name: &str) -> CreateProject {
         gates: vec!["true".to_owned()],
         gate_attempts: None,
         level: None,
+        class: None,
     }
 }
 
@@ -171,6 +172,7 @@ pub async fn sealed_task(client: &Client, project: &Project) -> Result<StartTask
         content: sealed.content,
         sealed: stockade_api::base64::encode(&sealed.bytes),
         model: "rehearsal/demo".to_owned(),
+        class: None,
         level: None,
         budget: None,
         limits: TaskLimits::default(),

@@ -12,8 +12,8 @@ use stockade_api::{
     },
 };
 use stockade_domain::{
-    Action, Answer, ContentKind, ContentRef, ContextValue, Decision, EventKind, Nanos, Principal, Resource,
-    ResourceKind, RunEvent, RunTransition, Usage, WaitReason, World,
+    Action, Answer, ContentKind, ContentRef, ContextValue, Decision, EnvironmentClass, EventKind, Nanos, Principal,
+    Resource, ResourceKind, RunEvent, RunTransition, Usage, WaitReason, World,
     ids::{ApprovalId, ModelCallId, ProjectId, RecordId, RunId, RunnerId, UserId},
 };
 use stockade_ledger::{
@@ -31,6 +31,8 @@ pub struct FakeRunner {
     pub server_key: String,
     /// What it knows of its own ledger.
     pub tree: Tree,
+    /// The classes of environments that it says it makes.
+    pub classes: Vec<EnvironmentClass>,
     url: String,
     http: reqwest::Client,
     world: Arc<TestWorld>,
@@ -58,6 +60,7 @@ impl FakeRunner {
             key,
             server_key: enrolled.server_public_key,
             tree: Tree::new(),
+            classes: Vec::new(),
             url: url.to_owned(),
             http,
             world,
@@ -87,7 +90,8 @@ impl FakeRunner {
     }
 
     pub async fn poll(&self, revision: u64, bundle: u64, wait_ms: u64) -> Result<Polled, ApiError> {
-        let body = Poll { revision, wait_ms, listener: LISTENER.to_owned(), bundle };
+        let classes = self.classes.clone();
+        let body = Poll { revision, wait_ms, listener: LISTENER.to_owned(), bundle, classes };
         self.call("/v1/runner/poll", &body).await
     }
 
@@ -122,6 +126,12 @@ impl FakeRunner {
     pub fn line(&mut self, run: RunId, fence: u64, event: EventKind) -> Entry {
         self.lines += 1;
         Entry::Event { fence, line: RunEvent { run, seq: self.lines, at: self.world.now(), event } }
+    }
+
+    /// Ships these as the next lines of a run.
+    pub async fn tell(&mut self, run: RunId, fence: u64, events: Vec<EventKind>) {
+        let lines = events.into_iter().map(|event| self.line(run, fence, event)).collect();
+        self.ship(lines).await.unwrap();
     }
 
     pub fn state(&mut self, run: RunId, fence: u64, transition: RunTransition) -> Entry {

@@ -8,7 +8,7 @@ use stockade_api::{
     site::{ExecFrame, ExecRequest},
 };
 
-use super::{Context, confirm, learn, parse, site, time};
+use super::{Context, classes, confirm, executions, learn, parse, site, time};
 use crate::{
     args,
     failure::{Failure, Outcome},
@@ -26,11 +26,12 @@ pub async fn main(context: &Context, command: args::Environments) -> Outcome {
                         environment.id.to_string(),
                         environment.observed.to_string(),
                         environment.desired.to_string(),
+                        environment.class.clone().unwrap_or_default(),
                         time(environment.created_at),
                         environment.run.to_string(),
                     ]
                 });
-                table(["id", "is", "should be", "since (UTC)", "run"], rows)
+                table(["id", "is", "should be", "class", "since (UTC)", "run"], rows)
             })
         }
         args::Environments::Show { environment } => {
@@ -43,6 +44,7 @@ pub async fn main(context: &Context, command: args::Environments) -> Outcome {
             context.output.show(&environment, |environment| format!("{} is being deleted", environment.id))
         }
         args::Environments::Learn { of, all_projects } => learn::main(context, &client, &of, all_projects).await,
+        args::Environments::Executions { of } => executions::main(context, &client, &of).await,
         args::Environments::Exec { environment, timeout, command } => {
             let environment = client.environment(parse("environment", &environment)?).await?;
             let timeout_ms = u64::try_from(Duration::from_secs(timeout).as_millis()).unwrap_or(u64::MAX);
@@ -78,14 +80,20 @@ pub async fn main(context: &Context, command: args::Environments) -> Outcome {
 }
 
 fn show(environment: &Environment) -> String {
-    facts(&[
+    let mut lines = vec![
         ("id", environment.id.to_string()),
         ("is", format!("{} (generation {})", environment.observed, environment.observed_generation)),
         ("should be", format!("{} (generation {})", environment.desired, environment.generation)),
         ("run", environment.run.to_string()),
         ("project", environment.project.to_string()),
         ("runner", environment.runner.to_string()),
+        ("class", environment.class.clone().unwrap_or_default()),
         ("created", time(environment.created_at)),
         ("changed", time(environment.updated_at)),
-    ])
+    ];
+    if let Some(usage) = &environment.usage {
+        lines.extend(classes::used(usage));
+        lines.push(("cost", environment.cost.to_string()));
+    }
+    facts(&lines)
 }

@@ -26,6 +26,7 @@ pub async fn main(context: &Context, command: args::Project) -> Outcome {
                     gates: add.gates,
                     gate_attempts: Some(add.gate_attempts),
                     level: Some(level),
+                    class: add.class,
                 })
                 .await?;
             context.output.show(&project, show)
@@ -89,8 +90,8 @@ pub async fn find_or_add(context: &Context, client: &Client, word: &str, level: 
     }
     let name = free_name(&repository, &names);
     context.output.remark(&format!("adding {repository} as project `{name}`, without gates"));
-    let body =
-        CreateProject { name, repository, base_branch: String::new(), gates: Vec::new(), gate_attempts: None, level };
+    let (base_branch, gates) = (String::new(), Vec::new());
+    let body = CreateProject { name, repository, base_branch, gates, gate_attempts: None, level, class: None };
     Ok(client.create_project(&body).await?)
 }
 
@@ -142,6 +143,7 @@ fn show(project: &Project) -> String {
         ("gates", gates),
         ("gate attempts", project.gate_attempts.to_string()),
         ("level", project.level.to_string()),
+        ("class", project.class.clone().unwrap_or_else(|| "the site's own".to_owned())),
         ("created", time(project.created_at)),
     ])
 }

@@ -41,6 +41,7 @@ pub async fn main(context: &Context, run: args::Run) -> Outcome {
         content: sealed.content,
         sealed: sealed.sealed,
         model: run.model.unwrap_or_else(|| DEFAULT_MODEL.to_owned()),
+        class: run.class,
         level,
         budget,
         limits: TaskLimits { max_turns: run.max_turns, max_time_ms, max_tokens: None, approval_timeout_ms },

@@ -3,13 +3,14 @@
 use serde::Serialize;
 use stockade_api::{
     client::Client,
-    domain::{ContentKind, ids::RunId},
+    domain::{ContentKind, Nanos, ids::RunId},
     http::{ListEvents, ListRuns, Page, Run},
     site::{Seal, TranscriptLine},
 };
 
 use super::{
-    Context, calls, confirm, connections, is_unreadable, parse, projects, site, text_or_stdin, time, transcript, watch,
+    Context, calls, classes, confirm, connections, is_unreadable, parse, projects, site, text_or_stdin, time,
+    transcript, watch,
 };
 use crate::{
     args,
@@ -129,6 +130,7 @@ fn people(shown: &Shown, gates: &[String], way_out: &[(&'static str, String)]) -
         ("agent", run.harness.to_string()),
         ("level", run.level.to_string()),
         ("began", time(run.created_at)),
+        ("class", run.class.clone().unwrap_or_else(|| "the site's own".to_owned())),
         ("cost", format!("{} of {}", run.cost, run.max_cost)),
         (
             "tokens",
@@ -141,6 +143,11 @@ fn people(shown: &Shown, gates: &[String], way_out: &[(&'static str, String)]) -
             ),
         ),
     ];
+    if run.environment_cost > Nanos::ZERO {
+        let sum = run.cost.saturating_add(run.environment_cost);
+        lines.push(("with environment", format!("{sum}, of which {} for the environment", run.environment_cost)));
+    }
+    lines.extend(run.environment_usage.iter().flat_map(classes::used));
     lines.extend(way_out.iter().cloned());
     for gate in gates {
         lines.push(("gate", gate.clone()));

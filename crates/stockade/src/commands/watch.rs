@@ -251,7 +251,11 @@ fn text(event: &EventKind) -> Option<String> {
             format!("● environment ready in {ms} ms")
         }
         EventKind::Environment { observed, .. } => format!("● environment {observed}"),
-        EventKind::Turn { .. } | EventKind::Spent { .. } => return None,
+        // Who wants these asks `environments executions` and `runs show`.
+        EventKind::Turn { .. }
+        | EventKind::Spent { .. }
+        | EventKind::EnvironmentUsage { .. }
+        | EventKind::Executions { .. } => return None,
         EventKind::ModelCall { model, usage, cost, stop_reason, ok, duration_ms, .. } => format!(
             "  model {model}: {stop_reason}{}, {} tokens, {cost}, {}",
             if *ok { "" } else { " (failed)" },
@@ -285,6 +289,9 @@ fn text(event: &EventKind) -> Option<String> {
              which says what is found where; docs/agents.md says how to install it"
                 .to_owned()
         }
+        EventKind::Notice { code } if code == "environment_woken" => {
+            "● the environment is started again: it was stopped while nothing happened there".to_owned()
+        }
         EventKind::Notice { code } => format!("● notice: {code}"),
     })
 }
@@ -308,6 +315,10 @@ const fn what_to_try(cause: FailureCause) -> &'static str {
             "is the repository there, and may the runner read and write it? Then `stockade runs resume`"
         }
         FailureCause::Environment | FailureCause::Internal => "`stockade doctor`, and the runner's log",
+        FailureCause::Lifetime => {
+            "`stockade runs resume` goes on in a new environment, with the work as far as it was kept; `stockade classes list` \
+             says how long each class lives"
+        }
         FailureCause::NoChange | FailureCause::GaveUp => {
             "say more exactly what you want; the transcript has the agent's reasons"
         }

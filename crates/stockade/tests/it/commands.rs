@@ -22,6 +22,8 @@ fn lists_and_shows_speak_to_people_and_to_programs() {
         vec!["approvals", "list", "--all"],
         vec!["environments", "list", "--all"],
         vec!["environments", "show", &environment],
+        vec!["environments", "executions", &environment],
+        vec!["classes", "list", "--project", "word-count"],
         vec!["policy", "show"],
         vec!["policy", "test"],
         vec!["policy", "explain", "tool.call", "tool:run", "--with", "level=1", "--with", "command=make"],

@@ -12,6 +12,7 @@ mod asked;
 mod bad_input;
 mod books;
 mod budget;
+mod classes;
 mod commands;
 mod crowd;
 mod faults;

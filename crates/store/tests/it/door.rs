@@ -28,10 +28,10 @@ both! {
         tx.commit().await.unwrap();
         db.store.clone().close().await;
         let error = reopen(db).await.unwrap_err();
-        assert!(matches!(error, StoreError::NewerSchema { found: 7, known: 3 }), "{error}");
+        assert!(matches!(error, StoreError::NewerSchema { found: 7, known: 4 }), "{error}");
         assert_eq!(
             error.to_string(),
-            "the database has schema version 7, this program knows up to 3: start the newer Stockade that wrote it, or \
+            "the database has schema version 7, this program knows up to 4: start the newer Stockade that wrote it, or \
              restore a backup from before the upgrade"
         );
     }

@@ -97,6 +97,7 @@ impl Fixture {
             gate_attempts: 3,
             level: Level::ON_THE_LOOP,
             site: None,
+            class: None,
             version: 1,
             created_at: world.now(),
             updated_at: world.now(),
@@ -124,6 +125,7 @@ impl Fixture {
         runs::RunSpec {
             harness: stockade_domain::Harness::ClaudeCode,
             model: "rehearsal/sample".to_owned(),
+            class: None,
             level: Level::ON_THE_LOOP,
             max_turns: 10,
             max_time_ms: 60_000,

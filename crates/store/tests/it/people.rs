@@ -1,6 +1,6 @@
 //! The first start, sign-in, and how a runner joins.
 
-use stockade_domain::{Role, Timestamp};
+use stockade_domain::{EnvironmentClass, Role, Timestamp};
 use stockade_ledger::sha256;
 use stockade_store::{StoreError, bundles, people, sites};
 
@@ -105,7 +105,8 @@ both! {
         let runner = written!(f, |tx| sites::enroll(&mut tx, &good)).unwrap().unwrap();
         assert_eq!((runner.site, runner.revision, runner.name.as_str()), (f.site, 1, "three"));
         assert_eq!(seen!(f, |tx| sites::runners(&mut tx)).len(), 3);
-        written!(f, |tx| sites::polled(&mut tx, runner.id, "http://10.0.0.1:7", 1, f.now().plus_seconds(1))).unwrap();
+        let classes = EnvironmentClass::shipped();
+        written!(f, |tx| sites::polled(&mut tx, runner.id, "http://10.0.0.1:7", 1, &classes, f.now().plus_seconds(1))).unwrap();
         written!(f, |tx| sites::heartbeat(&mut tx, runner.id, 17, Some(f.now()), f.now().plus_seconds(2))).unwrap();
         written!(f, |tx| sites::heartbeat(&mut tx, runner.id, 3, None, f.now().plus_seconds(3))).unwrap();
         let seen = seen!(f, |tx| sites::runner(&mut tx, runner.id));
@@ -113,6 +114,7 @@ both! {
             (seen.listener.as_str(), seen.bundle, seen.spooled, seen.away_since, seen.seen_at),
             ("http://10.0.0.1:7", 1, 3, Some(f.now()), f.now().plus_seconds(3))
         );
+        assert_eq!(seen.classes, classes);
     }
 
     a_new_bundle_reaches_every_runner(db) {

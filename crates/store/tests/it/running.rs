@@ -20,7 +20,7 @@ both! {
         let run = f.queued(Nanos::DOLLAR).await;
         assert_eq!(f.run(run).await.state, RunState::Queued);
         let queued = seen!(f, |tx| placement::queued(&mut tx, 10));
-        assert_eq!(queued, [placement::Queued { run, site: f.site, previous: None }]);
+        assert_eq!(queued, [placement::Queued { run, site: f.site, previous: None, class: None }]);
         let live = seen!(f, |tx| placement::live_runners(&mut tx, f.now()));
         assert_eq!(live.iter().map(|load| (load.runner, load.runs)).collect::<Vec<_>>(), [
             (f.runner, 0),
@@ -50,7 +50,7 @@ both! {
                 environment,
                 observed: Observed::Running,
                 generation: 1,
-                duration_ms: Some(12),
+                duration_ms: Some(12), class: None,
             }),
             f.state(run, fence, 3, RunTransition::Work),
             f.event(run, fence, 4, EventKind::Turn { turn: 1 }),
@@ -95,7 +95,7 @@ both! {
         assert_eq!((wanted.state.desired, wanted.state.generation), (Desired::Deleted, 2));
         assert_eq!(seen!(f, |tx| environments::orphaned(&mut tx, 10)), []);
         assert_eq!(seen!(f, |tx| placement::assignments(&mut tx, f.runner))[0].desired, Desired::Deleted);
-        let gone = EventKind::Environment { environment, observed: Observed::Deleted, generation: 2, duration_ms: None };
+        let gone = EventKind::Environment { environment, observed: Observed::Deleted, generation: 2, duration_ms: None, class: None };
         assert_eq!(f.ship(f.runner, &[f.event(run, fence, 9, gone)]).await.refused, 0);
         assert_eq!(seen!(f, |tx| placement::assignments(&mut tx, f.runner)).len(), 0);
         assert_eq!(seen!(f, |tx| environments::list(&mut tx, &Default::default(), &Page::default())).items.len(), 0);
@@ -207,7 +207,7 @@ both! {
         let resumed = written!(f, |tx| runs::order(&mut tx, run, Order::Resume, f.now())).unwrap();
         assert_eq!((resumed.state, resumed.environment), (RunState::Queued, None));
         let queued = seen!(f, |tx| placement::queued(&mut tx, 9));
-        assert_eq!(queued, [placement::Queued { run, site: f.site, previous: Some(f.runner) }]);
+        assert_eq!(queued, [placement::Queued { run, site: f.site, previous: Some(f.runner), class: None }]);
         assert!(written!(f, |tx| placement::place(&mut tx, run, f.runner, f.id(), f.now())).unwrap());
         assert_eq!(seen!(f, |tx| events::last(&mut tx, run)), 6, "the two queueings by the server are lines too");
     }
@@ -223,7 +223,7 @@ both! {
                 environment,
                 observed: Observed::Deleted,
                 generation: 1,
-                duration_ms: None,
+                duration_ms: None, class: None,
             }),
         ]).await;
         assert_eq!(seen!(f, |tx| placement::assignments(&mut tx, f.runner)).len(), 0);
@@ -312,7 +312,7 @@ both! {
         let f = Fixture::new(&db.store).await;
         let (_, environment, _) = f.leased(Nanos::DOLLAR).await;
         let (run, _, fence) = f.leased(Nanos::DOLLAR).await;
-        let seen = EventKind::Environment { environment, observed: Observed::Failed, generation: 1, duration_ms: None };
+        let seen = EventKind::Environment { environment, observed: Observed::Failed, generation: 1, duration_ms: None, class: None };
         assert_eq!(f.ship(f.runner, &[f.event(run, fence, 1, seen)]).await.refused, 1);
         let found = seen!(f, |tx| environments::get(&mut tx, environment));
         assert_eq!(found.state.observed, Observed::Pending);

@@ -1,6 +1,7 @@
 //! One module for each resource, as in the addresses.
 
 mod approvals;
+mod classes;
 mod connections;
 mod environments;
 mod export;

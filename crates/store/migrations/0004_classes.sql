@@ -1,0 +1,5 @@
+ALTER TABLE runners ADD COLUMN classes TEXT;
+ALTER TABLE projects ADD COLUMN class TEXT;
+ALTER TABLE environments ADD COLUMN class TEXT;
+ALTER TABLE environments ADD COLUMN used TEXT;
+ALTER TABLE environments ADD COLUMN cost BIGINT NOT NULL DEFAULT 0;
