@@ -26,10 +26,10 @@ use std::{
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use stockade_domain::{
-    ContextValue, Level, Principal, Timestamp, World,
+    ContextValue, Level, Principal, World,
     ids::{ProjectId, RecordId, RunId},
 };
-use stockade_ledger::{Ledger, RunKey, Sealed};
+use stockade_ledger::{Ledger, Minute, RunKey, Sealed};
 use stockade_policy::{Engine, Permit, Question, Refusal};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -50,8 +50,6 @@ use crate::{
 };
 use open::Live;
 
-/// So many refusals of one environment are written down in a minute.
-pub const RECORDED_A_MINUTE: u32 = 60;
 /// Kinds of strays of which the first is written down.
 const MAX_STRAY_KINDS: usize = 64;
 /// What is read at once of a stream with questions for names.
@@ -205,9 +203,7 @@ impl Tally {
 /// What was written down of late.
 #[derive(Debug, Default)]
 struct Written {
-    since: Option<Timestamp>,
-    refusals: u32,
-    left_out: u64,
+    refusals: Minute,
     strays: BTreeMap<(u8, u16), u64>,
 }
 
@@ -255,7 +251,7 @@ impl Exit {
     pub async fn settle(&self) {
         let (left_out, strays) = {
             let mut written = self.written();
-            (std::mem::take(&mut written.left_out), std::mem::take(&mut written.strays))
+            (written.refusals.end(), std::mem::take(&mut written.strays))
         };
         let number = |count: u64| ContextValue::Long(i64::try_from(count).unwrap_or(i64::MAX));
         if left_out > 0 {

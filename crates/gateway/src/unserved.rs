@@ -16,6 +16,7 @@ use stockade_domain::{
     Timestamp,
     ids::{ModelCallId, RunId},
 };
+use stockade_ledger::{Minute, RECORDED_A_MINUTE};
 use stockade_llm::RequestError;
 
 use crate::{
@@ -26,10 +27,6 @@ use crate::{
     upstream::chain,
 };
 
-/// So many refusals of one run are written down in a minute.
-pub(crate) const RECORDED_A_MINUTE: u32 = 60;
-/// In microseconds.
-const MINUTE: i64 = 60_000_000;
 /// Above so many runs, those of which the minute is over and nothing was left out are forgotten.
 const MAX_RUNS: usize = 16_384;
 
@@ -39,11 +36,9 @@ pub(crate) struct Unserved {
     runs: Mutex<HashMap<RunId, Window>>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Window {
-    since: Timestamp,
-    written: u32,
-    left_out: u64,
+    minute: Minute,
     /// Of how many refused requests the content was kept.
     contents: u32,
 }
@@ -51,14 +46,7 @@ struct Window {
 impl Unserved {
     /// Whether one more of this run is written down, and how many before it were not.
     pub(crate) fn take(&self, run: RunId, now: Timestamp) -> Option<u64> {
-        self.with(run, now, |window| {
-            if window.written >= RECORDED_A_MINUTE {
-                window.left_out = window.left_out.saturating_add(1);
-                return None;
-            }
-            window.written += 1;
-            Some(std::mem::take(&mut window.left_out))
-        })
+        self.with(run, now, |window| window.minute.take(now))
     }
 
     /// Whether what was asked is kept of one more request of this run that policy refused. Its record is written in any case.
@@ -72,14 +60,12 @@ impl Unserved {
 
     fn with<T>(&self, run: RunId, now: Timestamp, look: impl FnOnce(&mut Window) -> T) -> T {
         let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
-        // A clock that went back begins another minute.
-        let over = |window: &Window| !(0..MINUTE).contains(&now.0.saturating_sub(window.since.0));
         if runs.len() >= MAX_RUNS && !runs.contains_key(&run) {
-            runs.retain(|_, window| !over(window) || window.left_out > 0);
+            runs.retain(|_, window| !window.minute.is_spent(now));
         }
-        let window = runs.entry(run).or_insert(Window { since: now, written: 0, left_out: 0, contents: 0 });
-        if over(window) {
-            *window = Window { since: now, written: 0, contents: 0, ..*window };
+        let window = runs.entry(run).or_default();
+        if window.minute.turn(now) {
+            window.contents = 0;
         }
         look(window)
     }
@@ -279,8 +265,8 @@ mod tests {
         for _ in 0..MAX_RUNS {
             let _ = unserved.take(id(), Timestamp(0));
         }
-        let _ = unserved.take(id(), Timestamp(MINUTE));
+        let _ = unserved.take(id(), Timestamp(60_000_000));
         assert_eq!(unserved.runs.lock().unwrap().len(), 2);
-        assert_eq!(unserved.take(loud, Timestamp(MINUTE)), Some(1));
+        assert_eq!(unserved.take(loud, Timestamp(60_000_000)), Some(1));
     }
 }

@@ -21,6 +21,7 @@ pub mod export;
 mod keyfile;
 mod ledger;
 mod log;
+mod minute;
 mod proof;
 mod record;
 mod seal;
@@ -37,6 +38,7 @@ pub use log::{
     EntryKind, Log, LogEntry, LogError, LogOptions, MAX_BATCH_BYTES, MAX_BATCH_ENTRIES, PATIENCE, QUEUE_BATCHES,
     QUEUE_BYTES, Recovered,
 };
+pub use minute::{Minute, RECORDED_A_MINUTE};
 pub use proof::{Proof, ProofError, prove};
 pub use record::{Body, DeedFacts, MAX_RECORD_BYTES, Outcome, Producer, ProducerError, Record, RecordError, Status};
 pub use seal::{

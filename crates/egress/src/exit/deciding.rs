@@ -6,17 +6,12 @@
 
 use std::sync::Arc;
 
-use stockade_domain::{
-    Action, Answer, ContentKind, Context, DecidingPolicy, Decision, Deed, Resource, ResourceKind, Timestamp,
-};
+use stockade_domain::{Action, Answer, ContentKind, Context, DecidingPolicy, Decision, Deed, Resource, ResourceKind};
 use stockade_ledger::{Closing, Ledger, LedgerError, Opened, Outcome, Sealed, Status};
 use stockade_policy::{Permit, Ruling};
 use tokio::sync::oneshot;
 
-use super::{Exit, RECORDED_A_MINUTE, Refused, Who};
-
-/// In microseconds.
-pub(super) const MINUTE: i64 = 60_000_000;
+use super::{Exit, Refused, Who};
 
 /// Why a deed is not done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -182,7 +177,7 @@ impl Exit {
         if !self.parts.room.has_room() {
             return;
         }
-        let Some(left_out) = self.take() else { return };
+        let Some(left_out) = self.written().refusals.take(self.parts.world.now()) else { return };
         let Ok(contents) = self.contents(&deed) else { return };
         if left_out > 0 {
             deed.context = deed.context.with("left_out", i64::try_from(left_out).unwrap_or(i64::MAX));
@@ -190,23 +185,6 @@ impl Exit {
         if let Err(error) = self.parts.ledger.refuse(&deed, decision, contents).await {
             self.unrecorded(&error);
         }
-    }
-
-    /// Whether one more refusal is written down, and how many before it were not.
-    fn take(&self) -> Option<u64> {
-        let now = self.parts.world.now();
-        let mut written = self.written();
-        // A clock that went back begins another minute.
-        let within = |since: Timestamp| (0..MINUTE).contains(&now.0.saturating_sub(since.0));
-        if !written.since.is_some_and(within) {
-            (written.since, written.refusals) = (Some(now), 0);
-        }
-        if written.refusals >= RECORDED_A_MINUTE {
-            written.left_out = written.left_out.saturating_add(1);
-            return None;
-        }
-        written.refusals += 1;
-        Some(std::mem::take(&mut written.left_out))
     }
 
     pub(super) fn unrecorded(&self, error: &LedgerError) {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use stockade_domain::ids::RunnerId;
+use stockade_domain::{Timestamp, ids::RunnerId};
 use stockade_ledger::{Body, EntryKind, Log, LogOptions, Producer, Record, SigningKey, Status, SystemWorld};
 use stockade_policy::Bundle;
 use tokio::{
@@ -15,7 +15,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use super::{deciding::MINUTE, *};
+use super::*;
 use crate::dial::{Declared, Resolver};
 
 const CURL: &[u8] = include_bytes!("../../testdata/hello/curl");
@@ -314,7 +314,7 @@ async fn n29_a_flood_of_refusals_and_strays_is_counted_and_not_written_down() {
     }
     assert_eq!(house.bodies().len(), 60);
     // The next that is written down says how many were not.
-    house.clock.0.store(MINUTE, Ordering::SeqCst);
+    house.clock.0.store(60_000_000, Ordering::SeqCst);
     let (mut near, carried) = house.open(([203, 0, 113, 20].into(), 22), b"SSH-2.0-x\r\n");
     let _ = near.read(&mut [0; 9]).await;
     carried.await.unwrap();
