@@ -158,10 +158,13 @@ impl Repository {
         if let Some(character) = said.chars().find(bad) {
             return Err(PathError::Byte(character.to_string().bytes().next().unwrap_or_default()));
         }
-        if let Some(part) = said
-            .split('/')
-            .find(|part| matches!(*part, "" | "." | "..") || part.eq_ignore_ascii_case(".git") || part.starts_with('-'))
-        {
+        // What it is called without `.git` has to be a plain part as well.
+        let bad = |part: &&str| {
+            matches!(part.strip_suffix(".git").unwrap_or(part), "" | "." | "..")
+                || part.eq_ignore_ascii_case(".git")
+                || part.starts_with('-')
+        };
+        if let Some(part) = said.split('/').find(bad) {
             return Err(PathError::Segment(part.to_owned()));
         }
         Ok(Self { said: said.to_owned(), absolute })
@@ -469,6 +472,8 @@ mod tests {
             "",
             "/",
             "/.git",
+            "/..git",
+            "/team/...git",
             "/-app",
             "/team/ap\u{200b}p",
         ] {
