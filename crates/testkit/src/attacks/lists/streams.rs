@@ -64,7 +64,7 @@ pub(super) const LIST: &[Reach] = &[
     },
     Reach {
         row: "N12",
-        what: "TLS without a name, with an encrypted hello, with a hello that is none; one cut into records of 30 bytes, and into single bytes, is read right",
+        what: "TLS without a name, with a hello that is none; with an encrypted hello, which is not looked for inside: it ends here and goes nowhere else; one cut into records of 30 bytes, and into single bytes, is read right",
         script: "def pump(change, host=NAME):\n\
                  \x20   near, far = ssl.MemoryBIO(), ssl.MemoryBIO()\n\
                  \x20   t = trusting().wrap_bio(near, far, server_hostname=host); s = dial(host, 443)\n\
@@ -98,11 +98,12 @@ pub(super) const LIST: &[Reach] = &[
                  tell(shake(NAME, name='', check=False), lambda: pump(hidden), lambda: pump(lambda out: [b'\\x16\\3\\1\\0\\5\\2\\0\\0\\1\\0']))\n\
                  tell(lambda: pump(cut), lambda: pump(lambda out: [bytes([byte]) for byte in out]))",
         outcome: "ended\n200",
-        records: "connection.open read.test.example: over\n\
+        records: "connection.open read.test.example: client_tls\n\
+                  connection.open read.test.example: over\n\
                   connection.open read.test.example: refused, egress:misdirected\n\
                   connection.open read.test.example: refused, egress:opening\n\
                   request.send read.test.example: over",
-        heard: "asked for read.test.example, 2 times\n\
+        heard: "asked for read.test.example, 3 times\n\
                 read: GET /open, 2 times",
     },
     Reach {
