@@ -23,10 +23,9 @@ const BEING_MADE: &str = ".system";
 const MAX_COPIED: u64 = 200_000;
 /// How deep folders are copied.
 const MAX_DEPTH: u32 = 32;
-/// How deep the folders of the system are the workload's own without root, beside those that several packages share; and how deep
-/// where nobody says which these are. What a package has to itself, a new one does not write to.
-const SKELETON: u32 = 2;
-const SKELETON_ALONE: u32 = 3;
+/// How deep the folders of the system are the workload's own without root, beside those that several packages share. What a package has to
+/// itself, a new one does not write to.
+const SKELETON: u32 = 3;
 /// The largest list of a package's files that is read, in bytes.
 const MAX_LIST: u64 = 16 << 20;
 
@@ -322,14 +321,14 @@ fn make(to: &Path, by_root: bool) -> io::Result<()> {
         put(&to.join("etc/apt/apt.conf.d/81stockade-one-user"), 0o644, b"APT::Sandbox::User \"root\";\n")?;
         // The machine's folders belong to nobody whom the environment knows. Of these, laid above, it owns each, and what it then puts
         // in there is its own.
-        let deep = if lists.shared.is_empty() { SKELETON_ALONE } else { SKELETON };
         for path in SYSTEM.iter().map(Path::new) {
             if fs::symlink_metadata(path).is_ok_and(|facts| facts.is_dir()) {
-                copy.skeleton(path, deep)?;
+                copy.skeleton(path, SKELETON)?;
             }
         }
         copy.skeleton(Path::new("/usr/local"), MAX_DEPTH)?;
-        for folder in lists.shared {
+        let system = |path: &Path| SYSTEM.iter().any(|system| path.starts_with(system));
+        for folder in lists.shared.into_iter().filter(|path| system(path)) {
             copy.folder_like(&folder)?;
         }
     }
@@ -450,6 +449,11 @@ struct Lists {
 impl Lists {
     fn read() -> Self {
         let (mut var, mut once, mut shared) = (BTreeSet::new(), HashSet::new(), BTreeSet::new());
+        let is_link = |path: &str| fs::symlink_metadata(path).is_ok_and(|facts| facts.is_symlink());
+        let merged: Vec<&str> = ["/bin/", "/sbin/", "/lib/", "/lib32/", "/lib64/", "/libx32/"]
+            .into_iter()
+            .filter(|top| is_link(top.trim_end_matches('/')))
+            .collect();
         for entry in fs::read_dir(Path::new(REGISTER).join("info")).into_iter().flatten().flatten() {
             let path = entry.path();
             let is_list = path.extension().is_some_and(|end| end == "list");
@@ -460,8 +464,14 @@ impl Lists {
             for line in text.lines().filter(|line| line.starts_with('/') && !line.contains("/../")) {
                 if line.starts_with("/var/") {
                     var.insert(PathBuf::from(line));
-                } else if (line.starts_with("/usr/") || line.starts_with("/opt/")) && !once.insert(line.to_owned()) {
-                    shared.insert(PathBuf::from(line));
+                } else if !line.starts_with("/etc/") && !once.insert(line.to_owned()) {
+                    // Where `/lib` leads to `/usr/lib`, packages know it by both names.
+                    let merged = merged.iter().find(|top| line.starts_with(**top));
+                    shared.insert(PathBuf::from(if merged.is_some() {
+                        format!("/usr{line}")
+                    } else {
+                        line.to_owned()
+                    }));
                 }
             }
         }

@@ -107,7 +107,7 @@ async fn packages_are_installed_and_removed(bed: &Bed) {
     let (_, mut guest) = bed.make_as(with(System::Overlay, User::Root)).await;
     // A package with what packages have: files, a folder that is another's too, a link, scripts, a trigger, a configuration file.
     let made = guest
-        .sh("set -e; mkdir -p p/DEBIAN p/usr/bin p/usr/lib/x86_64-linux-gnu p/etc/stockade-test p/var/lib/stockade-test; cd p; \
+        .sh("set -e; mkdir -p p/DEBIAN p/usr/bin p/lib/systemd/system p/usr/share/man/man6; echo x > p/lib/systemd/system/stockade-test.service; gzip -c /dev/null > p/usr/share/man/man6/stockade-test.6.gz; mkdir -p p/usr/lib/x86_64-linux-gnu p/etc/stockade-test p/var/lib/stockade-test; cd p; \
              printf 'Package: stockade-test\\nVersion: 1\\nArchitecture: all\\nMaintainer: x <x@example.org>\\nDescription: x\\n' > DEBIAN/control; \
              printf '/etc/stockade-test/conf\\n' > DEBIAN/conffiles; echo conf > etc/stockade-test/conf; \
              printf '#!/bin/sh\\necho it runs\\n' > usr/bin/stockade-test-tool; chmod 755 usr/bin/stockade-test-tool; chmod u+s usr/bin/stockade-test-tool; \
@@ -131,6 +131,15 @@ async fn packages_are_installed_and_removed(bed: &Bed) {
         "{}",
         made.stderr
     );
+    if is_root() {
+        // An account of the package's own, and a file that is given to it: without root there is nobody else.
+        let ran = guest
+            .sh("set -e; groupadd -r stockade-group; useradd -r -g stockade-group -d /nonexistent -s /usr/sbin/nologin stockade-user; \
+                 install -o stockade-user -g stockade-group -m 640 /etc/hosts /var/lib/stockade-test/own; stat -c '%U %G' /var/lib/stockade-test/own; \
+                 rm /var/lib/stockade-test/own")
+            .await;
+        assert_eq!(ran.stdout, "stockade-user stockade-group", "{}", ran.stderr);
+    }
     let gone = guest.sh("set -e; apt-get remove -y stockade-test >/dev/null; test ! -e /usr/bin/stockade-test-tool; apt-get purge -y stockade-test > /dev/null; test ! -e /etc/stockade-test/conf").await;
     assert_eq!(gone.status, 0, "{}\n{}", gone.stdout, gone.stderr);
     assert_eq!(fs::read("/var/lib/dpkg/status").unwrap(), status, "the machine knows nothing of it");

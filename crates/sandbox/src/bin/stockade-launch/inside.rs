@@ -119,7 +119,7 @@ fn prepare(cargo: Cargo, go: &OwnedFd) -> Result<Never, Failure> {
     enter_new_root(layers, trees, links, &plan)?;
     let without = fences::Without { landlock: plan.without_landlock, scopes: plan.without_scopes };
     let landlock = fences::landlock(without, fences::Files::of(&plan, overlaid))?;
-    let seccomp = fences::seccomp(plan.inside.nested)?;
+    let seccomp = fences::seccomp(plan.inside)?;
     set_limits(&plan)?;
     let users = workload_users(&plan)?;
 
