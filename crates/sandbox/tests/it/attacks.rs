@@ -2,17 +2,28 @@
 //!
 //! Those on the way out run in a network namespace of their own, in which a hostile world listens.
 
-use stockade_sandbox::Class;
-use stockade_testkit::attacks::{self, scenes, site::Site};
+use stockade_sandbox::{Class, Driver, EnvironmentSpec};
+use stockade_testkit::attacks::{self, choices, scenes, site::Site};
 
-use crate::bed::{Bed, again_in_the_world, fresh_id, in_the_world, is_root, small};
+use crate::bed::{Bed, again_in_the_world, fresh_id, in_the_world, is_root, small, spec};
 
-crate::both!(every_attack_comes_to_its_end);
+crate::both!(every_attack_comes_to_its_end, every_attack_comes_to_its_end_whatever_the_inside);
 
 async fn every_attack_comes_to_its_end(bed: &Bed) {
     let (id, _) = bed.make(small()).await;
     let wrong = attacks::on_the_box(&bed.driver, id).await.unwrap();
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+async fn every_attack_comes_to_its_end_whatever_the_inside(bed: &Bed) {
+    for inside in choices::TRIED {
+        let class = Class { disk_bytes: 256 << 20, memory_bytes: 256 << 20, ..small() };
+        let one = EnvironmentSpec { inside, ..spec(fresh_id(), class) };
+        bed.driver.create(&one).await.unwrap();
+        let wrong = attacks::on_the_box_of(&bed.driver, one.id, inside, is_root()).await.unwrap();
+        assert!(wrong.is_empty(), "{inside:?}:\n{}", wrong.join("\n\n"));
+        bed.driver.delete(one.id).await.unwrap();
+    }
 }
 
 /// Makes tests that run in the world of the attacks, as root and as a user.

@@ -3,6 +3,7 @@
 //! It owns the page's form. It refuses rows that nothing tries: what is on it comes from the lists that are run.
 
 use super::{
+    choices::{OTHERS, Other},
     inside::{ATTACKS, Attack, ELSEWHERE},
     lists::{LISTS, Reach},
     scenes::SCENES,
@@ -21,6 +22,18 @@ pub fn page() -> String {
     );
     for Attack { row, what, outcome, .. } in ATTACKS {
         page.push_str(&format!("| {row} | {what} | {} | withstood | withstood |\n", words(outcome, ", ")));
+    }
+    page.push_str(
+        "\n## On the box, where the inside is another by choice\n\n\
+         The same attacks where the [inside](isolation.md#the-inside-by-choice) is overlaid, root's, or with namespaces within. Those that are not here come to the same end as above.\n\n\
+         | row | where | what becomes of it | why that harms nobody | namespace, as root | namespace, as a user |\n|---|---|---|---|---|---|\n",
+    );
+    for Other { row, words: of, outcomes: [as_root, as_user], why, .. } in OTHERS {
+        let mut becomes = words(as_root, ", ");
+        if as_user != as_root {
+            becomes = format!("as root {becomes}; as a user {}", words(as_user, ", "));
+        }
+        page.push_str(&format!("| {row} | {of} | {becomes} | {why} | withstood | withstood |\n"));
     }
     page.push_str(
         "\n## On the way out\n\n\
