@@ -12,6 +12,7 @@ use crate::{
     exits, files, reconcile,
     site::Site,
     slot::{self, Phase, Slot},
+    tend,
 };
 
 /// The key of a run, from its folder.
@@ -41,9 +42,12 @@ pub async fn run(site: Arc<Site>, slot: Arc<Slot>) {
 async fn erase(site: &Site, slot: &Slot) -> Result<(), String> {
     let a = slot.assignment();
     let text = |error: std::io::Error| error.to_string();
+    // What it used is told; which programs were started there is content, and forgotten.
+    tend::settle(site, slot).await;
     // It seals with the key.
     site.exits.close(a.environment).await;
     slot.set_key(None);
+    tend::forget(site, slot).await;
     *slot.book.lock().await = None;
     *slot.guest.lock().await = None;
     slot::set_erased(&slot.dir).map_err(text)?;

@@ -463,7 +463,10 @@ async fn sweep(site: Arc<Site>) {
         }
         site.exits.close(environment).await;
         match site.driver.delete(environment).await {
-            Ok(()) => tracing::info!(%environment, "{environment} belonged to nobody and is deleted"),
+            Ok(()) => {
+                site.exits.forget(environment);
+                tracing::info!(%environment, "{environment} belonged to nobody and is deleted");
+            }
             Err(error) => {
                 tracing::warn!(%environment, %error, "{environment} belongs to nobody and cannot be deleted: {error}")
             }

@@ -38,10 +38,9 @@ const FULL_ROUND: u64 = 5;
 const PATIENCE: Duration = Duration::from_secs(3);
 /// So many answers of a guest are taken in one round.
 const ANSWERS: usize = 8;
-/// What was started is told when the first of it is so old, in milliseconds; later each time.
+/// What was started is told when the first of it is so old, in milliseconds; each time so much later, so that a workload that starts ever new
+/// programs does not fill the ledger: some fifty tellings in a day.
 const TOLD_AFTER_MS: u64 = 60_000;
-/// At the latest when it is so old, in milliseconds.
-const TOLD_AFTER_MOST_MS: u64 = 600_000;
 
 const METER_FILE: &str = "usage";
 const PROGRAMS_FILE: &str = "executions";
@@ -89,7 +88,7 @@ async fn look_after(site: &Site, slot: &Slot, terms: &Terms, full: bool) {
         measure(site, slot, terms, &mut tended, runs).await;
         let now = site.world().now();
         let due = tended.programs.as_ref().is_some_and(|programs| {
-            let old_ms = programs.batch.saturating_mul(TOLD_AFTER_MS).min(TOLD_AFTER_MOST_MS);
+            let old_ms = programs.batch.saturating_mul(TOLD_AFTER_MS);
             programs.is_news() && programs.began.is_some_and(|began| now.ms_since(began) >= old_ms)
         });
         if due || tended.meter.as_ref().is_some_and(Meter::is_due) {

@@ -21,6 +21,8 @@ pub const MAX_CALLS: usize = 8;
 pub const MAX_EXAMPLES: usize = 4;
 /// So many arguments are in one example.
 const MAX_ARGUMENTS: usize = 16;
+/// So much of them together is kept, in characters.
+const MAX_ARGUMENT_CHARS: usize = 256;
 /// So much of a path is kept, in characters.
 const MAX_PATH: usize = 512;
 /// So much of the name that a start of a guest gives itself, in characters.
@@ -130,7 +132,13 @@ impl Programs {
             known.calls.push(call);
         }
         if known.arguments.len() < MAX_EXAMPLES {
-            let given: Vec<String> = one.arguments.iter().take(MAX_ARGUMENTS).map(|text| cut(text, MAX_PATH)).collect();
+            let mut room = MAX_ARGUMENT_CHARS;
+            let mut fits = |text: &String| {
+                let text = cut(text, room);
+                room = room.saturating_sub(text.chars().count());
+                text
+            };
+            let given: Vec<String> = one.arguments.iter().take(MAX_ARGUMENTS).map(&mut fits).collect();
             if !known.arguments.contains(&given) {
                 known.arguments.push(given);
             }
@@ -263,7 +271,7 @@ mod tests {
             for (boot, dropped, executions) in told {
                 let executions: Vec<_> = executions
                     .into_iter()
-                    .map(|(number, age_ms, path)| Execution { number, age_ms, call: None, pid: -1, path, arguments: vec![] })
+                    .map(|(number, age_ms, path)| Execution { number, age_ms, call: None, pid: -1, arguments: vec![path.clone(); 40], path })
                     .collect();
                 programs.take(NOW, &boot, &executions, dropped);
                 prop_assert!(programs.programs.len() <= MAX_PROGRAMS);
@@ -271,6 +279,8 @@ mod tests {
                 before = programs.starts;
                 let in_programs: u64 = programs.programs.values().map(|p| p.starts).sum();
                 prop_assert_eq!(in_programs + programs.left_out, programs.starts);
+                let long = |given: &Vec<String>| given.iter().map(|text| text.chars().count()).sum::<usize>() > 256;
+                prop_assert!(!programs.programs.values().any(|p| p.arguments.len() > 4 || p.arguments.iter().any(long)));
             }
         }
     }

@@ -5,7 +5,7 @@ use std::{sync::atomic::Ordering, time::Duration};
 use stockade_api::{
     guest::Execution,
     http::SealedContent,
-    runner::{Entry, Reply},
+    runner::{Entry, Order, Reply},
 };
 use stockade_domain::{
     EnvironmentClass, EnvironmentUsage, EventKind, FailureCause, Nanos, Network, Observed, Role, RunEvent,
@@ -244,5 +244,31 @@ async fn an_unknown_class_ends_the_run_with_the_names_and_a_shut_one_has_no_door
         .iter()
         .any(|e| matches!(&e.event, EventKind::Environment { class: Some(class), .. } if class == "tried"));
     assert!(named);
+    runner.stop(Duration::from_secs(10)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_gathered_of_an_erased_run_goes_with_its_key() {
+    let bench = Bench::new().await;
+    let runner = bench.start().await;
+    let run = bench.assign_asking();
+    let program = Execution {
+        number: 1,
+        age_ms: 0,
+        call: None,
+        pid: 2,
+        path: "/tmp/zanzibar-program".to_owned(),
+        arguments: vec![],
+    };
+    bench.fakes.executions.lock().unwrap().insert(environment(&bench, run), vec![program]);
+    let folder = bench.dir.path().join("runner/runs").join(run.to_string());
+    until("it to be fetched", async || folder.join("executions").exists().then_some(())).await;
+    let plain = std::fs::read(folder.join("executions")).unwrap();
+    assert!(!plain.windows(8).any(|w| w == b"zanzibar"), "it rests sealed");
+    bench.plane.order(run, Order::Erase);
+    until("the run to be erased", async || bench.plane.lock().assignments[0].order.is_none().then_some(())).await;
+    assert!(!folder.join("executions").exists() && !folder.join("journal").exists());
+    assert!(used(&bench.plane.events(run)).is_some(), "what it used is no content");
+    bench.plane.assert_contiguous(run);
     runner.stop(Duration::from_secs(10)).await;
 }
