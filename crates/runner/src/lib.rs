@@ -15,6 +15,7 @@ mod book;
 mod calls;
 mod classes;
 mod config;
+mod descriptors;
 mod doctor;
 mod drive;
 mod erase;

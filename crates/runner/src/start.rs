@@ -21,6 +21,7 @@ use crate::{
     asking::Asking,
     book::Desk,
     classes::Classes,
+    descriptors,
     error::chain,
     exits::Exits,
     files, identity,
@@ -128,6 +129,8 @@ pub async fn start(config: RunnerConfig, driver: Arc<dyn Driver>) -> Result<Runn
     let dialer = Exits::dialer(&config.egress)?;
     let keyring = config.egress.keyring()?;
     keyring.warn();
+    let mut limits = config.egress.limits();
+    limits.connections = descriptors::connections(limits.connections, descriptors::take());
     let exits = Exits::new(
         Arc::clone(&driver),
         exit::Parts {
@@ -142,7 +145,7 @@ pub async fn start(config: RunnerConfig, driver: Arc<dyn Driver>) -> Result<Runn
             room: Arc::<Spool>::clone(&spool),
             world: Arc::clone(&world),
         },
-        config.egress.limits(),
+        limits,
         keyring,
         (gateway.clone(), Arc::clone(&runs)),
     )?;

@@ -219,3 +219,83 @@ fn what_runs_elsewhere_is_protected_by_every_name() {
     }
     assert!(!is_protected("github/x") && !is_protected("src/agents.rs"));
 }
+
+/// What a workspace has that tools of a machine start by themselves, each of which would leave `TRAP` there.
+const POISON: &str = r#"
+printf '#!/bin/sh\ntouch TRAP\n' > prog; chmod +x prog
+mkdir .vscode .devcontainer
+printf '* filter=evil diff=evil merge=evil ident export-subst\n' > .gitattributes
+echo '{"tasks":[{"command":"touch TRAP","runOptions":{"runOn":"folderOpen"}}]}' > .vscode/tasks.json
+echo '{"initializeCommand":"touch TRAP"}' > .devcontainer/devcontainer.json
+echo 'touch TRAP' > .envrc; echo 'touch TRAP' > .husky; printf '[core]\n\tfsmonitor = ./prog\n' > .gitconfig
+ln -s /etc/passwd link; ln -s .git/hooks/post-checkout hook
+git add -A
+git update-ref refs/stockade/out $(git commit-tree $(git write-tree) -p HEAD -m x)
+for hook in pre-commit post-commit post-checkout post-index-change reference-transaction pre-push pre-auto-gc fsmonitor-watchman; do cp prog .git/hooks/$hook; done
+for key in core.fsmonitor core.sshCommand core.editor core.pager core.askPass core.gitProxy core.alternateRefsCommand diff.external credential.helper gpg.program \
+    uploadpack.packObjectsHook filter.evil.clean filter.evil.smudge filter.evil.process diff.evil.command diff.evil.textconv merge.evil.driver; do git config $key "$PWD/prog"; done
+git config core.hooksPath "$PWD/.git/hooks"; git config include.path "$PWD/.gitconfig"; git config protocol.ext.allow always
+"#;
+
+#[tokio::test]
+async fn f3_nothing_that_a_workspace_brings_along_runs_here() {
+    let place = place().await;
+    let trap = place.dir.path().join("trapped");
+    let poison = POISON.replace("TRAP", &trap.display().to_string());
+    let bundle = place.handed_out(&poison);
+    // Inside, it does run: that is what it is for.
+    sh(&place.dir.path().join("inside"), "git status || true");
+    std::fs::remove_file(&trap).unwrap();
+    let quarantine = place.dir.path().join("quarantine");
+    let tree = place.spaces.take(place.project, &quarantine, &bundle, &place.base).await.unwrap();
+    let stat = place.spaces.stat(&quarantine, &place.base, &tree).await.unwrap();
+    assert!(stat.protected, "a person sees it before anybody's tools do");
+    let what = Commission { name: "A".into(), email: "a@b".into(), message: "m".into(), at: Timestamp(0) };
+    let commit = place.spaces.commit(&quarantine, &place.base, &tree, &what).await.unwrap();
+    place.spaces.push(&quarantine, &place.repository, place.run, &commit).await.unwrap();
+    assert!(!trap.exists(), "something of the workspace ran");
+    for found in ["hooks", ".gitattributes", "prog", "link"] {
+        assert!(
+            !quarantine.join(found).is_symlink() && !quarantine.join(found).is_file(),
+            "{found} came out as a file"
+        );
+    }
+
+    // Submodules with commands of their own are refused, or go on unread.
+    let modules = format!(
+        "printf '[submodule \"x\"]\\n\\tpath = x\\n\\turl = ext::touch%%20{0}\\n\\tupdate = !touch {0}\\n' > .gitmodules; {WORK}",
+        trap.display()
+    );
+    if let Ok(tree) = place.take(&modules).await {
+        place.spaces.commit(&quarantine, &place.base, &tree, &what).await.unwrap();
+    }
+    assert!(!trap.exists(), "something of a submodule ran");
+}
+
+#[test]
+fn f3_the_same_for_a_runner_that_is_a_user_without_rights() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+    const USER: u32 = 54_323;
+    if std::fs::metadata("/proc/self").unwrap().uid() != 0 {
+        // Whoever this is runs that test by itself.
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let (program, work) = (dir.path().join("program"), dir.path().join("work"));
+    std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    std::fs::create_dir(&work).unwrap();
+    chown(&work, Some(USER), Some(USER)).unwrap();
+    let output = Command::new("setpriv")
+        .args([format!("--reuid={USER}"), format!("--regid={USER}"), "--clear-groups".into()])
+        .args(["--inh-caps=-all", "--bounding-set=-all"])
+        .arg(&program)
+        .args(["--exact", "workspace::tests::f3_nothing_that_a_workspace_brings_along_runs_here"])
+        .env("TMPDIR", &work)
+        .env("HOME", &work)
+        .current_dir(&work)
+        .output()
+        .unwrap();
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && said.contains("1 passed"), "as user {USER}:\n{said}");
+}

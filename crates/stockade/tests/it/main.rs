@@ -8,6 +8,7 @@
 )]
 
 mod agents;
+mod as_user;
 mod asked;
 mod bad_input;
 mod books;

@@ -10,6 +10,7 @@ use std::{
 use stockade_testkit::{Form, Installation, Options};
 
 use super::{
+    as_user::{degraded, is_root},
     asked::add_to_policy,
     spine::{records_of, sample_in},
     told::people_are_told,
@@ -67,7 +68,8 @@ impl Scene {
     fn with_egress(form: Form, egress: &str, after: &str, rules: &str) -> Self {
         let config = format!(
             "[egress]\nprivate = [\"127.0.0.1/32\"]\n{egress}[egress.hosts]\n\"echo.test.example\" = [\"127.0.0.1\"]\n\
-             \"asked.test.example\" = [\"127.0.0.1\"]\n\"inside.test.example\" = [\"127.0.0.2\"]\n{after}"
+             \"asked.test.example\" = [\"127.0.0.1\"]\n\"inside.test.example\" = [\"127.0.0.2\"]\n{after}{}",
+            if is_root() { "" } else { degraded() }
         );
         let installation = Installation::start(form, Options { config, ..Options::default() }).unwrap();
         let repository = sample_in(&installation, "1");

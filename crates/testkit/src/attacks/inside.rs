@@ -279,13 +279,23 @@ pub const ELSEWHERE: &[(&str, &str, &str)] = &[
     ),
     (
         "F3",
-        "a workspace that would have the machine run something: hooks, fsmonitor, sshCommand, filters and attributes, includes, submodules",
-        "`nothing_of_a_repository_on_this_machine_runs_here`, `what_would_poison_a_repository_is_refused`, `what_runs_elsewhere_is_protected_by_every_name`",
+        "a workspace that would have the machine run something: hooks, fsmonitor, sshCommand, filters and attributes, includes, submodules, .envrc, .vscode, devcontainer.json; as root and as a user",
+        "`f3_nothing_that_a_workspace_brings_along_runs_here`, `f3_the_same_for_a_runner_that_is_a_user_without_rights`, `nothing_of_a_repository_on_this_machine_runs_here`",
     ),
     (
         "F5",
         "archives with hostile paths: what is taken out is a bundle of git's, whose trees are looked through; layers are read by no driver yet",
         "`what_would_poison_a_repository_is_refused`",
+    ),
+    (
+        "N1–N29",
+        "the main paths of the way out with a whole installation, as root and as a user without rights",
+        "`the_way_out_is_the_same_for_whoever_has_no_right_on_the_machine`, and the tests of `ways_out`",
+    ),
+    (
+        "A1",
+        "tamper with the record: a changed byte, an end that is cut off",
+        "`no_single_changed_byte_goes_unnoticed`, `a_truncated_ledger_is_named`",
     ),
     ("P3", "writing to the guest's program by the name of a running one", "`the_guests_own_program_cannot_be_written`"),
     (
