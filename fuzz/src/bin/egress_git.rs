@@ -78,7 +78,8 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         assert!(version(&headers).is_none_or(|version| version < 3));
     }
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(Service::ReceivePack.request_type()));
-    for (method, headers) in [(Method::GET, HeaderMap::new()), (Method::POST, headers), (Method::PUT, HeaderMap::new())] {
+    for (method, headers) in [(Method::GET, HeaderMap::new()), (Method::POST, headers), (Method::PUT, HeaderMap::new())]
+    {
         let wanted = Wanted {
             host: "forge.example".to_owned(),
             port: 443,

@@ -47,7 +47,12 @@ pub fn recognise(wanted: &Wanted, headers: &HeaderMap) -> Result<Option<GitReque
     let asked = match path::http(method, path, query, said) {
         Ok(Some(asked)) => asked,
         Ok(None) => return Ok(None),
-        Err(PathError::Dumb(_) | PathError::LargeFiles(_)) if path::is_plain(method, path, query) => return Ok(None),
+        // What says of itself that it is git's is no plain request, wherever it goes.
+        Err(PathError::Dumb(_) | PathError::LargeFiles(_))
+            if !said.is_some_and(path::says_git) && path::is_plain(method, path, query) =>
+        {
+            return Ok(None);
+        }
         Err(error) => return Err(error),
     };
     let tail = match asked.step {
@@ -181,7 +186,9 @@ mod tests {
         }
         // Git's own type at another place, and git's place with another type or with two.
         let kind = typed(Service::ReceivePack.request_type());
-        assert!(recognise(&wanted("POST", "/team/app/push", 443), &kind).is_err());
+        for target in ["/team/app/push", "/team/app/info/lfs/objects/batch", "/info/lfs/x?/app.git/git-receive-pack"] {
+            assert!(recognise(&wanted("POST", target, 443), &kind).is_err(), "{target}");
+        }
         let mut two = typed(Service::ReceivePack.request_type());
         two.append(header::CONTENT_TYPE, "text/plain".parse().expect("a value"));
         assert!(recognise(&wanted("POST", "/team/app/git-receive-pack", 443), &two).is_err());

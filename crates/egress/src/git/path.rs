@@ -227,8 +227,7 @@ pub fn http(
     query: Option<&str>,
     content_type: Option<&str>,
 ) -> Result<Option<GitRequest>, PathError> {
-    let said_git =
-        content_type.is_some_and(|said| said.trim_start().to_ascii_lowercase().starts_with("application/x-git-"));
+    let said_git = content_type.is_some_and(says_git);
     let decoded = match decode(path) {
         Ok(decoded) => decoded,
         // Where the strict reading fails, a lenient one says whether a server may take the request for git's.
@@ -285,6 +284,11 @@ pub fn http(
     } else {
         PathError::Dumb(shown)
     })
+}
+
+/// Whether a body's type is one of the smart protocol's.
+pub(super) fn says_git(content_type: &str) -> bool {
+    content_type.trim_start().to_ascii_lowercase().starts_with("application/x-git-")
 }
 
 /// Whether a server may take the path for git's: wider than what is accepted, so that what is git's and spelled oddly is refused, not passed by.

@@ -219,7 +219,7 @@ pub enum Sight {
 /// One changed path. A [`EntryKind::Tree`] is a directory that could not be looked into.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PathChange {
-    /// The path, its parts with `/` between them.
+    /// The path, its parts with `/` between them. Empty for the whole tree of a commit, if that could not be looked into.
     pub path: Vec<u8>,
     /// What it is, or was.
     pub kind: EntryKind,
@@ -467,7 +467,7 @@ impl<S: Shelf> Walker<'_, S> {
         sight: Sight,
         id: ObjectId,
     ) -> Result<(), Refusal> {
-        let shown = || super::shown(&path);
+        let shown = || if path.is_empty() { "the whole tree".to_owned() } else { super::shown(&path) };
         // A directory that cannot be looked into may hold anything.
         let unseen = kind == EntryKind::Tree;
         if sight == Sight::Possible || unseen {
