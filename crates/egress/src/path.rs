@@ -17,7 +17,8 @@
 /// The longest path, in bytes.
 pub const MAX_PATH: usize = 64 * 1024;
 
-const ENCODED_SLASH: &str = "%2F";
+/// In the spelling of [`NormalPath`].
+pub(crate) const ENCODED_SLASH: &str = "%2F";
 
 /// Why no rule can be held against a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -41,7 +41,7 @@ use crate::{
     },
     git::gate::{self, GitRequest},
     guard::Busy,
-    path::NormalPath,
+    path::{ENCODED_SLASH, NormalPath},
     placeholder::{self, Places, Verdict},
     relay::Carried,
     request::{self, ENDS_HERE, RequestError, Upgrade, Wanted},
@@ -484,6 +484,9 @@ fn refused(turned: &Turned, wanted: &Wanted) -> Response<Body> {
             // Somebody may wonder why a rule that seems to fit does not.
             Err(why) if wanted.raw_target != "*" => {
                 say(StatusCode::FORBIDDEN, &format!("{title} (no rule about paths can hold: {why})"))
+            }
+            Ok(path) if path.as_str().contains(ENCODED_SLASH) => {
+                say(StatusCode::FORBIDDEN, &format!("{title} (every reading of an encoded slash has to be permitted)"))
             }
             _ => say(StatusCode::FORBIDDEN, title),
         },

@@ -70,6 +70,26 @@ async fn what_may_go_unread_is_not_read_and_what_may_not_be_read_either_is_refus
     assert_eq!(room.refused()[1].0, "egress:not_http");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn n28_an_encoded_slash_goes_out_as_it_came_where_every_reading_of_it_is_permitted() {
+    let room = Room::new(RULES).await;
+    let (mut near, mut far, carried) = room.both("read.example").await;
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: read.example:{}\r\n\r\n", room.port);
+    near.write_all(get("/open%2fa").as_bytes()).await.unwrap();
+    assert!(head(&mut far).await.starts_with("GET /open%2fa HTTP/1.1\r\n"));
+    far.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+    assert!(head(&mut near).await.starts_with("HTTP/1.1 204 "));
+    // One reading of each is not below what is open: by the policy, or by what is no path for it.
+    for (path, why) in [("/x%2Fopen", "every reading"), ("/open%2F..%2Fx", "more ways than are judged")] {
+        near.write_all(get(path).as_bytes()).await.unwrap();
+        assert!(head(&mut near).await.starts_with("HTTP/1.1 403 "), "{path}");
+        assert!(until(&mut near, "\n").await.contains(why), "{path}");
+    }
+    near.shutdown().await.unwrap();
+    carried.await.unwrap();
+    assert_eq!(room.closed(Action::RequestSend), [(String::new(), Some(204))]);
+}
+
 /// Browsers always send what may be an encrypted hello. What ends here cannot be for another host; what goes on might.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn n12_what_may_hide_for_whom_it_is_goes_read_or_not_at_all() {
