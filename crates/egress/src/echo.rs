@@ -33,9 +33,22 @@ impl Echo {
         (!forms.is_empty()).then_some(Self { forms, held: BytesMut::new() })
     }
 
-    /// Whether one of them stands in headers.
+    /// Whether one of them stands in headers, in a value or in what is only a name.
     pub fn is_in(&self, headers: &HeaderMap) -> bool {
         headers.values().any(|value| self.finds(value.as_bytes()))
+            || headers.keys().any(|name| self.names(name.as_str()))
+    }
+
+    /// Whether one of them stands in the head of an answer: in its headers, or in the phrase behind its status (RFC 9112 §4).
+    pub fn is_in_head<B>(&self, answer: &http::Response<B>) -> bool {
+        let phrase = answer.extensions().get::<hyper::ext::ReasonPhrase>();
+        self.is_in(answer.headers()) || phrase.is_some_and(|phrase| self.finds(phrase.as_bytes()))
+    }
+
+    /// Whether one of them stands in a name, which has small letters here and goes on with those that it came with.
+    fn names(&self, name: &str) -> bool {
+        let small = |form: &SecretSlice<u8>| zeroize::Zeroizing::new(form.expose_secret().to_ascii_lowercase());
+        self.forms.iter().any(|form| Finder::new(&*small(form)).find(name.as_bytes()).is_some())
     }
 
     /// Takes the next piece of a body, and gives what may be handed on. Nothing, if one of them is there.

@@ -209,7 +209,7 @@ impl Line {
         };
         match echo {
             None => Ok((response, None)),
-            Some(echo) if echo.is_in(response.headers()) => {
+            Some(echo) if echo.is_in_head(&response) => {
                 Err(Failure::told("credential_echoed", "the answer repeats a credential, and is not handed on"))
             }
             Some(echo) if response.status() == StatusCode::SWITCHING_PROTOCOLS => Ok((response, Some(echo))),

@@ -5,6 +5,20 @@ use super::Reach;
 pub(super) const LIST: &[Reach] = &[
     Reach {
         row: "N11",
+        what: "the same over HTTP/2 in the clear",
+        script: "c = Second(s=dial())\n\
+                 print(c.ask(head(scheme='http')), *[c.ask(head(authority=a, scheme='http')) for a in (EVIL, 'twin.test.example', ADDRESS, NAME + ':443')], c.ask(head()), c.ask(head(scheme='http')))\n\
+                 tell(lambda: Second(s=dial(EVIL)).ask(head(authority=EVIL, scheme='http')), lambda: Second(s=dial(EVIL)).ask(head(scheme='http')))",
+        outcome: "200 421 421 421 421 421 200\nended",
+        records: "connection.open evil.test.example: refused, no rule\n\
+                  connection.open read.test.example: over\n\
+                  request.send read.test.example: over\n\
+                  request.send read.test.example: refused, egress:request",
+        heard: "asked for read.test.example\n\
+                read: GET /open, 2 times",
+    },
+    Reach {
+        row: "N11",
         what: "domain fronting over HTTP/2: another authority, a Host beside it, on a connection that was good before and is after",
         script: "c = Second()\n\
                  print(c.ask(), *[c.ask(head(authority=a)) for a in (EVIL, 'twin.test.example', ADDRESS, NAME + ':80', f'{NAME}@{EVIL}', f'{EVIL}@{NAME}', NAME + '.', '', None)], \

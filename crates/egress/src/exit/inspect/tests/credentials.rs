@@ -176,6 +176,8 @@ async fn s1_an_origin_that_repeats_a_credential_is_cut_off_before_it_and_bodies_
     let bearer = format!("Bearer {}", placeholder().as_str());
     for (answer, begins) in [
         (format!("HTTP/1.1 200 OK\r\nX-You-Said: {SECRET}\r\nContent-Length: 0\r\n\r\n"), "HTTP/1.1 502 "),
+        (format!("HTTP/1.1 200 OK\r\nX-{SECRET}: 1\r\nContent-Length: 0\r\n\r\n"), "HTTP/1.1 502 "),
+        (format!("HTTP/1.1 200 You said {SECRET}\r\nContent-Length: 0\r\n\r\n"), "HTTP/1.1 502 "),
         (format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\nyou said {SECRET}", 9 + SECRET.len()), ""),
     ] {
         let room = room().await;
