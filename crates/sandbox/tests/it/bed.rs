@@ -73,9 +73,15 @@ fn again(test: &str, as_user: bool, in_the_world: bool) {
     let test = test.split_once("::").map_or(test, |(_, rest)| rest);
     let mut words: Vec<String> = Vec::new();
     if in_the_world {
-        words.extend(["unshare", "--net", "/usr/bin/python3", "-c", world::ENTER].map(Into::into));
+        let own: &[&str] = if is_root() { &[] } else { &["--user", "--map-current-user", "--keep-caps"] };
+        words.push("unshare".into());
+        words.extend(own.iter().map(ToString::to_string));
+        words.extend(["--net", "/usr/bin/python3", "-c", world::ENTER].map(Into::into));
     }
-    if as_user {
+    if !is_root() {
+        // What it took to make the world is given back.
+        words.extend(["setpriv", "--ambient-caps=-all", "--inh-caps=-all", "--bounding-set=-all"].map(Into::into));
+    } else if as_user {
         chown(&work, Some(USER), Some(USER)).unwrap();
         words.extend(["setpriv".into(), format!("--reuid={USER}"), format!("--regid={USER}")]);
         words.extend(["--clear-groups", "--inh-caps=-all", "--bounding-set=-all"].map(Into::into));

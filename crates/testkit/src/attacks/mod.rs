@@ -4,6 +4,9 @@
 //! counts what reaches it ([`world`]), a site with a real exit, a real policy and a real record ([`site`]), and the page of the manual that says what
 //! becomes of each ([`page`]). It refuses to know how an environment is made: that is the driver's. *Invariant:* an attack is withstood only if
 //! what it sees, what is recorded and what the world has heard are all exactly what the list says.
+//!
+//! A new driver has a test that makes an environment and calls [`on_the_box`], and one that goes to a namespace by [`world::ENTER`], makes two
+//! environments to [`site::Site::spec`] and calls [`all_on_the_way_out`]; both as root and as a user, where the driver can. Then it has its columns on the [`page`].
 
 pub mod choices;
 pub mod guest;
@@ -14,6 +17,8 @@ pub mod scenes;
 pub mod site;
 pub mod world;
 
+use std::path::Path;
+
 use anyhow::Result;
 use stockade_domain::ids::EnvironmentId;
 use stockade_sandbox::{Arrival, Driver, Inside};
@@ -22,6 +27,7 @@ use self::{
     guest::Guest,
     inside::{ATTACKS, Attack, PRELUDE},
     lists::{LISTS, NET, Reach},
+    scenes::Flood,
     site::Site,
 };
 
@@ -102,6 +108,27 @@ pub async fn on_the_way_out(
     }
     standing.leave().await;
     Ok(wrong)
+}
+
+/// All of the way out, for the test of a driver: every attack and every scene, with two environments that were made to [`Site::spec`] and run.
+/// `folders` are where the driver and the site keep what is theirs. Says those that came to another end, and what ten thousand connections took.
+///
+/// # Errors
+/// If an environment does not do what every one does.
+pub async fn all_on_the_way_out(
+    driver: &dyn Driver,
+    pair: (EnvironmentId, EnvironmentId),
+    site: &Site,
+    folders: &[&Path],
+) -> Result<(Vec<String>, Flood)> {
+    let mut wrong = on_the_way_out(driver, pair.0, site, None).await?;
+    wrong.extend(scenes::nobody_at_the_doors(driver, pair.0, site).await?);
+    wrong.extend(scenes::another_policy(driver, pair.0, site).await?);
+    wrong.extend(scenes::a_neighbour(driver, pair, site).await?);
+    wrong.extend(scenes::canaries(driver, pair.0, site, folders).await?);
+    let mut flood = scenes::ten_thousand(driver, pair, site).await?;
+    wrong.append(&mut flood.wrong);
+    Ok((wrong, flood))
 }
 
 /// The environment is as it was, and so is the guest.
