@@ -26,6 +26,8 @@ const MAX_DEPTH: u32 = 32;
 /// How deep the folders of the system are the workload's own without root, beside those that several packages share. What a package has to
 /// itself, a new one does not write to.
 const SKELETON: u32 = 3;
+/// The same for what was put below `/usr/local` by hand.
+const SKELETON_LOCAL: u32 = 6;
 /// The largest list of a package's files that is read, in bytes.
 const MAX_LIST: u64 = 16 << 20;
 
@@ -232,8 +234,18 @@ fn etc() -> impl Iterator<Item = PathBuf> {
 /// What the template depends on, in a number: folders tell by their times that something in them was put in its place.
 fn mark(by_root: bool) -> u64 {
     let mut sum = Sum(0xcbf2_9ce4_8422_2325 ^ u64::from(by_root));
-    let more =
-        ["/var/lib/dpkg/status", "/var/lib/rpm", "/usr", "/usr/local", "/usr/local/bin", "/usr/local/lib", "/opt"];
+    let more = [
+        "/var/lib/dpkg/status",
+        "/var/lib/rpm",
+        "/usr",
+        "/usr/bin",
+        "/usr/lib",
+        "/usr/share",
+        "/usr/local",
+        "/usr/local/bin",
+        "/usr/local/lib",
+        "/opt",
+    ];
     for path in etc().chain(more.iter().map(PathBuf::from)).chain(ACCOUNTS.iter().map(PathBuf::from)) {
         let deep = if path.starts_with("/etc") { MAX_DEPTH } else { 0 };
         sum.add(&path, deep);
@@ -316,7 +328,17 @@ fn make(to: &Path, by_root: bool) -> io::Result<()> {
     }
     without_passwords(&to.join("etc/apt"))?;
     accounts(to)?;
-    if !by_root {
+    // What is the machine's in there belongs to nobody inside, whoever made the environment; the folders are the workload's.
+    copy.skeleton(Path::new("/usr/local"), SKELETON_LOCAL)?;
+    copy.skeleton(Path::new("/opt"), SKELETON)?;
+    if by_root {
+        // What is lent can be read by whom it is lent to: so what only the machine's root may read is taken out.
+        for path in SYSTEM.iter().chain([&REGISTER]).map(Path::new).filter(|path| *path != Path::new("/opt")) {
+            if let Some(facts) = fs::symlink_metadata(path).ok().filter(fs::Metadata::is_dir) {
+                copy.without_closed(path, facts.dev(), MAX_DEPTH)?;
+            }
+        }
+    } else {
         // To the kernel all that is inside is one user's: nobody else can be become.
         put(&to.join("etc/apt/apt.conf.d/81stockade-one-user"), 0o644, b"APT::Sandbox::User \"root\";\n")?;
         // The machine's folders belong to nobody whom the environment knows. Of these, laid above, it owns each, and what it then puts
@@ -326,7 +348,6 @@ fn make(to: &Path, by_root: bool) -> io::Result<()> {
                 copy.skeleton(path, SKELETON)?;
             }
         }
-        copy.skeleton(Path::new("/usr/local"), MAX_DEPTH)?;
         let system = |path: &Path| SYSTEM.iter().any(|system| path.starts_with(system));
         for folder in lists.shared.into_iter().filter(|path| system(path)) {
             copy.folder_like(&folder)?;
@@ -408,6 +429,31 @@ impl Copy<'_> {
             self.folder(path, facts.mode() & 0o755)?;
             for entry in fs::read_dir(path)?.flatten() {
                 self.tree(&entry.path(), deep - 1)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Marks what not everybody may read as taken away, as an overlay does it (a device of number 0).
+    fn without_closed(&mut self, path: &Path, device: u64, deep: u32) -> io::Result<()> {
+        let Ok(entries) = fs::read_dir(path) else { return Ok(()) };
+        for path in entries.flatten().map(|entry| entry.path()).filter(|path| path != Path::new("/usr/local")) {
+            let Ok(facts) = fs::symlink_metadata(&path) else { continue };
+            if facts.file_type().is_symlink() || facts.dev() != device {
+                continue;
+            }
+            let wanted = if facts.is_dir() { 0o005 } else { 0o004 };
+            if facts.mode() & wanted != wanted || (facts.is_dir() && deep == 0) {
+                self.folder(path.parent().unwrap_or(&path), 0o755)?;
+                self.counted()?;
+                let kind = rustix::fs::FileType::CharacterDevice;
+                match rustix::fs::mknodat(rustix::fs::CWD, self.target(&path), kind, rustix::fs::Mode::empty(), 0) {
+                    // What the template says instead stands.
+                    Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            } else if facts.is_dir() {
+                self.without_closed(&path, device, deep - 1)?;
             }
         }
         Ok(())

@@ -1,6 +1,10 @@
 //! The inside by choice: a system that can be written, root of the environment, namespaces within.
 
-use std::{fs, os::unix::fs::MetadataExt, path::Path};
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::Path,
+};
 
 use stockade_sandbox::{Class, Driver, EnvironmentSpec, Inside, SandboxError, System, User};
 
@@ -13,6 +17,7 @@ crate::both!(
     what_is_written_to_the_system_counts_and_goes_with_it,
     certificates_are_collected_anew_with_ones_own_among_them,
     namespaces_within_lead_nowhere,
+    what_only_the_machines_root_may_read_is_read_by_nobody_inside,
 );
 
 fn roomy() -> Class {
@@ -268,4 +273,44 @@ async fn namespaces_within_lead_nowhere(bed: &Bed) {
     // Where nobody asked for it, there is none of it.
     let (_, mut guest) = bed.make(small()).await;
     assert_ne!(guest.sh("unshare -Ur true").await.status, 0);
+}
+
+async fn what_only_the_machines_root_may_read_is_read_by_nobody_inside(bed: &Bed) {
+    if !is_root() {
+        // Then it is the kernel who refuses, as to the same user outside.
+        return;
+    }
+    for place in ["/opt", "/usr/local", "/usr/lib"] {
+        let there = tempfile::Builder::new().prefix("stockade-test-").tempdir_in(place).unwrap();
+        for (name, mode) in [("closed", 0o600), ("group", 0o640), ("open", 0o644)] {
+            fs::write(there.path().join(name), "of the machine").unwrap();
+            fs::set_permissions(there.path().join(name), fs::Permissions::from_mode(mode)).unwrap();
+        }
+        fs::create_dir(there.path().join("shut")).unwrap();
+        fs::write(there.path().join("shut/key"), "of the machine").unwrap();
+        fs::set_permissions(there.path().join("shut"), fs::Permissions::from_mode(0o700)).unwrap();
+        fs::set_permissions(there.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let at = there.path().display();
+        for user in [User::Root, User::Agent] {
+            let (id, mut guest) = bed.make_as(with(System::Overlay, user)).await;
+            assert_eq!(guest.sh(&format!("cat {at}/open")).await.stdout, "of the machine", "{place}");
+            for closed in ["closed", "group", "shut/key"] {
+                assert_ne!(guest.sh(&format!("cat {at}/{closed}")).await.status, 0, "{at}/{closed}");
+                assert_ne!(guest.sh(&format!("ln {at}/{closed} /tmp/x; chmod 777 {at}/{closed} {at}/shut; cp {at}/{closed} /tmp/y && cat /tmp/y")).await.status, 0);
+            }
+            let ran = guest
+                .sh(&format!(
+                    "set -e; cd {at}; echo mine > new; mv new open; cat open; rm open; echo again > other; ls"
+                ))
+                .await;
+            assert!(
+                ran.stdout.starts_with("mine\n") && ran.stdout.contains("other"),
+                "{place}: {}{}",
+                ran.stdout,
+                ran.stderr
+            );
+            bed.driver.delete(id).await.unwrap();
+        }
+        assert_eq!(fs::read_to_string(there.path().join("open")).unwrap(), "of the machine");
+    }
 }

@@ -1,7 +1,7 @@
 //! The system as the workload's own: the machine's folders below, and above them what is written, one overlay for each.
 //!
-//! It owns these mounts. Made by root, the machine's files are lent by a mapping of ids, so that they belong to the workload inside and
-//! to nobody else; without root, empty folders of the workload's own lie above the machine's. It refuses the machine's root: `/etc` and
+//! It owns these mounts. Made by root, the distribution's files are lent by a mapping of ids, so that they belong to the workload inside and
+//! to nobody else; for what is not lent, and without root, empty folders of the workload's own lie above the machine's. It refuses the machine's root: `/etc` and
 //! `/var` are of copies (`system` in the crate). *Invariant:* the overlays are made within the environment's user namespace, with no
 //! right of the machine's, and nothing below them can be written through any mount that the environment has.
 
@@ -30,8 +30,11 @@ const HERE: &str = ".layers";
 const WRITTEN: &str = "written";
 /// The folders that an environment's system has, whether or not the machine has them.
 const ALWAYS: [&str; 3] = ["etc", "var", "opt"];
-/// What of `/var` is the machine's, below what the template says instead: which package has which files.
-const REGISTER: &str = "var/lib/dpkg";
+/// What has an overlay of its own within another: which package has which files, and what whoever runs the machine put there himself.
+const WITHIN: [&str; 2] = ["var/lib/dpkg", "usr/local"];
+/// What is not lent: no distribution put it there, so that there may be keys in it, which only the machine's root may read. Its files are
+/// nobody's inside, in folders of the template's.
+const NOT_LENT: [&str; 2] = ["opt", "usr/local"];
 
 /// What overlays are made of, while it hangs nowhere.
 #[derive(Debug)]
@@ -45,19 +48,19 @@ pub struct Layers {
 /// Opens the layers.
 pub fn collect(plan: &Plan, template: &Path, files: &Path) -> Result<Layers, Failure> {
     let lent = plan.id_base.map(|base| lent_to(base, plan.owner_id())).transpose()?;
-    let lower = |path: &Path| -> Result<OwnedFd, Failure> {
-        lower(path, lent.as_ref()).step(format!("overlay: taking {} below", path.display()))
+    let lower = |path: &Path, lent: Option<&OwnedFd>| -> Result<OwnedFd, Failure> {
+        lower(path, lent).step(format!("overlay: taking {} below", path.display()))
     };
-    let mut mounts = vec![("template".to_owned(), lower(template)?)];
+    let mut mounts = vec![("template".to_owned(), lower(template, lent.as_ref())?)];
     let layer = plan.folder.join(LAYER_FOLDER);
     if layer.is_dir() {
-        mounts.push(("layer".to_owned(), lower(&layer)?));
+        mounts.push(("layer".to_owned(), lower(&layer, lent.as_ref())?));
     }
     let mut folders: Vec<(String, Vec<String>)> = Vec::new();
     let is_folder = |path: &Path| fs::symlink_metadata(path).is_ok_and(|facts| facts.is_dir());
     let machine = SYSTEM.iter().map(|path| inside(Path::new(path)).display().to_string());
     let of_machine: Vec<String> =
-        machine.chain([REGISTER.to_owned()]).filter(|name| is_folder(&Path::new("/").join(name))).collect();
+        machine.chain(WITHIN.map(str::to_owned)).filter(|name| is_folder(&Path::new("/").join(name))).collect();
     let mut names: Vec<String> = ALWAYS.iter().map(|name| (*name).to_owned()).collect();
     names.extend(of_machine.iter().filter(|name| !ALWAYS.contains(&name.as_str())).cloned());
     for name in names {
@@ -68,7 +71,8 @@ pub fn collect(plan: &Plan, template: &Path, files: &Path) -> Result<Layers, Fai
             }
         }
         if of_machine.contains(&name) {
-            mounts.push((flat(&name), lower(&Path::new("/").join(&name))?));
+            let lent = lent.as_ref().filter(|_| !NOT_LENT.contains(&name.as_str()));
+            mounts.push((flat(&name), lower(&Path::new("/").join(&name), lent)?));
             below.push(flat(&name));
         }
         folders.push((name, below));
@@ -136,7 +140,9 @@ fn lent_to(base: u32, owner: u32) -> Result<OwnedFd, Failure> {
 pub fn mounted_below() -> Vec<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let mut found: Vec<PathBuf> = mounts.lines().filter_map(|line| Some(unescaped(line.split(' ').nth(4)?))).collect();
-    found.retain(|path| SYSTEM.iter().any(|system| path.starts_with(system) && path != Path::new(system)));
+    let own = |path: &Path| WITHIN.iter().any(|name| inside(path) == Path::new(name));
+    found
+        .retain(|path| SYSTEM.iter().any(|system| path.starts_with(system) && path != Path::new(system)) && !own(path));
     found.sort_unstable();
     found.dedup();
     // One that lies below another comes along with it.
