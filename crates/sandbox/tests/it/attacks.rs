@@ -44,7 +44,7 @@ macro_rules! in_the_world {
     };
 }
 
-in_the_world!(every_attack_on_the_way_out_comes_to_its_end);
+in_the_world!(every_attack_on_the_way_out_comes_to_its_end, without_rules_that_lead_streams_the_way_out_is_the_same);
 
 /// Whoever is no root makes the world in a namespace of its own, and is the user.
 fn entered<F: Future<Output = ()>>(test: &str, as_user: bool, scene: impl FnOnce() -> F) {
@@ -77,6 +77,19 @@ async fn every_attack_on_the_way_out_comes_to_its_end() {
         }
     };
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+async fn without_rules_that_lead_streams_the_way_out_is_the_same() {
+    let bed = Bed::new();
+    let site = Site::new(bed.dir.path()).await.unwrap();
+    let one = site.spec(fresh_id(), Class { open_files: 4_096, processes: 512, memory_bytes: 512 << 20, ..small() });
+    let _guest = bed.make_as(one.clone()).await;
+    // Doors at every address for some ports: 80 and 443 are of them, to others nothing goes.
+    let driver = bed.driver_unled();
+    for row in ["N8", "N10", "N11", "N12", "N13", "S1", "S3"] {
+        let wrong = attacks::on_the_way_out(&driver, one.id, &site, Some(row)).await.unwrap();
+        assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+    }
 }
 
 #[test]

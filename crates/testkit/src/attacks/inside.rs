@@ -288,6 +288,11 @@ pub const ELSEWHERE: &[(&str, &str, &str)] = &[
         "`what_would_poison_a_repository_is_refused`",
     ),
     (
+        "N8–N13, S1, S3",
+        "the same on a machine without nf_tables, where doors for some ports stand at every address; as root and as a user",
+        "`without_rules_that_lead_streams_the_way_out_is_the_same`",
+    ),
+    (
         "N1–N29",
         "the main paths of the way out with a whole installation, as root and as a user without rights",
         "`the_way_out_is_the_same_for_whoever_has_no_right_on_the_machine`, and the tests of `ways_out`",
