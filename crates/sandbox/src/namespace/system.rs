@@ -601,13 +601,13 @@ mod tests {
     fn sources_that_name_a_user_are_left_out() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir_all(dir.path().join("sources.list.d")).unwrap();
-        let text = "deb http://deb.debian.org/debian bookworm main\ndeb https://me:secret@packages.example/ x main\n\
+        let text = "deb http://archive.example/debian bookworm main\ndeb https://me:secret@packages.example/ x main\n\
                     deb [arch=amd64] https://token@packages.example/a b c # @\n# me@example.org\n";
         fs::write(dir.path().join("sources.list"), text).unwrap();
         without_passwords(dir.path()).unwrap();
         assert_eq!(
             fs::read_to_string(dir.path().join("sources.list")).unwrap(),
-            "deb http://deb.debian.org/debian bookworm main\n# me@example.org\n"
+            "deb http://archive.example/debian bookworm main\n# me@example.org\n"
         );
     }
 
