@@ -1,7 +1,11 @@
 //! What can go wrong with an environment.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
+use rustix::io::Errno;
 use stockade_domain::ids::EnvironmentId;
 
 /// Why a driver could not do it.
@@ -36,6 +40,15 @@ pub enum SandboxError {
         /// Where it was looked for.
         path: PathBuf,
         /// What happened.
+        #[source]
+        source: io::Error,
+    },
+    /// There is no room for another process or descriptor.
+    #[error(
+        "this machine is full ({source}): delete environments, or let the runner have more open files and processes"
+    )]
+    Full {
+        /// What the kernel said.
         #[source]
         source: io::Error,
     },
@@ -78,4 +91,28 @@ pub enum SandboxError {
         /// What is wrong with it.
         why: String,
     },
+}
+
+impl SandboxError {
+    /// Why a helper program could not be started.
+    pub(crate) fn of_helper(path: &Path, source: io::Error) -> Self {
+        let full = [Errno::MFILE, Errno::NFILE, Errno::AGAIN, Errno::NOMEM].map(Errno::raw_os_error);
+        if source.raw_os_error().is_some_and(|error| full.contains(&error)) {
+            return Self::Full { source };
+        }
+        Self::Helper { path: path.to_owned(), source }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_that_is_full_is_not_mistaken_for_a_helper_that_is_not_there() {
+        let said =
+            |error: Errno| SandboxError::of_helper(Path::new("/helpers/stockade-launch"), error.into()).to_string();
+        assert!(said(Errno::MFILE).starts_with("this machine is full"), "{}", said(Errno::MFILE));
+        assert!(said(Errno::NOENT).starts_with("the helper program /helpers/stockade-launch cannot be used"));
+    }
 }

@@ -56,7 +56,7 @@ pub fn make(
     redirect: bool,
 ) -> Result<(Made, Vec<OwnedFd>), SandboxError> {
     let failed = |step: &str, message: String| SandboxError::Launch { id, step: step.to_owned(), message };
-    let helper = |source| SandboxError::Helper { path: launcher.to_owned(), source };
+    let helper = |source| SandboxError::of_helper(launcher, source);
     let (ours, theirs) = UnixStream::pair().map_err(helper)?;
     ours.set_read_timeout(Some(MAKING)).map_err(helper)?;
     let mut child = Command::new(launcher)

@@ -542,7 +542,7 @@ impl<'a> Held<'a> {
                 .stderr(Stdio::from(self.lock.try_clone()?))
                 .spawn()
         };
-        let mut child = spawn().map_err(|source| SandboxError::Helper { path: launcher.to_owned(), source })?;
+        let mut child = spawn().map_err(|source| SandboxError::of_helper(launcher, source))?;
         let mut said = Vec::new();
         let mut in_time = true;
         if let Some(out) = child.stdout.take() {
