@@ -23,7 +23,14 @@ use stockade_gateway::{CallError, Caller, Finished, Runs};
 use stockade_ledger::RunKey;
 use tokio_util::sync::CancellationToken;
 
-use crate::{book::Book, calls::Calls, files, guest::Guest, personal::Tokens, tend::Tended};
+use crate::{
+    book::{Book, BookError, Desk, Draft},
+    calls::Calls,
+    files,
+    guest::Guest,
+    personal::Tokens,
+    tend::Tended,
+};
 
 /// The file with the fence of the lease that is held.
 const LEASE_FILE: &str = "lease";
@@ -260,6 +267,21 @@ impl Slot {
     /// The lease that a process before this one held.
     pub fn remembered_lease(&self) -> Option<u64> {
         remembered(&self.dir).filter(|(_, lost)| !lost).map(|(fence, _)| fence)
+    }
+
+    /// Writes into its book although somebody may be at work on it. False if its key is not there: then nothing is written.
+    ///
+    /// # Errors
+    /// [`BookError`].
+    pub async fn write_beside(&self, desk: &Desk, at: Timestamp, draft: Draft) -> Result<bool, BookError> {
+        let mut held = self.book.lock().await;
+        if let Some(book) = held.as_mut() {
+            return book.write(at, draft).await.map(|_| true);
+        }
+        // Nobody is at work, and nobody begins while the place is held.
+        let Some(key) = self.key() else { return Ok(false) };
+        let (mut book, _) = Book::open(self.run, &self.journal(), key, self.last_fence(), desk.clone()).await?;
+        book.write(at, draft).await.map(|_| true)
     }
 
     /// The fence of the last lease, lost or not: what has happened to an environment may be told under it.

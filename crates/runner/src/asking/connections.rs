@@ -7,17 +7,14 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use stockade_domain::{ContentKind, ContextValue, Deed, Digest, EventKind, Principal, Timestamp, ids::RunId};
+use stockade_domain::{ContentKind, ContextValue, Deed, Digest, EventKind, Principal, ids::RunId};
 use stockade_egress::exit::People;
 use stockade_gateway::{Unasked, Word};
 use stockade_ledger::{Sealed, sha256};
 use stockade_policy::{Permit, Question, Refusal};
 
 use super::{Asking, Put, Shared};
-use crate::{
-    book::{Book, Draft},
-    error::chain,
-};
+use crate::{book::Draft, error::chain};
 
 /// The longest path that a person is shown, in bytes.
 const SHOWN_PATH: usize = 1_024;
@@ -106,17 +103,9 @@ impl Shared {
     /// Tells of something in a run on which somebody may be at work.
     pub(super) async fn beside(&self, run: RunId, event: EventKind) -> Result<(), Unasked> {
         let Some(slot) = self.runs.get(run) else { return Err(Unasked::Nobody) };
-        let unrecorded = |error: &dyn std::error::Error| Unasked::Unrecorded(chain(error));
-        let at: Timestamp = self.now();
-        let mut held = slot.book.lock().await;
-        if let Some(book) = held.as_mut() {
-            return book.write(at, Draft::events(vec![event])).await.map(drop).map_err(|e| unrecorded(&e));
-        }
-        // Nobody is at work, and nobody begins while the place is held.
-        let key = slot.key().ok_or(Unasked::Nobody)?;
-        let opened = Book::open(run, &slot.journal(), key, slot.last_fence(), self.desk.clone()).await;
-        let (mut book, _) = opened.map_err(|e| unrecorded(&e))?;
-        book.write(at, Draft::events(vec![event])).await.map(drop).map_err(|e| unrecorded(&e))
+        let written = slot.write_beside(&self.desk, self.now(), Draft::events(vec![event])).await;
+        let written = written.map_err(|error| Unasked::Unrecorded(chain(&error)))?;
+        if written { Ok(()) } else { Err(Unasked::Nobody) }
     }
 }
 

@@ -21,7 +21,7 @@ use tokio_util::task::TaskTracker;
 
 use self::{meter::Meter, programs::Programs};
 use crate::{
-    book::{Book, BookError, Draft, hold, seal},
+    book::{Draft, hold, seal},
     error::chain,
     files,
     guest::{Answered, Guest},
@@ -256,7 +256,9 @@ async fn tell(site: &Site, slot: &Slot, terms: &Terms, tended: &mut Tended, leas
         return;
     }
     let told = !contents.is_empty();
-    if let Err(error) = beside(site, slot, Draft { events, contents, ..Draft::default() }).await {
+    let draft = Draft { events, contents, ..Draft::default() };
+    // Without its key nothing more can be told of it: it is erased.
+    if let Err(error) = slot.write_beside(&site.desk, site.world().now(), draft).await {
         tracing::warn!(run = %slot.run, error = chain(&error), "what an environment has used cannot be told now: {error}");
         return;
     }
@@ -267,19 +269,6 @@ async fn tell(site: &Site, slot: &Slot, terms: &Terms, tended: &mut Tended, leas
         programs.told();
         keep_programs(site, slot, programs).await;
     }
-}
-
-/// Writes into the book of a run on which somebody may be at work.
-async fn beside(site: &Site, slot: &Slot, draft: Draft) -> Result<(), BookError> {
-    let at = site.world().now();
-    let mut held = slot.book.lock().await;
-    if let Some(book) = held.as_mut() {
-        return book.write(at, draft).await.map(drop);
-    }
-    // Nobody is at work, and nobody begins while the place is held.
-    let Some(key) = slot.key() else { return Ok(()) };
-    let (mut book, _) = Book::open(slot.run, &slot.journal(), key, slot.last_fence(), site.desk.clone()).await?;
-    book.write(at, draft).await.map(drop)
 }
 
 /// Stops an environment in which nothing has happened for so long, while its run waits for a person.
@@ -358,7 +347,7 @@ pub async fn visit(site: &Arc<Site>, slot: &Arc<Slot>) -> Result<Visit, SandboxE
     let (environment, generation) = (a.environment, a.generation);
     let event =
         EventKind::Environment { environment, observed: Observed::Running, generation, duration_ms: None, class: None };
-    if let Err(error) = beside(site, slot, Draft::events(vec![event])).await {
+    if let Err(error) = slot.write_beside(&site.desk, site.world().now(), Draft::events(vec![event])).await {
         tracing::warn!(%environment, error = chain(&error), "that {environment} runs again cannot be told");
     }
     Ok(visit)
