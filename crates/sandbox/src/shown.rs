@@ -37,7 +37,7 @@ mod tests {
             "/var/tmp/tools",
             "/tmp/a/b",
             "/home/me/.cargo",
-            "/root/.rustup",
+            "/root/tools",
             "/etc/npmrc",
             "/var/cache/x",
         ] {
